@@ -1,0 +1,124 @@
+# What a developer does here. `make help` lists it.
+
+PYTHON ?= python3.11
+UV_VERSION := 0.13.9
+UV := .venv-uv-$(UV_VERSION)/bin/uv
+BIN := .venv/bin
+INSTALLED := .venv/.installed .venv-emulators/.installed plugins/shopstream/charts/vega.js
+ANALYZER := local/googlesql/node_modules/.installed
+
+export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
+
+.DEFAULT_GOAL := help
+.PHONY: help install lock demo test test-fast check bench bench-month soak up down status logs compose-proof infra-check deploy rollback clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL analyzer as the lock files say
+	@echo "Everything is installed."
+
+demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, KEEP=1 to leave it running
+	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
+
+test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some
+	@$(BIN)/pytest $(ARGS)
+
+test-fast: $(INSTALLED) ## Run the tests that start no emulator
+	@$(BIN)/pytest -m "not integration" $(ARGS)
+
+check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and generated docs
+	@failed=0; \
+	check() { echo "== $$*"; "$(BIN)/$$@" || failed=$$((failed + 1)); }; \
+	check ruff check .; \
+	check ruff format --check .; \
+	check mypy beam_jobs plugins/shopstream dags infra local tests bench; \
+	check lint-imports; \
+	check sqlfluff lint --disable-progress-bar sql; \
+	check python -m local.googlesql; \
+	check python -m local.docs --check; \
+	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
+	echo "== all checks passed"
+
+bench: $(INSTALLED) ## Measure the parser and the Spanner sink beside the plain ways, and the stream
+	@$(BIN)/python -m bench.bench_parse
+	@$(BIN)/python -m bench.bench_spanner_sink
+	@$(BIN)/python -m bench.bench_stream
+
+bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated month with other means; their seconds and bytes
+	@$(BIN)/python -m bench.month
+
+soak: $(INSTALLED) ## Kill, drain and update the stream under a million messages; fail if any is lost or doubled
+	@$(BIN)/python -m bench.soak_stream
+
+up: $(INSTALLED) ## Start the local stack: the emulators, the local Dataflow, Airflow
+	@$(BIN)/python -m local.stack up
+
+down: ## Stop the local stack
+	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.stack down; fi
+
+status: $(INSTALLED) ## Tell which services of the local stack are healthy
+	@$(BIN)/python -m local.stack status
+
+logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
+	@$(BIN)/python -m local.stack logs $(SERVICE)
+
+compose-proof: $(INSTALLED) ## Prove docker-compose.yaml and the Dockerfile with a Docker engine of its own (as root)
+	@$(BIN)/python -m local.compose_proof
+
+infra-check: .venv-infra/.installed ## Check infra/ by the Google provider's schema, without a cloud
+	@.venv-infra/bin/python -m infra.check
+
+deploy: $(INSTALLED) ## Deploy this commit: ENV=small|medium|production PROJECT=id; DRY_RUN=1 prints every command
+	@$(BIN)/python -m infra.deploy deploy --env "$$ENV" --project "$$PROJECT" $(if $(DRY_RUN),--dry-run)
+
+rollback: $(INSTALLED) ## Go back to a deployed version: ENV= PROJECT= VERSION=; DRY_RUN=1 prints every command
+	@$(BIN)/python -m infra.deploy rollback --env "$$ENV" --project "$$PROJECT" --version "$$VERSION" \
+		$(if $(DRY_RUN),--dry-run)
+
+lock: $(UV) ## Resolve requirements.in and local/emulators.in anew into the lock files
+	$(UV) pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
+		requirements.in --output-file requirements.txt
+	$(UV) pip compile --quiet --upgrade --no-header --no-annotate --python-version 3.11 \
+		local/emulators.in --output-file local/emulators.txt
+
+clean: down ## Stop the local stack; remove build/ and all caches, but not the virtual environments
+	rm -rf build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+$(UV):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 is needed, and $(PYTHON) is not that: install it, or name it by PYTHON=/path/to/python3.11." >&2; exit 1; }
+	@echo "Installing uv $(UV_VERSION)"
+	@$(PYTHON) -m venv .venv-uv-$(UV_VERSION)
+	@.venv-uv-$(UV_VERSION)/bin/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+
+# Compiled while installing, since Airflow's programs would each compile the same modules at their first start.
+.venv/.installed: requirements.txt | $(UV)
+	@echo "Installing Airflow, Beam and the tools into .venv; the first time takes some minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(UV) pip sync --quiet --compile-bytecode --python $(BIN)/python requirements.txt
+	@touch $@
+
+.venv-emulators/.installed: local/emulators.txt | $(UV)
+	@echo "Installing the emulators into .venv-emulators"
+	@test -x .venv-emulators/bin/python || $(PYTHON) -m venv .venv-emulators
+	@$(UV) pip sync --quiet --compile-bytecode --python .venv-emulators/bin/python local/emulators.txt
+	@touch $@
+
+$(ANALYZER): local/googlesql/package-lock.json
+	@command -v npm >/dev/null || { \
+		echo "npm is needed to fetch Google's SQL analyzer: install Node.js (Debian: nodejs and npm)." >&2; exit 1; }
+	@echo "Installing Google's SQL analyzer into local/googlesql/node_modules, 350 MB"
+	@npm ci --prefix local/googlesql --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# Beside the terraform program: the provider's schema (50 MB), which only the check of infra/ reads.
+.venv-infra/.installed: infra/check-requirements.txt | $(UV)
+	@echo "Installing the schema of the Google provider into .venv-infra"
+	@test -x .venv-infra/bin/python || $(PYTHON) -m venv .venv-infra
+	@$(UV) pip sync --quiet --python .venv-infra/bin/python infra/check-requirements.txt
+	@touch $@
+
+plugins/shopstream/charts/vega.js: local/vega_bundle.py .venv/.installed
+	@$(BIN)/python -m local.vega_bundle

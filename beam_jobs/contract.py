@@ -1,0 +1,124 @@
+"""The event contract: what a click event is, everywhere in shopstream.
+
+The parser, the Spanner columns and the BigQuery schemas follow from this file or are checked against it.
+It needs nothing but the standard library, so that DAG code may read it too.
+
+Source of the format: Kaggle, "eCommerce behavior data from multi category store" (REES46).
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One column of the CSV file.
+
+    `kind` is one of timestamp (UTC, whole seconds), event_type, int64 (0 or more), numeric (0 or more),
+    string. `max_chars` is a limit of its own for a string; of the other kinds it is what their form allows.
+    """
+
+    name: str
+    kind: str
+    required: bool
+    max_chars: int
+    description: str
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("event_time", "timestamp", True, 23, "When it happened, UTC, whole seconds."),
+    Column("event_type", "event_type", True, 8, "view, cart or purchase."),
+    Column("product_id", "int64", True, 19, "The product."),
+    Column("category_id", "int64", True, 19, "The product's category."),
+    Column("category_code", "string", False, 256, "The category's path, its levels joined by dots."),
+    Column("brand", "string", False, 256, "The brand in lower case; `nan` is a brand."),
+    Column("price", "numeric", True, 22, "The price in the shop's currency; 0 is valid."),
+    Column("user_id", "int64", True, 19, "The customer."),
+    Column("user_session", "string", False, 128, "The customer's session; anew after each long pause."),
+)
+COLUMN_NAMES: tuple[str, ...] = tuple(column.name for column in COLUMNS)
+EVENT_TYPES: tuple[str, ...] = ("view", "cart", "purchase")
+
+TIME_FORMAT = "%Y-%m-%d %H:%M:%S UTC"
+INT64_MAX = 2**63 - 1
+NUMERIC_INTEGER_DIGITS = 29
+NUMERIC_FRACTION_DIGITS = 9
+PRICE_INTEGER_DIGITS = 12
+"""A price has fewer than NUMERIC holds, for sums of prices must fit too: two faulty prices of 29 digits would
+let every sum of their day fail. Of 12 digits it takes 10**17 of them."""
+CATEGORY_LEVELS = 4
+SHARDS = 16
+"""Spanner's key starts with shard, in [0, SHARDS): writes of one moment spread over as many splits."""
+
+LATENESS_DAYS = 7
+"""An event may be landed up to this many days after its own day; later ones are rejected."""
+
+MAX_LINE_BYTES = 65_536
+"""A longer line is rejected, and only its first MAX_LINE_BYTES bytes are kept as raw."""
+
+REASONS: dict[str, str] = {
+    "line_too_long": f"The line is longer than {MAX_LINE_BYTES} bytes.",
+    "several_lines": "The message holds more than one line; a message is one event.",
+    "invalid_utf8": "The line is not UTF-8.",
+    "control_character": "The line holds a control character: a NUL byte, a tab, a stray carriage return.",
+    "bad_quoting": "A double quote is opened and not closed, or stands inside an unquoted field.",
+    "wrong_column_count": f"The line has fewer or more than {len(COLUMNS)} fields.",
+    "repeated_header": "The line is a header, but not the file's first line.",
+    "bad_json": "The message is not a JSON object of the contract's fields with text or number values.",
+    "missing_value": "A required field is empty.",
+    "too_long": "A text field has more characters than the contract allows.",
+    "bad_event_time": "event_time is not a UTC time of whole seconds such as 2019-11-01 00:00:00 UTC.",
+    "bad_event_type": "event_type is not one of view, cart, purchase.",
+    "bad_integer": "An id is not a whole number from 0 to 9223372036854775807.",
+    "bad_price": "price is not a plain decimal number of at most 12 digits before and 9 after the point.",
+    "negative_price": "price is below 0.",
+    "bad_category_code": f"category_code is not 1 to {CATEGORY_LEVELS} levels joined by single dots.",
+    "too_late": f"The event's day is more than {LATENESS_DAYS} days before its landing day.",
+    "after_landing_day": "The event's day is after its landing day.",
+    "refused_by_spanner": "Spanner refused the row; detail holds its reason.",
+    "refused_by_bigquery": "BigQuery refused the row; detail holds its reason.",
+}
+"""Every reason code a rejected row may carry. A row has one: the first that holds, in this order."""
+
+
+class ContractError(ValueError):
+    """A whole file, not a row, breaks the contract: the message names it, what was found and what to do."""
+
+
+def header_columns(line: str, place: str) -> tuple[str, ...] | None:
+    """Return the column order that a file's first line declares, or None if that line is an event.
+
+    A line is a header when two of its fields or more are column names of the contract; one alone may be a
+    brand. A line that is no CSV is none. `place` names the file in errors.
+
+    Raises:
+        ContractError: the header has extra, missing or repeated columns.
+    """
+    try:
+        fields = next(csv.reader([line.removeprefix("\ufeff").rstrip("\r\n")]), [])
+    except csv.Error:
+        return None
+    names = tuple(name.strip() for name in fields)
+    if len(set(names) & set(COLUMN_NAMES)) < 2:
+        return None
+    problems = []
+    if extra := [name for name in names if name not in COLUMN_NAMES]:
+        problems.append(f"extra columns {', '.join(map(repr, extra))}")
+    if missing := [name for name in COLUMN_NAMES if name not in names]:
+        problems.append(f"missing columns {', '.join(missing)}")
+    if repeated := sorted({name for name in names if name in COLUMN_NAMES and names.count(name) > 1}):
+        problems.append(f"repeated columns {', '.join(repeated)}")
+    if problems:
+        raise ContractError(
+            f"{place}: the header has {'; '.join(problems)}. "
+            f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
+        )
+    return names
+
+
+def is_header(fields: Sequence[str]) -> bool:
+    """Tell whether the fields of a later line are the contract's column names again, in any order."""
+    return sorted(field.strip() for field in fields) == sorted(COLUMN_NAMES)

@@ -1,0 +1,422 @@
+"""Loads one landing day: its files to Spanner, accepted Parquet, rejected JSON lines and a manifest.
+
+Run as `python -m beam_jobs.load_events --landing_day 2019-11-01 ...`, any Beam runner's own options behind.
+
+A block of lines (some MiB) is the unit of everything: read, checked and written as Arrow tables. What it
+writes has names or keys that follow from the block alone, so that loading it twice is loading it once. The
+manifest is written last, and names only what finished blocks wrote.
+"""
+
+import argparse
+import hashlib
+import json
+import logging
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime
+from itertools import pairwise
+from operator import attrgetter
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
+from apache_beam.runners.runner import PipelineResult
+
+from beam_jobs.files import (
+    RANGE_BYTES,
+    ByteRange,
+    LandingFile,
+    check_unchanged,
+    count_lines,
+    list_files,
+    plan_ranges,
+    read_blocks,
+)
+from beam_jobs.identity import EVENT_ID_BYTES, shards
+from beam_jobs.parse import REJECTED_SCHEMA, Block, parse_block
+from beam_jobs.rejected import batch_envelopes
+from beam_jobs.spanner_sink import Refusal, SpannerSink
+from beam_jobs.validate import validate
+
+PROGRESS_SECONDS = 10.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What to load, and where to: the job's options."""
+
+    landing_day: date
+    load_id: str
+    landing: str
+    accepted: str
+    rejected: str
+    manifest: str
+    spanner_project: str
+    spanner_instance: str
+    spanner_database: str
+    range_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedBlock:
+    """A block on its way: row i of `events` is the line at `offsets[i]` of the file, `lengths[i]` bytes long.
+
+    `events` has the columns of accepted Parquet, `rejected` those of REJECTED_SCHEMA.
+    """
+
+    path: str
+    block: Block
+    events: pa.Table
+    offsets: np.ndarray
+    lengths: np.ndarray
+    rejected: pa.Table
+
+
+@dataclass(slots=True)
+class Counts:
+    """What one block, or several together, came to.
+
+    Each step adds what it has seen itself: `read` is counted where lines are read, `accepted` and `rejected`
+    where rows are written, `distinct` and `duplicates` where ids are compared. So their sums agree only if
+    nothing was lost between the steps.
+    """
+
+    read: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    distinct: int = 0
+    duplicates: int = 0
+    late: int = 0
+    rejected_by_reason: Counter[str] = field(default_factory=Counter)
+    event_dates: Counter[str] = field(default_factory=Counter)
+    accepted_files: list[str] = field(default_factory=list)
+    rejected_files: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    """Run the load and wait for its end."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # At INFO, Beam tells of each annotation that it does not turn into a type hint.
+    logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
+    run().wait_until_finish()
+
+
+def run(argv: list[str] | None = None) -> PipelineResult:
+    """Start the load that the options (default: the command line's) describe; the result may be waited for.
+
+    Raises:
+        SystemExit: an option is missing or malformed; the message on stderr says which.
+    """
+    load, beam_arguments = parse_options(argv)
+    pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments))
+    build(pipeline, load)
+    return pipeline.run()
+
+
+def parse_options(argv: list[str] | None = None) -> tuple[Load, list[str]]:
+    """Split the arguments into this job's options and those left for Beam and its runner."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    add = parser.add_argument
+    add("--landing_day", required=True, type=_day, help="The day to load, such as 2019-11-01.")
+    add("--load_id", required=True, type=_load_id, help="This load's id, such as 20191101-ab12cd34.")
+    add("--landing", required=True, help="The directory of the day's *.csv and *.csv.gz files.")
+    add("--accepted", required=True, help="The directory for Parquet files of accepted events.")
+    add("--rejected", required=True, help="The directory for JSON lines of rejected rows.")
+    add("--manifest", required=True, help="The file for the load's counters, written when all else is done.")
+    add("--spanner_project", required=True, help="The project of the Spanner instance.")
+    add("--spanner_instance", required=True, help="The Spanner instance's id.")
+    add("--spanner_database", required=True, help="The Spanner database's id; it has the table events.")
+    add(
+        "--range_bytes",
+        type=_byte_count,
+        default=RANGE_BYTES,
+        help="How many bytes of a file one worker takes at a time (default: %(default)s).",
+    )
+    options, beam_arguments = parser.parse_known_args(argv)
+    return Load(**vars(options)), beam_arguments
+
+
+def build(pipeline: beam.Pipeline, load: Load) -> None:
+    """Add the load's steps to a pipeline."""
+    files = (
+        pipeline
+        | "Landing directory" >> beam.Create([load.landing])
+        | "List files" >> beam.FlatMap(list_files)
+    )
+    read = (
+        files
+        | "Plan ranges" >> beam.FlatMap(plan_ranges, load.range_bytes)
+        # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
+        | "Spread ranges" >> beam.Reshuffle()
+        | "Read blocks"
+        >> beam.FlatMap(_read)
+        .with_output_types(tuple[ByteRange, Block])
+        .with_outputs("counts", main="blocks")
+    )
+    written = (
+        read.blocks
+        | "Parse and validate" >> beam.Map(_parse_and_validate, load)
+        | "Write Spanner" >> beam.ParDo(WriteSpanner(load))
+        | "Write files"
+        >> beam.ParDo(WriteFiles(load)).with_output_types(Counts).with_outputs("ids", main="counts")
+    )
+    compared = (
+        written.ids
+        | "Group ids" >> beam.GroupByKey()
+        | "Count distinct ids" >> beam.MapTuple(lambda _, ids: count_ids(ids))
+    )
+    counts = (
+        (read.counts, written.counts, compared)
+        | "All counts" >> beam.Flatten()
+        | "Add counts" >> beam.CombineGlobally(add_counts)
+    )
+    _ = (
+        pipeline
+        | "Load" >> beam.Create([load])
+        | "Write manifest" >> beam.Map(_write_manifest, AsList(files), AsSingleton(counts))
+    )
+
+
+# Blocks with their ranges and TaggedOutput; Any, since Beam reads this hint and takes no TaggedOutput in it.
+def _read(part: ByteRange) -> Iterator[Any]:
+    lines_read = Metrics.counter("load_events", "read")
+    for block in read_blocks(part):
+        lines = count_lines(block)
+        lines_read.inc(lines)
+        yield TaggedOutput("counts", Counts(read=lines))
+        yield part, block
+
+
+def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: Load) -> LoadedBlock:
+    part, block = part_and_block
+    checked = validate(parse_block(block, part.columns), load.landing_day)
+    rows = len(checked.accepted)
+    events = checked.accepted.append_column("landing_day", pa.repeat(pa.scalar(load.landing_day), rows))
+    events = events.append_column("load_id", pa.repeat(load.load_id, rows))
+    return LoadedBlock(part.path, block, events, checked.offsets, checked.lengths, checked.rejected)
+
+
+class WriteSpanner(beam.DoFn):
+    """Writes a block's events to Spanner; those that Spanner refuses become rejects."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._commits = Metrics.counter("load_events", "spanner_commits")
+
+    def setup(self) -> None:
+        load = self._load
+        self._sink = SpannerSink(load.spanner_project, load.spanner_instance, load.spanner_database)
+
+    def process(self, loaded: LoadedBlock) -> Iterator[LoadedBlock]:
+        user_ids = loaded.events["user_id"].to_numpy()
+        commits_before = self._sink.commits
+        refusals = self._sink.write(loaded.events.append_column("shard", pa.array(shards(user_ids))))
+        self._commits.inc(self._sink.commits - commits_before)
+        yield reject_refused(loaded, refusals) if refusals else loaded
+
+
+class WriteFiles(beam.DoFn):
+    """Writes a block's accepted and rejected rows; yields its Counts and, as `ids`, its ids by bucket."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._counters = {
+            name: Metrics.counter("load_events", name) for name in ("accepted", "rejected", "late")
+        }
+
+    def setup(self) -> None:
+        self._rows = 0
+        self._started = self._logged = time.monotonic()
+
+    # Counts and TaggedOutput; Any for the same reason.
+    def process(self, loaded: LoadedBlock) -> Iterator[Any]:
+        load = self._load
+        counts = count(loaded, load.landing_day)
+        # The same block of the same file has the same name in every attempt, so that a retry overwrites.
+        name = f"{hashlib.sha256(loaded.path.encode()).hexdigest()[:16]}-{loaded.block.offset:015}"
+        if counts.accepted:
+            parquet = pa.BufferOutputStream()
+            pq.write_table(loaded.events, parquet)
+            counts.accepted_files = [
+                _write(f"{load.accepted}/{name}.parquet", parquet.getvalue().to_pybytes())
+            ]
+        if counts.rejected:
+            envelopes = batch_envelopes(
+                loaded.rejected,
+                landing_day=load.landing_day,
+                load_id=load.load_id,
+                file=loaded.path,
+                rejected_at=datetime.now(UTC),
+            )
+            counts.rejected_files = [_write(f"{load.rejected}/{name}.jsonl", b"".join(envelopes))]
+        self._tell(counts)
+        yield counts
+        for bucket, ids in ids_by_bucket(loaded.events["event_id"]):
+            yield TaggedOutput("ids", (bucket, ids))
+
+    def _tell(self, counts: Counts) -> None:
+        """Add to the job's counters and, every PROGRESS_SECONDS, log how far this worker is."""
+        for name, counter in self._counters.items():
+            counter.inc(getattr(counts, name))
+        self._rows += counts.accepted + counts.rejected
+        now = time.monotonic()
+        if now - self._logged >= PROGRESS_SECONDS:
+            self._logged = now
+            rows_per_second = self._rows / (now - self._started)
+            _log.info(
+                "load %s: %s rows so far in this worker, %s rows/s",
+                self._load.load_id,
+                f"{self._rows:,}",
+                f"{rows_per_second:,.0f}",
+            )
+
+
+def reject_refused(loaded: LoadedBlock, refusals: list[Refusal]) -> LoadedBlock:
+    """Move the rows that Spanner refused from the block's events to its rejects, with their raw lines."""
+    rejects = [
+        {
+            "byte_offset": offset,
+            "line_bytes": line_bytes,
+            "raw": loaded.block.raw(offset, line_bytes),
+            "reason": "refused_by_spanner",
+            "detail": detail,
+        }
+        for row, detail in refusals
+        for offset, line_bytes in [(int(loaded.offsets[row]), int(loaded.lengths[row]))]
+    ]
+    kept = np.ones(len(loaded.events), dtype=bool)
+    kept[[refusal.row for refusal in refusals]] = False
+    return replace(
+        loaded,
+        events=loaded.events.filter(pa.array(kept)),
+        offsets=loaded.offsets[kept],
+        lengths=loaded.lengths[kept],
+        rejected=pa.concat_tables([loaded.rejected, pa.Table.from_pylist(rejects, REJECTED_SCHEMA)]),
+    )
+
+
+def count(loaded: LoadedBlock, landing_day: date) -> Counts:
+    """Count a block's rows; which files they went to is for the caller to add."""
+    event_dates = loaded.events["event_date"]
+    return Counts(
+        accepted=len(loaded.events),
+        rejected=len(loaded.rejected),
+        late=pc.sum(pc.less(event_dates, pa.scalar(landing_day))).as_py() or 0,
+        rejected_by_reason=Counter(loaded.rejected["reason"].to_pylist()),
+        event_dates=Counter(
+            {day["values"].isoformat(): day["counts"] for day in pc.value_counts(event_dates).to_pylist()}
+        ),
+    )
+
+
+def add_counts(parts: Iterable[Counts]) -> Counts:
+    """Add up the counts of blocks."""
+    total = Counts()
+    for part in parts:
+        for name in Counts.__slots__:
+            setattr(total, name, getattr(total, name) + getattr(part, name))
+    return total
+
+
+def ids_by_bucket(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
+    """Yield (bucket, its ids one after the other, EVENT_ID_BYTES each) of event ids in hex.
+
+    The bucket is an id's first byte, so that each of 256 is small: of 70 million ids, 4.4 MB.
+    """
+    ids = np.frombuffer(bytes.fromhex("".join(event_ids.to_pylist())), np.uint8).reshape(-1, EVENT_ID_BYTES)
+    ids = ids[np.argsort(ids[:, 0], kind="stable")]
+    for bucket, (start, stop) in enumerate(pairwise(np.searchsorted(ids[:, 0], np.arange(257)))):
+        if stop > start:
+            yield bucket, ids[start:stop].tobytes()
+
+
+def count_ids(parts: Iterable[bytes]) -> Counts:
+    """Count the distinct ids in byte strings of ids, EVENT_ID_BYTES each, and those beyond as duplicates."""
+    ids = b"".join(parts)
+    id_type, length = pa.binary(EVENT_ID_BYTES), len(ids) // EVENT_ID_BYTES
+    column = pa.FixedSizeBinaryArray.from_buffers(id_type, length, [None, pa.py_buffer(ids)])
+    distinct = pc.count_distinct(column).as_py()
+    return Counts(distinct=distinct, duplicates=length - distinct)
+
+
+def manifest(load: Load, files: Iterable[LandingFile], counts: Counts) -> dict[str, object]:
+    """Return the manifest of a finished load: its counters and its files.
+
+    If nothing was lost, read = accepted + rejected, and accepted = distinct + duplicates.
+    """
+    return {
+        "landing_day": load.landing_day.isoformat(),
+        "load_id": load.load_id,
+        "read": counts.read,
+        "accepted": counts.accepted,
+        "rejected": counts.rejected,
+        "distinct": counts.distinct,
+        "duplicates": counts.duplicates,
+        "late": counts.late,
+        "rejected_by_reason": dict(sorted(counts.rejected_by_reason.items())),
+        "event_dates": dict(sorted(counts.event_dates.items())),
+        "files": [
+            {"uri": file.path, "bytes": file.size_bytes, "header": file.has_header}
+            for file in sorted(files, key=attrgetter("path"))
+        ],
+        "accepted_files": sorted(counts.accepted_files),
+        "rejected_files": sorted(counts.rejected_files),
+        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _write_manifest(load: Load, files: list[LandingFile], counts: Counts) -> None:
+    check_unchanged(load.landing, files)
+    content = manifest(load, files, counts)
+    _write(load.manifest, json.dumps(content, indent=2).encode() + b"\n")
+    _log.info(
+        "load %s: done; %s",
+        load.load_id,
+        ", ".join(
+            f"{name} {content[name]:,}" for name in ("read", "accepted", "rejected", "duplicates", "late")
+        ),
+    )
+
+
+def _write(path: str, content: bytes) -> str:
+    with FileSystems.create(path) as file:
+        file.write(content)
+    return path
+
+
+def _day(text: str) -> date:
+    try:
+        return datetime.strptime(text, "%Y-%m-%d").replace(tzinfo=UTC).date()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a day such as 2019-11-01") from None
+
+
+def _load_id(text: str) -> str:
+    if not re.fullmatch(r"\d{8}-[0-9a-f]{8}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a load id such as 20191101-ab12cd34")
+    return text
+
+
+def _byte_count(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of bytes above 0")
+    return int(text)
+
+
+if __name__ == "__main__":
+    # Under its real name, so that Beam's workers import this module's functions instead of unpickling copies.
+    from beam_jobs import load_events
+
+    load_events.main()

@@ -1,0 +1,345 @@
+"""Blocks of CSV lines to Arrow columns of raw text, a whole block at a time.
+
+Almost every line is regular: nine fields, no quotes, no control characters. NumPy finds the regular lines by
+their bytes and pyarrow's CSV reader splits them all at once. Only the few others are looked at one by one.
+
+A line is what stands before a newline or the file's end. A carriage return as its last byte belongs to the
+line's raw bytes, but to no field. Blank lines are no rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
+
+UTF8_BOM = b"\xef\xbb\xbf"
+DETAIL_CHARS = 100
+"""A reject's detail quotes at most so much of a value; the whole value is in its raw bytes."""
+REJECTS_AT_ONCE = 10_000
+"""So many rejects are Python objects at one time: a block may hold millions of short bad lines."""
+
+RAW_SCHEMA = pa.schema([pa.field(name, pa.string(), nullable=False) for name in COLUMN_NAMES])
+REJECTED_SCHEMA = pa.schema(
+    [
+        pa.field("byte_offset", pa.int64(), nullable=False),
+        pa.field("line_bytes", pa.int64(), nullable=False),
+        pa.field("raw", pa.binary(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+    ]
+)
+"""A rejected line: where it starts in the decompressed file, its length without the newline, its first
+MAX_LINE_BYTES bytes, the contract's reason code, and a sentence that names the value."""
+
+_NEWLINE, _RETURN, _QUOTE, _COMMA, _DELETE = b'\n\r",\x7f'
+_FIRST_PRINTABLE = ord(" ")
+_QUOTED_OR_PLAIN = r'(?:"(?:[^"]|"")*+"|[^",]*+)'
+_CSV_LINE = re.compile(rf"{_QUOTED_OR_PLAIN}(?:,{_QUOTED_OR_PLAIN})*+")
+_CSV_FIELD = re.compile(rf"(?:^|,)({_QUOTED_OR_PLAIN})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
+
+
+class Block(NamedTuple):
+    """Whole lines of one file; the last may lack its newline.
+
+    `offset` is where `data` starts in the decompressed file, in bytes. `skipped_bytes` is above 0 only for
+    a block that is the start of one overlong line: so many bytes of that line were read and not kept.
+    """
+
+    data: bytes
+    offset: int
+    skipped_bytes: int = 0
+
+    def raw(self, offset: int, length: int) -> bytes:
+        """Return the first MAX_LINE_BYTES bytes of the line at `offset` in the file, `length` bytes long."""
+        start = offset - self.offset
+        return self.data[start : start + min(length, MAX_LINE_BYTES)]
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedBlock:
+    """The lines of a block that have nine fields, as text, and the others as rejects.
+
+    `rows` has RAW_SCHEMA; an empty field is "". Row i is the line at `offsets[i]` in the file, `lengths[i]`
+    bytes long without its newline; both are int64. `rejected` has REJECTED_SCHEMA. The file's order is kept.
+    """
+
+    block: Block
+    rows: pa.Table
+    offsets: np.ndarray
+    lengths: np.ndarray
+    rejected: pa.Table
+
+
+class Verdicts:
+    """For each line at `offsets` of a block, the first reason noted for which it is bad.
+
+    Reasons are to be noted in the order of contract.REASONS.
+    """
+
+    def __init__(self, block: Block, offsets: np.ndarray, lengths: np.ndarray) -> None:
+        self._block = block
+        self._offsets = offsets
+        self._lengths = lengths
+        self._first = np.full(len(offsets), -1, np.int8)
+        self._notes: list[tuple[str, Callable[[int], str]]] = []
+
+    def note(self, bad: np.ndarray, reason: str, detail: Callable[[int], str]) -> None:
+        """Give `reason` to those lines in the mask `bad` that have none yet; `detail(i)` tells of line i."""
+        new = bad & self.good
+        if new.any():
+            self._first[new] = len(self._notes)
+            self._notes.append((reason, detail))
+
+    @property
+    def good(self) -> np.ndarray:
+        """A mask of the lines that no reason was noted for."""
+        return self._first < 0
+
+    def rejected(self) -> pa.Table:
+        """Return the bad lines, in order, in REJECTED_SCHEMA."""
+        bad = np.flatnonzero(self._first >= 0)
+        batches = []
+        for start in range(0, len(bad), REJECTS_AT_ONCE):
+            part = bad[start : start + REJECTS_AT_ONCE]
+            offsets, lengths = self._offsets[part], self._lengths[part]
+            noted = [self._notes[number] for number in self._first[part].tolist()]
+            columns = [
+                pa.array(offsets),
+                pa.array(lengths),
+                pa.array(list(map(self._block.raw, offsets.tolist(), lengths.tolist())), pa.binary()),
+                pa.array([reason for reason, _ in noted], pa.string()),
+                pa.array(
+                    [detail(line) for line, (_, detail) in zip(part.tolist(), noted, strict=True)],
+                    pa.string(),
+                ),
+            ]
+            batches.append(pa.record_batch(columns, schema=REJECTED_SCHEMA))
+        return pa.Table.from_batches(batches, REJECTED_SCHEMA)
+
+
+def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
+    """Split the lines of a block into fields; `columns` are the nine column names in the file's order.
+
+    Bad lines never raise: each line that is not blank becomes a row or a reject. A byte order mark at the
+    file's start is skipped.
+    """
+    octets = np.frombuffer(block.data, np.uint8)
+    starts, ends = _lines(block, octets)
+    offsets = starts + block.offset
+    lengths = ends - starts
+    if block.skipped_bytes:
+        lengths[-1] += block.skipped_bytes
+    verdicts = Verdicts(block, offsets, lengths)
+
+    def raw(line: int) -> bytes:
+        return block.raw(int(offsets[line]), int(lengths[line]))
+
+    def holding(positions: np.ndarray) -> np.ndarray:
+        """Return a mask of the lines in which one of the byte positions lies."""
+        found = np.searchsorted(ends, positions, side="right")
+        mask = np.zeros(len(starts), bool)
+        mask[found[found < len(starts)]] = True
+        return mask
+
+    verdicts.note(
+        lengths > MAX_LINE_BYTES,
+        "line_too_long",
+        lambda line: f"The line has {lengths[line]} bytes; at most {MAX_LINE_BYTES} are allowed.",
+    )
+    if not _is_utf8(block.data):
+        not_utf8 = holding(np.flatnonzero(octets > _DELETE)) & verdicts.good
+        for line in np.flatnonzero(not_utf8).tolist():
+            not_utf8[line] = not _is_utf8(raw(line))
+        verdicts.note(not_utf8, "invalid_utf8", lambda line: _not_utf8_detail(raw(line)))
+    verdicts.note(
+        holding(_control_positions(octets)),
+        "control_character",
+        lambda line: _control_detail(raw(line).decode().removesuffix("\r")),
+    )
+
+    commas = np.flatnonzero(octets == _COMMA)
+    field_counts = np.searchsorted(commas, ends) - np.searchsorted(commas, starts) + 1
+    # A byte order mark in the middle of a file is part of a field, but pyarrow's reader would drop it when it
+    # comes first.
+    by_hand = (holding(np.flatnonzero(octets == _QUOTE)) | _starts_with_bom(octets, starts)) & verdicts.good
+    bad_quoting = np.zeros(len(starts), bool)
+    by_hand_rows: dict[int, list[str]] = {}
+    for line in np.flatnonzero(by_hand).tolist():
+        fields = _split(raw(line))
+        bad_quoting[line] = fields is None
+        if fields is not None:
+            field_counts[line] = len(fields)
+            if len(fields) == len(columns):
+                by_hand_rows[line] = fields
+    verdicts.note(
+        bad_quoting,
+        "bad_quoting",
+        lambda line: (
+            f"A double quote is not closed or is inside a plain field: {excerpt(raw(line).decode())}."
+        ),
+    )
+    verdicts.note(
+        field_counts != len(columns),
+        "wrong_column_count",
+        lambda line: f"The line has {field_counts[line]} fields; it should have {len(columns)}.",
+    )
+
+    regular = verdicts.good & ~by_hand
+    rows = _split_regular(block.data, starts, ends, regular, columns)
+    numbers = np.flatnonzero(regular)
+    if by_hand_rows:
+        rows, numbers = _add_rows(rows, numbers, by_hand_rows, columns)
+    return ParsedBlock(block, rows, offsets[numbers], lengths[numbers], verdicts.rejected())
+
+
+def parse_fields(events: Sequence[Mapping[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:
+    """Bring events that are no CSV lines, such as messages, into the form that `validate` takes.
+
+    `events` map column names to text; a field that is missing or None is empty. `raws` are the bytes that
+    they came from; offsets in the result are those in the concatenation of `raws`.
+    """
+    lengths = np.fromiter(map(len, raws), np.int64, len(raws))
+    offsets = np.cumsum(lengths) - lengths
+    block = Block(b"".join(raws), 0)
+    texts = [[event.get(name) or "" for name in COLUMN_NAMES] for event in events]
+    verdicts = Verdicts(block, offsets, lengths)
+    verdicts.note(
+        lengths > MAX_LINE_BYTES,
+        "line_too_long",
+        lambda line: f"The message has {lengths[line]} bytes; at most {MAX_LINE_BYTES} are allowed.",
+    )
+    joined = ["".join(fields) for fields in texts]
+    verdicts.note(
+        np.fromiter((_SURROGATE.search(text) is not None for text in joined), bool, len(joined)),
+        "invalid_utf8",
+        lambda line: "A field holds half of a surrogate pair, which is no character.",
+    )
+    verdicts.note(
+        np.fromiter((_CONTROL.search(text) is not None for text in joined), bool, len(joined)),
+        "control_character",
+        lambda line: _control_detail(joined[line]),
+    )
+    good = np.flatnonzero(verdicts.good)
+    kept = [texts[line] for line in good]
+    columns = [pa.array([fields[i] for fields in kept], pa.string()) for i in range(len(COLUMN_NAMES))]
+    rows = pa.Table.from_arrays(columns, schema=RAW_SCHEMA)
+    return ParsedBlock(block, rows, offsets[good], lengths[good], verdicts.rejected())
+
+
+def excerpt(text: str) -> str:
+    """Quote a value for a reject's detail, cut to DETAIL_CHARS."""
+    return repr(text) if len(text) <= DETAIL_CHARS else f"{text[:DETAIL_CHARS]!r}..."
+
+
+def _lines(block: Block, octets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return where the lines that are not blank start and end (before the newline) in a block's data."""
+    ends = np.flatnonzero(octets == _NEWLINE)
+    if len(octets) and octets[-1] != _NEWLINE:
+        ends = np.append(ends, len(octets))
+    starts = np.empty_like(ends)
+    starts[1:] = ends[:-1] + 1
+    starts[:1] = len(UTF8_BOM) if block.offset == 0 and block.data.startswith(UTF8_BOM) else 0
+    lengths = ends - starts
+    written = lengths > 0
+    lone = np.flatnonzero(lengths == 1)
+    written[lone] = octets[starts[lone]] != _RETURN
+    return (starts, ends) if written.all() else (starts[written], ends[written])
+
+
+def _control_positions(octets: np.ndarray) -> np.ndarray:
+    """Return the positions of control characters that belong to no line ending."""
+    positions = np.flatnonzero(((octets < _FIRST_PRINTABLE) & (octets != _NEWLINE)) | (octets == _DELETE))
+    next_octets = octets[np.minimum(positions + 1, len(octets) - 1)]
+    ends_line = (next_octets == _NEWLINE) | (positions == len(octets) - 1)
+    return positions[~((octets[positions] == _RETURN) & ends_line)]
+
+
+def _starts_with_bom(octets: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    mask = octets[starts] == UTF8_BOM[0]
+    for line in np.flatnonzero(mask):
+        mask[line] = octets[starts[line] : starts[line] + len(UTF8_BOM)].tobytes() == UTF8_BOM
+    return mask
+
+
+def _is_utf8(text: bytes) -> bool:
+    if text.isascii():
+        return True
+    bounds = pa.array([0, len(text)], pa.int64()).buffers()[1]
+    try:
+        pa.LargeStringArray.from_buffers(1, bounds, pa.py_buffer(text)).validate(full=True)
+    except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _split(line: bytes) -> list[str] | None:
+    """Split a line by RFC 4180, or return None if its quotes do not pair up."""
+    text = line.decode().removesuffix("\r")
+    if not _CSV_LINE.fullmatch(text):
+        return None
+    return [
+        field[1:-1].replace('""', '"') if field.startswith('"') else field
+        for field in _CSV_FIELD.findall(text)
+    ]
+
+
+def _split_regular(
+    data: bytes, starts: np.ndarray, ends: np.ndarray, regular: np.ndarray, columns: Sequence[str]
+) -> pa.Table:
+    """Split the lines in the mask `regular` into columns, in RAW_SCHEMA."""
+    if not regular.any():
+        return RAW_SCHEMA.empty_table()
+    view = memoryview(data)
+    if regular.all():
+        text = view[starts[0] :]
+    else:
+        # Each run of regular lines, from its first line's start to its last line's end, newline included.
+        edges = np.flatnonzero(np.diff(regular, prepend=False, append=False)).reshape(-1, 2)
+        text = memoryview(b"".join([view[starts[a] : ends[b - 1] + 1] for a, b in edges.tolist()]))
+    return pa_csv.read_csv(
+        pa.BufferReader(text),
+        pa_csv.ReadOptions(use_threads=False, block_size=len(text) + 1, column_names=list(columns)),
+        pa_csv.ParseOptions(quote_char=False, double_quote=False, escape_char=False),
+        pa_csv.ConvertOptions(
+            check_utf8=False,
+            column_types={name: pa.string() for name in columns},
+            strings_can_be_null=False,
+            include_columns=list(COLUMN_NAMES),
+        ),
+    ).cast(RAW_SCHEMA)
+
+
+def _add_rows(
+    rows: pa.Table, numbers: np.ndarray, added: Mapping[int, list[str]], columns: Sequence[str]
+) -> tuple[pa.Table, np.ndarray]:
+    """Add the fields in `added`, by line number, to rows of the line `numbers`; return both in line order."""
+    fields = zip(*added.values(), strict=True)
+    table = pa.table(dict(zip(columns, map(list, fields), strict=True))).select(COLUMN_NAMES)
+    numbers = np.concatenate([numbers, np.fromiter(added, np.int64)])
+    order = np.argsort(numbers)
+    return pa.concat_tables([rows, table.cast(RAW_SCHEMA)]).take(order), numbers[order]
+
+
+def _not_utf8_detail(raw: bytes) -> str:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as error:
+        return (
+            f"Byte 0x{raw[error.start]:02x} at place {error.start} of the line is not UTF-8 ({error.reason})."
+        )
+    raise AssertionError("the line is UTF-8")
+
+
+def _control_detail(text: str) -> str:
+    found = _CONTROL.findall(text)[0]
+    return f"The character U+{ord(found):04X} is at place {text.index(found)}: {excerpt(text)}."

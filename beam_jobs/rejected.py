@@ -1,0 +1,76 @@
+"""The envelope in which a rejected row is kept: where it came from, its bytes, and why it was rejected."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+
+import pyarrow as pa
+
+from beam_jobs.contract import MAX_LINE_BYTES
+from beam_jobs.messages import Reject
+
+
+def batch_envelopes(
+    rejected: pa.Table, *, landing_day: date, load_id: str, file: str, rejected_at: datetime
+) -> Iterator[bytes]:
+    """Yield each rejected line of one landed file as a line of JSON, newline included.
+
+    Args:
+        rejected: of parse.REJECTED_SCHEMA.
+        file: the landed file's URI.
+        rejected_at: now, with its time zone.
+    """
+    for line in rejected.to_pylist():
+        envelope = {
+            "source": "batch",
+            "rejected_date": landing_day.isoformat(),
+            "load_id": load_id,
+            "file": file,
+            "byte_offset": line["byte_offset"],
+            "line_bytes": line["line_bytes"],
+            "raw": base64.b64encode(line["raw"]).decode("ascii"),
+            "reason": line["reason"],
+            "detail": line["detail"],
+            "rejected_at": rejected_at.isoformat(),
+            "message_id": None,
+            "attributes": None,
+            "publish_time": None,
+        }
+        yield json.dumps(envelope, ensure_ascii=False).encode() + b"\n"
+
+
+def stream_envelope(
+    reject: Reject, *, rejected_at: datetime, raw_bytes: int = MAX_LINE_BYTES, with_attributes: bool = True
+) -> dict[str, str | int | None]:
+    """Return a rejected message as a row of shop_raw.rejected_events, in values that JSON has.
+
+    Args:
+        reject: the message, and why it was rejected.
+        rejected_at: now, with its time zone.
+        raw_bytes: how many bytes of the message are kept.
+        with_attributes: whether its attributes are kept.
+    """
+    message = reject.message
+    attributes = None
+    if with_attributes and message.attributes is not None:
+        attributes = json.dumps(dict(message.attributes), sort_keys=True, ensure_ascii=False)
+    # The day of publishing, not of rejecting, so that a message delivered again stays in its partition.
+    day = (message.publish_time or rejected_at).astimezone(UTC).date()
+    return {
+        "source": "stream",
+        "rejected_date": day.isoformat(),
+        "load_id": None,
+        "file": None,
+        "byte_offset": None,
+        "line_bytes": len(message.data),
+        "raw": base64.b64encode(message.data[:raw_bytes]).decode("ascii"),
+        "reason": reject.reason,
+        "detail": reject.detail,
+        "rejected_at": rejected_at.isoformat(),
+        "message_id": message.message_id,
+        "attributes": attributes,
+        "publish_time": message.publish_time.isoformat() if message.publish_time else None,
+    }

@@ -1,0 +1,265 @@
+"""Writes Arrow tables of events to Spanner: sorted, in bounded commits, no good row lost to a bad one.
+
+Arrow joins the columns into the bytes of a Commit request, with no Python object for a row or a value
+(docs/adr/0005); session, credentials, endpoint and call are those of the google-cloud-spanner client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from google.api_core import exceptions
+from google.api_core.retry import Retry, if_exception_type
+from google.cloud import spanner
+from google.cloud.spanner_v1 import CommitRequest, TransactionOptions
+from google.cloud.spanner_v1.database_sessions_manager import TransactionType
+
+TABLE = "events"
+KEY_COLUMNS = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day")
+"""The primary key of `events`, in order."""
+
+STORED_COLUMNS = (
+    *KEY_COLUMNS,
+    "event_type",
+    "product_id",
+    "category_id",
+    "category_code",
+    "brand",
+    "price",
+    "user_session",
+    "load_id",
+)
+"""Every column of `events`."""
+
+MAX_COMMIT_MUTATIONS = 28_000
+"""Columns x rows of one commit: 2,000 events. Spanner's own limit is 80,000."""
+
+MAX_COMMIT_BYTES = 4 * 1024 * 1024
+"""Bytes of the rows of one commit. Spanner's own limit is 100 MiB."""
+
+COMMIT_TIMEOUT_SECONDS = 60.0
+RETRY_SECONDS = 300.0
+"""How long one commit is tried again before the load fails."""
+
+MAX_REFUSALS_IN_A_ROW = 100
+"""So many rows refused with none written between them are no bad rows, but a table that does not fit."""
+
+_RETRY = Retry(
+    predicate=if_exception_type(
+        exceptions.Aborted,
+        exceptions.ServiceUnavailable,
+        exceptions.DeadlineExceeded,
+        exceptions.ResourceExhausted,
+        exceptions.InternalServerError,
+    ),
+    initial=0.05,
+    # Short, since a commit that lost to another must be tried soon, or it loses again.
+    maximum=2.0,
+    multiplier=2.0,
+    timeout=RETRY_SECONDS,
+)
+_ABOUT_A_ROW = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange)
+
+# Field numbers in google/spanner/v1 (CommitRequest, Mutation, Mutation.Write) and google.protobuf.Value.
+_COMMIT_MUTATION = 4
+_INSERT_OR_UPDATE = 3
+_WRITE_TABLE = 1
+_WRITE_COLUMN = 2
+_WRITE_ROW = 3
+_LIST_ELEMENT = 1
+_STRING_VALUE = 3
+_NULL_VALUE = b"\x08\x00"
+
+
+class Refusal(NamedTuple):
+    """A row that Spanner will not take: its index in the table given to `write`, and Spanner's reason."""
+
+    row: int
+    detail: str
+
+
+class SpannerTableError(RuntimeError):
+    """Spanner refuses row after row: the table, not the rows, is wrong."""
+
+
+class SpannerSink:
+    """Writes events into the Spanner table `events` of one database.
+
+    Every row is an insert_or_update, so that a row written twice is the row written once, and any commit
+    may be repeated. Not for use by several threads at once.
+    """
+
+    def __init__(self, project: str, instance: str, database: str) -> None:
+        """Name the database by ids, without their resource prefixes; the first write connects."""
+        self._database = spanner.Client(project=project).instance(instance).database(database)
+        self._refusals_in_a_row = 0
+        self.commits = 0
+        """Commits that succeeded so far."""
+
+    def write(self, events: pa.Table) -> list[Refusal]:
+        """Write all rows that Spanner takes; return those that it refuses, in ascending order of row.
+
+        Args:
+            events: at least the STORED_COLUMNS, of Arrow types int64, string, date32, timestamp (UTC) and
+                decimal128; other columns are left out.
+
+        Raises:
+            SpannerTableError: more than MAX_REFUSALS_IN_A_ROW rows are refused one after the other.
+            google.api_core.exceptions.GoogleAPICallError: what concerns the whole, such as a missing table or
+                database, or missing permission.
+            google.api_core.exceptions.RetryError: Spanner was unavailable for RETRY_SECONDS.
+        """
+        order = pc.sort_indices(events, sort_keys=[(name, "ascending") for name in KEY_COLUMNS])
+        rows = encode_rows(events.select(STORED_COLUMNS).take(order))
+        refusals: list[Refusal] = []
+        for start, stop in _commits(rows):
+            refusals.extend(self._commit(rows, start, stop))
+        return sorted(Refusal(order[row].as_py(), detail) for row, detail in refusals)
+
+    def _commit(self, rows: pa.BinaryArray, start: int, stop: int) -> Iterator[Refusal]:
+        """Commit rows[start:stop]; if Spanner refuses them, halve until the refused rows stand alone."""
+        try:
+            self._send(rows, start, stop)
+        except _ABOUT_A_ROW as error:
+            if stop - start == 1:
+                yield self._refused(start, error)
+            else:
+                middle = (start + stop) // 2
+                yield from self._commit(rows, start, middle)
+                yield from self._commit(rows, middle, stop)
+        else:
+            self.commits += 1
+            self._refusals_in_a_row = 0
+
+    def _refused(self, row: int, error: exceptions.GoogleAPICallError) -> Refusal:
+        self._refusals_in_a_row += 1
+        if self._refusals_in_a_row > MAX_REFUSALS_IN_A_ROW:
+            raise SpannerTableError(
+                f"Spanner refused {self._refusals_in_a_row} rows one after the other for table {TABLE} "
+                f"of {self._database.name}. These are no bad rows but a table that does not fit: compare it "
+                f"with sql/spanner. The last refusal: {error.message}"
+            ) from error
+        return Refusal(row, f"{error.grpc_status_code.name}: {error.message}")
+
+    def _send(self, rows: pa.BinaryArray, start: int, stop: int) -> None:
+        write = _write_start() + _joined(rows, start, stop)
+        request = CommitRequest.deserialize(_field(_COMMIT_MUTATION, _field(_INSERT_OR_UPDATE, write)))
+        request.single_use_transaction.read_write = TransactionOptions.ReadWrite()
+        sessions = self._database.sessions_manager
+        session = sessions.get_session(TransactionType.READ_WRITE)
+        try:
+            request.session = session.name
+            self._database.spanner_api.commit(
+                request=request,
+                retry=_RETRY,
+                timeout=COMMIT_TIMEOUT_SECONDS,
+                metadata=[
+                    ("google-cloud-resource-prefix", self._database.name),
+                    ("x-goog-spanner-route-to-leader", "true"),
+                ],
+            )
+        finally:
+            sessions.put_session(session)
+
+
+def encode_rows(events: pa.Table) -> pa.BinaryArray:
+    """Encode each row as one field of Mutation.Write: tag, length, and a ListValue of its cells.
+
+    A cell is a string (numbers, days, times and decimals too: that is how Spanner reads a Value) or a null.
+
+    Raises:
+        TypeError: a column has a type that no column of `events` has.
+    """
+    cells: list[pa.Array] = []
+    for name, column in zip(events.column_names, events.columns, strict=True):
+        cells.extend(_cells(name, column.combine_chunks()))
+    rows = pc.binary_join_element_wise(*cells, b"")
+    return pc.binary_join_element_wise(_by_length(rows, lambda size: _start(_WRITE_ROW, size)), rows, b"")
+
+
+def _cells(name: str, column: pa.Array) -> tuple[pa.Array, pa.Array]:
+    """Return what stands before each value in a ListValue, and the values, as two arrays without NULLs."""
+    text = _as_text(name, column).cast(pa.binary())
+    before = _by_length(text, _cell_start)
+    return pc.fill_null(before, _field(_LIST_ELEMENT, _NULL_VALUE)), pc.fill_null(text, b"")
+
+
+def _cell_start(size: int) -> bytes:
+    value_start = _start(_STRING_VALUE, size)
+    return _start(_LIST_ELEMENT, len(value_start) + size) + value_start
+
+
+def _as_text(name: str, column: pa.Array) -> pa.StringArray:
+    if pa.types.is_string(column.type) or pa.types.is_int64(column.type):
+        return column.cast(pa.string())
+    # Days, seconds and prices repeat much within a block: each is formatted once.
+    distinct = column.dictionary_encode()
+    values = distinct.dictionary
+    if pa.types.is_date32(column.type):
+        texts = values.cast(pa.string())
+    elif pa.types.is_timestamp(column.type):
+        texts = pc.strftime(values, format="%Y-%m-%dT%H:%M:%SZ")
+    elif pa.types.is_decimal(column.type):
+        # Arrow's own cast writes small numbers as 0E-9, which Spanner's NUMERIC does not promise to read.
+        texts = pa.array([format(value, "f") for value in values.to_pylist()], pa.string())
+    else:
+        raise TypeError(f"column {name} has the Arrow type {column.type}, which no column of events has")
+    return texts.take(distinct.indices)
+
+
+def _by_length(values: pa.BinaryArray, prefix: Callable[[int], bytes]) -> pa.BinaryArray:
+    """Return prefix(byte length) of each value, NULL where the value is NULL."""
+    lengths = pc.binary_length(values).dictionary_encode()
+    prefixes = pa.array([prefix(size) for size in lengths.dictionary.to_pylist()], pa.binary())
+    return prefixes.take(lengths.indices)
+
+
+def _write_start() -> bytes:
+    """Return what stands before the rows of a Mutation.Write: the table and its columns."""
+    columns = b"".join(_field(_WRITE_COLUMN, column.encode()) for column in STORED_COLUMNS)
+    return _field(_WRITE_TABLE, TABLE.encode()) + columns
+
+
+def _offsets(rows: pa.BinaryArray) -> np.ndarray:
+    return np.frombuffer(rows.buffers()[1], np.int32)[rows.offset : rows.offset + len(rows) + 1]
+
+
+def _joined(rows: pa.BinaryArray, start: int, stop: int) -> bytes:
+    """Return rows[start:stop], which lie one after the other in Arrow's buffer, as they lie."""
+    offsets = _offsets(rows)
+    return rows.buffers()[2][int(offsets[start]) : int(offsets[stop])].to_pybytes()
+
+
+def _commits(rows: pa.BinaryArray) -> Iterator[tuple[int, int]]:
+    """Cut the rows into ranges within MAX_COMMIT_MUTATIONS and (a single row aside) MAX_COMMIT_BYTES."""
+    most_rows = MAX_COMMIT_MUTATIONS // len(STORED_COLUMNS)
+    offsets = _offsets(rows)
+    start = 0
+    while start < len(rows):
+        fitting = int(np.searchsorted(offsets, offsets[start] + MAX_COMMIT_BYTES, side="right")) - 1
+        stop = min(max(fitting, start + 1), start + most_rows, len(rows))
+        yield start, stop
+        start = stop
+
+
+def _field(number: int, content: bytes) -> bytes:
+    return _start(number, len(content)) + content
+
+
+def _start(number: int, size: int) -> bytes:
+    """Return what stands before a protobuf string or message of `size` bytes; field number below 16."""
+    return bytes([number << 3 | 2]) + _varint(size)
+
+
+def _varint(number: int) -> bytes:
+    """Return a number from 0 as a protobuf varint: 7 bits a byte, lowest first."""
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

@@ -1,0 +1,348 @@
+"""Lands the live stream: messages of a Pub/Sub subscription to BigQuery, each as an event or as a reject.
+
+Run as `python -m beam_jobs.stream_events --subscription projects/P/subscriptions/S ...`, any Beam runner's
+own options behind. On Dataflow it runs on Streaming Engine in at-least-once mode: it keeps no state, and
+readers of shop.events see an event once however often it was written.
+
+Each step has a fixed name, so that a running job can be updated to a new version in place.
+"""
+
+import argparse
+import csv
+import io
+import logging
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.io.gcp.bigquery import BigQueryDisposition, WriteToBigQuery
+from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
+from apache_beam.metrics import Metrics
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.runners.runner import PipelineResult
+from apache_beam.transforms.window import GlobalWindows
+from apache_beam.utils.timestamp import Timestamp
+from apache_beam.utils.windowed_value import WindowedValue
+
+from beam_jobs.bigquery_sink import BigQuerySink
+from beam_jobs.contract import COLUMN_NAMES
+from beam_jobs.identity import canonical_price
+from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, Reject, event_rows, judge
+from beam_jobs.rejected import stream_envelope
+
+STREAMING_INSERTS = "streaming_inserts"
+STORAGE_WRITE_API = "storage_write_api"
+
+BATCH_MESSAGES = 500
+BATCH_BYTES = 16 * 2**20
+"""A batch ends with the message that brings it to BATCH_MESSAGES or BATCH_BYTES."""
+
+AT_LEAST_ONCE = "streaming_mode_at_least_once"
+REDUCED_RAW_BYTES = 1024
+REDUCED_DETAIL_CHARS = 1000
+
+_BIGQUERY_TYPES = {
+    pa.string(): "STRING",
+    pa.date32(): "DATE",
+    pa.int64(): "INTEGER",
+    pa.timestamp("us", tz="UTC"): "TIMESTAMP",
+    STREAM_SCHEMA.field("price").type: "NUMERIC",
+}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What to land, and where: the job's options. Tables are PROJECT:DATASET.TABLE."""
+
+    subscription: str
+    events_table: str
+    rejected_table: str
+    write_method: str
+
+
+class RejectRefused(RuntimeError):
+    """BigQuery refuses a reject even in its shortest form; its message must not be acknowledged."""
+
+
+def main() -> None:
+    """Run the stream until it is drained, cancelled or fails."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # At INFO, Beam tells of each annotation that it does not turn into a type hint.
+    logging.getLogger("apache_beam.typehints").setLevel(logging.WARNING)
+    run().wait_until_finish()
+
+
+def run(argv: list[str] | None = None) -> PipelineResult:
+    """Start the stream that the options (default: the command line's) describe.
+
+    Raises:
+        SystemExit: an option is missing or malformed; the message on stderr says which.
+    """
+    stream, beam_arguments = parse_options(argv)
+    pipeline = beam.Pipeline(options=streaming_options(beam_arguments))
+    build(pipeline, stream)
+    return pipeline.run()
+
+
+def parse_options(argv: list[str] | None = None) -> tuple[Stream, list[str]]:
+    """Split the arguments into this job's options and those left for Beam and its runner."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
+    add = parser.add_argument
+    add(
+        "--subscription",
+        required=True,
+        type=_subscription,
+        help="The subscription to read, projects/PROJECT/subscriptions/NAME.",
+    )
+    add("--events_table", required=True, type=_table, help="The table for events, PROJECT:DATASET.TABLE.")
+    add("--rejected_table", required=True, type=_table, help="The table for rejects, PROJECT:DATASET.TABLE.")
+    add(
+        "--write_method",
+        choices=(STREAMING_INSERTS, STORAGE_WRITE_API),
+        default=STREAMING_INSERTS,
+        help="How events are written (default: %(default)s); storage_write_api needs Java where the job is "
+        "launched.",
+    )
+    options, beam_arguments = parser.parse_known_args(argv)
+    return Stream(**vars(options)), beam_arguments
+
+
+def streaming_options(beam_arguments: Sequence[str]) -> PipelineOptions:
+    """Return Beam's options: streaming, and on Dataflow Streaming Engine, by default at least once."""
+    options = PipelineOptions(list(beam_arguments))
+    options.view_as(StandardOptions).streaming = True
+    cloud = options.view_as(GoogleCloudOptions)
+    cloud.enable_streaming_engine = True
+    services = cloud.dataflow_service_options or []
+    if not any(service.startswith("streaming_mode_") for service in services):
+        cloud.dataflow_service_options = [*services, AT_LEAST_ONCE]
+    return options
+
+
+def build(pipeline: beam.Pipeline, stream: Stream) -> None:
+    """Add the stream's steps to a pipeline."""
+    messages = (
+        pipeline
+        | "Read messages" >> ReadFromPubSub(subscription=stream.subscription, with_attributes=True)
+        | "Take messages" >> beam.Map(take_message)
+    )
+    land(messages, stream)
+
+
+def land(messages: beam.PCollection, stream: Stream) -> None:
+    """Add the steps that land messages, of type Message."""
+    judged = messages | "Parse and validate" >> beam.ParDo(ParseAndValidate())
+    if stream.write_method == STREAMING_INSERTS:
+        rejects = judged | "Write events" >> beam.ParDo(WriteEvents(stream.events_table))
+    else:
+        written = (
+            judged
+            | "Rows of events" >> beam.FlatMap(storage_rows)
+            | "Write events"
+            >> WriteToBigQuery(
+                stream.events_table,
+                method=WriteToBigQuery.Method.STORAGE_WRITE_API,
+                schema=storage_schema(),
+                create_disposition=BigQueryDisposition.CREATE_NEVER,
+                write_disposition=BigQueryDisposition.WRITE_APPEND,
+                use_at_least_once=True,
+                type_overrides={"DATE": date},
+            )
+        )
+        refused = written.failed_rows_with_errors | "Refused events" >> beam.Map(rejects_of_failed_row)
+        rejects = (
+            judged | "Rejected messages" >> beam.Map(lambda part: part.rejects),
+            refused,
+        ) | "All rejects" >> beam.Flatten()
+    _ = rejects | "Write rejects" >> beam.ParDo(WriteRejects(stream.rejected_table))
+
+
+def take_message(message: PubsubMessage) -> Message:
+    """Take over what Beam read."""
+    return Message(message.data or b"", message.message_id, message.publish_time, message.attributes)
+
+
+class ParseAndValidate(beam.DoFn):
+    """Judges the messages of a bundle, a batch at a time."""
+
+    def __init__(self) -> None:
+        self._counters = {
+            name: Metrics.counter("stream_events", name) for name in ("read", "accepted", "rejected")
+        }
+
+    def start_bundle(self) -> None:
+        self._batch: list[Message] = []
+        self._batch_bytes = 0
+
+    def process(self, message: Message) -> Iterator[Judged]:
+        self._batch.append(message)
+        self._batch_bytes += len(message.data)
+        if len(self._batch) >= BATCH_MESSAGES or self._batch_bytes >= BATCH_BYTES:
+            yield self._judge()
+
+    def finish_bundle(self) -> Iterator[WindowedValue]:
+        if self._batch:
+            yield GlobalWindows.windowed_value_at_end_of_window(self._judge())
+
+    def _judge(self) -> Judged:
+        judged = judge(self._batch)
+        self._counters["read"].inc(len(self._batch))
+        self._counters["accepted"].inc(len(judged.messages))
+        self._counters["rejected"].inc(len(judged.rejects))
+        self.start_bundle()
+        return judged
+
+
+class WriteEvents(beam.DoFn):
+    """Writes the events of a batch; yields its rejects, with those of the events that BigQuery refused."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+        self._refused = Metrics.counter("stream_events", "refused_by_bigquery")
+
+    def setup(self) -> None:
+        self._sink = BigQuerySink(self._table)
+
+    def process(self, judged: Judged) -> Iterator[list[Reject]]:
+        refused = write_events(self._sink, judged)
+        self._refused.inc(len(refused))
+        yield judged.rejects + refused
+
+
+class WriteRejects(beam.DoFn):
+    """Writes rejects."""
+
+    def __init__(self, table: str) -> None:
+        self._table = table
+
+    def setup(self) -> None:
+        self._sink = BigQuerySink(self._table)
+
+    def process(self, rejects: list[Reject]) -> None:
+        write_rejects(self._sink, rejects)
+
+
+def write_events(sink: BigQuerySink, judged: Judged) -> list[Reject]:
+    """Write events, under their event_id as insert id; return those that BigQuery refused as rejects.
+
+    Raises:
+        BigQueryTableError: the table is missing, or the job may not write to it.
+        BigQueryUnavailable: BigQuery took some rows not in time.
+    """
+    rows = event_rows(judged.events)
+    refusals = sink.insert(rows, [row["event_id"] for row in rows])
+    return [
+        Reject(judged.messages[refusal.row], "refused_by_bigquery", refusal.detail) for refusal in refusals
+    ]
+
+
+def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
+    """Write rejects, under their message's id as insert id.
+
+    A reject that BigQuery refuses is written once more without attributes and with the first
+    REDUCED_RAW_BYTES of its message.
+
+    Raises:
+        RejectRefused: BigQuery refuses that too.
+        BigQueryTableError: the table is missing, or the job may not write to it.
+        BigQueryUnavailable: BigQuery took some rows not in time.
+    """
+    now = datetime.now(UTC)
+    rows = [stream_envelope(reject, rejected_at=now) for reject in rejects]
+    ids = [reject.message.message_id for reject in rejects]
+    refusals = sink.insert(rows, ids)
+    if not refusals:
+        return
+    reduced = []
+    for place, why in refusals:
+        _log.warning("BigQuery refused the reject of message %s, which is now shortened: %s", ids[place], why)
+        reject = rejects[place]
+        detail = f"{reject.detail} (Shortened, since BigQuery refused the whole: {why})"
+        reduced.append(
+            stream_envelope(
+                reject._replace(detail=detail[:REDUCED_DETAIL_CHARS]),
+                rejected_at=now,
+                raw_bytes=REDUCED_RAW_BYTES,
+                with_attributes=False,
+            )
+        )
+    again = sink.insert(reduced, [ids[refusal.row] for refusal in refusals])
+    if again:
+        message_id = ids[refusals[again[0].row].row]
+        raise RejectRefused(
+            f"BigQuery refuses {len(again)} rejects even when shortened, the first of message {message_id}: "
+            f"{again[0].detail} They stay unacknowledged. Compare the table with "
+            "sql/bigquery/shop_raw/rejected_events and run the DAG apply_schemas."
+        )
+
+
+def storage_schema() -> dict[str, list[dict[str, str]]]:
+    """Return the schema of shop_raw.events_stream as Beam's Storage Write API sink takes it."""
+    return {
+        "fields": [
+            {
+                "name": field.name,
+                "type": _BIGQUERY_TYPES[field.type],
+                "mode": "NULLABLE" if field.nullable else "REQUIRED",
+            }
+            for field in STREAM_SCHEMA
+        ]
+    }
+
+
+def storage_rows(judged: Judged) -> Iterable[dict[str, Any]]:
+    """Yield events as rows of the Python types that Beam's Storage Write API sink takes."""
+    for row in judged.events.to_pylist():
+        yield {
+            name: Timestamp.from_utc_datetime(value.astimezone(UTC)) if isinstance(value, datetime) else value
+            for name, value in row.items()
+        }
+
+
+def rejects_of_failed_row(failed: Mapping[str, Any]) -> list[Reject]:
+    """Return the one reject of a row that the Storage Write API refused: {"failed_row", "error_message"}.
+
+    Beam gives back the row and not its message, so the raw bytes are the event as a CSV line, of equal
+    event_id; the attributes are lost.
+    """
+    row = failed["failed_row"]
+    text = dict(row) | {
+        "event_time": f"{row['event_time'].to_utc_datetime().isoformat(' ')} UTC",
+        "price": canonical_price(row["price"]),
+    }
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow([text[name] for name in COLUMN_NAMES])
+    published = row["publish_time"]
+    message = Message(
+        line.getvalue().encode(),
+        row["message_id"],
+        published and published.to_utc_datetime(has_tz=True),
+    )
+    return [Reject(message, "refused_by_bigquery", failed["error_message"])]
+
+
+def _subscription(text: str) -> str:
+    if not re.fullmatch(r"projects/[^/]+/subscriptions/[^/]+", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a subscription such as projects/PROJECT/subscriptions/NAME"
+        )
+    return text
+
+
+def _table(text: str) -> str:
+    if not re.fullmatch(r".+:\w+\.\w+", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a table such as PROJECT:DATASET.TABLE")
+    return text
+
+
+if __name__ == "__main__":
+    # Under its real name, so that Beam's workers import this module's functions instead of unpickling copies.
+    from beam_jobs import stream_events
+
+    stream_events.main()

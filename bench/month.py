@@ -1,0 +1,300 @@
+"""A generated month through all summaries: is each figure right, and what does each query cost?
+
+Run as `make bench-month`. It generates November, once with a quarter of the events, loads its days as the
+daily load does but for Spanner, sends 1 event of 20 by stream, most of them by the load too, builds every
+summary of every day, and compares all rows, and those of the views of summaries, with those that
+tests/reference.py computes from the CSV files by other means. It runs the checks of one day a week. It prints
+the seconds and the bytes of each summary's build and checks and how they grow, and exits non-zero if a figure
+differs.
+
+Seconds are the emulator's, which takes some hundredths for any query. It tells no bytes: they are computed as
+BigQuery documents it, from the values in the columns and partitions that a query reads by Google's analyzer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as bigquery_api
+
+from beam_jobs.files import list_files, plan_ranges, read_blocks
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import validate
+from local import emulators, november_2019
+from local.generate_events import day_events, write_landing_day
+from local.googlesql.analyzer import running_analyzer
+from local.googlesql.reads import Read, reads_of
+from shopstream import bigquery
+from shopstream.settings import settings
+from shopstream.tables import SUMMARIES, Column, Table, all_tables, checks_statement
+from tests.reference import compare, reference_summaries
+
+EVENTS = 1_000_000
+MONTH = [dt.date(2019, 11, 1) + dt.timedelta(days=number) for number in range(30)]
+LATE_SHARE, BAD_SHARE = 0.01, 0.003
+STREAMED_EVERY = 20
+ONLY_STREAMED_EVERY = 100
+"""Of the streamed events, those that no load brings."""
+CHECKED_EVERY_DAYS = 7
+WORK = emulators.ROOT / "build" / "month"
+BUCKET = "month"
+VIEWS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
+FIXED_BYTES = {"BOOL": 1, "DATE": 8, "FLOAT64": 8, "INT64": 8, "NUMERIC": 16, "TIMESTAMP": 8}
+"""What BigQuery bills for a value; for text and bytes 2 and their UTF-8 length, for NULL nothing."""
+DIFFERENCES_SHOWN = 5
+
+Sizes = Mapping[tuple[str, dt.date], Mapping[str, int]]
+"""Bytes of each column, by table and day."""
+
+
+@dataclass
+class Cost:
+    """What the builds of one summary's days took: one entry a day, but `rows` for all.
+
+    `real_bytes` are those of the dearest build in the shop's real month, if the stream brings all of it too.
+    """
+
+    seconds: list[float] = field(default_factory=list)
+    bytes_read: list[int] = field(default_factory=list)
+    check_bytes: list[int] = field(default_factory=list)
+    real_bytes: int = 0
+    rows: int = 0
+    differences: list[str] = field(default_factory=list)
+
+
+def main() -> int:
+    """Run both sizes, print what they cost; return 1 if a figure differs from the reference."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--events", type=int, default=EVENTS, help="events of the month (%(default)s)")
+    events = parser.parse_args().events
+    logging.getLogger("shopstream").setLevel(logging.ERROR)  # a month so small gives many warnings
+    tables = {table.full_name: table for table in all_tables(settings().sql_dir)}
+    with running_analyzer(tables.values(), WORK / "googlesql.log") as analyzer:
+
+        def reads_by(sql: str) -> Mapping[str, Read]:
+            analyzed = analyzer.analyze(sql, {"day": "DATE"})
+            return reads_of(analyzed, tables, lambda view: analyzer.analyze(view.view or "", {}))
+
+        reads = {
+            name: (reads_by(tables[name].query or ""), reads_by(checks_statement(tables[name], 1)))
+            for name in SUMMARIES
+        }
+    small, large = (run_month(count, tables, reads) for count in (events // 4, events))
+    print_costs(small, large, events, tables)
+    return 1 if any(cost.differences for month in (small, large) for cost in month.values()) else 0
+
+
+def run_month(
+    events: int,
+    tables: Mapping[str, Table],
+    reads: Mapping[str, tuple[Mapping[str, Read], Mapping[str, Read]]],
+) -> dict[str, Cost]:
+    """Generate, load, build and compare one month; return the cost of each summary, by its name.
+
+    `reads` are what each summary's query and its checks read.
+    """
+    folder = WORK / str(events)
+    shutil.rmtree(folder, ignore_errors=True)
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        print(f"{events:>9,} events, {time.monotonic() - started:5.0f} s: {text}", flush=True)
+
+    for day in MONTH:
+        write_landing_day(
+            folder / "landing", day, day_events(day, events // 30), late_share=LATE_SHARE, bad_share=BAD_SHARE
+        )
+    csv_paths = sorted((folder / "landing").glob("*/events.csv"))
+    tell(f"generated, {sum(path.stat().st_size for path in csv_paths) / 1e6:,.0f} MB")
+    port = emulators.free_port()
+    emulator = emulators.bigquery(port, folder / "gcs", settings().project)
+    with emulators.running(emulator, folder / "bigquery.log"):
+        client = bigquery_api.Client(
+            project=settings().project,
+            credentials=AnonymousCredentials(),
+            client_options=ClientOptions(api_endpoint=f"http://{emulators.HOST}:{port}"),
+        )
+        for table in tables.values():
+            bigquery.apply(client, table)
+        days = sorted({day for landing_day in MONTH for day in load_day(client, folder, landing_day)})
+        tell(f"loaded, of {len(days)} days")
+        costs = build(client, [tables[name] for name in SUMMARIES], days)
+        tell(f"built {len(days) * len(costs)} days of summaries")
+        for name in SUMMARIES:
+            for day in days[::CHECKED_EVERY_DAYS]:
+                bigquery.run_checks(client, tables[name], day)
+        tell(f"checked {len(days[::CHECKED_EVERY_DAYS])} days of each")
+        read_names = {name for of_both in reads.values() for of_one in of_both for name in of_one}
+        sizes = column_sizes(client, [tables[name] for name in read_names])
+        real = real_sizes(sizes, events)
+        for name, cost in costs.items():
+            by_query, by_checks = reads[name]
+            cost.bytes_read = [bytes_of(by_query, sizes, day) for day in days]
+            cost.check_bytes = [bytes_of(by_checks, sizes, day) for day in days]
+            cost.real_bytes = max(bytes_of(read, real, day) for read in reads[name] for day in days)
+        expected = reference_summaries(csv_paths)
+        tell("computed the reference")
+        for name in (*SUMMARIES, *VIEWS):
+            found = rows_of(client, folder, tables[name])
+            cost = costs.setdefault(name, Cost())
+            cost.rows = len(found)
+            cost.differences = compare(expected[name.removeprefix("shop.")], found)
+            for difference in cost.differences[:DIFFERENCES_SHOWN]:
+                tell(f"{name}: DIFFERS: {difference}")
+        rows = sum(cost.rows for cost in costs.values())
+        equal = sum(not cost.differences for cost in costs.values())
+        tell(f"{equal} of {len(costs)} summaries and views equal the reference in all of their {rows:,} rows")
+    shutil.rmtree(folder)
+    return costs
+
+
+def load_day(client: bigquery_api.Client, folder: Path, landing_day: dt.date) -> list[dt.date]:
+    """Load a landing day as the daily load does, but for events that only streamed; return its dates."""
+    load_id = f"{landing_day:%Y%m%d}-00000000"
+    blocks = [
+        validate(parse_block(block, part.columns), landing_day).accepted
+        for file in list_files(str(folder / "landing" / str(landing_day)))
+        for part in plan_ranges(file)
+        for block in read_blocks(part)
+    ]
+    events = pa.concat_tables(blocks)
+    accepted = events.filter(pa.array([row % ONLY_STREAMED_EVERY != 0 for row in range(len(events))]))
+    accepted = accepted.append_column("landing_day", pa.repeat(pa.scalar(landing_day), len(accepted)))
+    accepted = accepted.append_column("load_id", pa.repeat(load_id, len(accepted)))
+    uri = write_object(folder, f"accepted/{load_id}.parquet", accepted)
+    manifest = {"landing_day": str(landing_day), "load_id": load_id, "accepted_files": [uri]}
+    staging = bigquery.stage_load(client, manifest)
+    dates = bigquery.publish_day(client, manifest, staging)
+    bigquery.drop_staging(client, staging)
+
+    streamed = events.take(pa.array(range(0, len(events), STREAMED_EVERY)))
+    streamed = streamed.append_column("publish_time", streamed["event_time"])
+    streamed = streamed.append_column("message_id", pa.repeat("1", len(streamed)))
+    append = bigquery_api.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
+    uri = write_object(folder, f"streamed/{load_id}.parquet", streamed)
+    client.load_table_from_uri(uri, bigquery.EVENTS_STREAM, job_config=append).result()
+    return [dt.date.fromisoformat(date) for date in dates]
+
+
+def build(client: bigquery_api.Client, tables: Iterable[Table], days: Iterable[dt.date]) -> dict[str, Cost]:
+    """Build every day of every summary."""
+    costs = {}
+    for table in tables:
+        cost = costs[table.full_name] = Cost()
+        for day in days:
+            started = time.monotonic()
+            bigquery.build_day(client, table, day)
+            cost.seconds.append(time.monotonic() - started)
+    return costs
+
+
+def column_sizes(client: bigquery_api.Client, tables: Iterable[Table]) -> Sizes:
+    """Return the bytes of each column of the tables, day by day."""
+    sizes = {}
+    for table in tables:
+        sums = ", ".join(f"{_size(column)} AS {column.name}" for column in table.schema)
+        partition = table.metadata.partition_by
+        sql = f"SELECT {partition} AS partition_day, {sums} FROM {table.full_name} GROUP BY partition_day"
+        for row in client.query_and_wait(sql):
+            sizes[table.full_name, row["partition_day"]] = {name: row[name] for name in table.column_names}
+    return sizes
+
+
+def real_sizes(sizes: Sizes, events: int) -> Sizes:
+    """Return the sizes in the shop's real month, of which the stream brings all, and the load all too."""
+    factor = november_2019.ROWS / events
+    return {
+        (name, day): {
+            column: round(size * factor * (STREAMED_EVERY if name == bigquery.EVENTS_STREAM else 1))
+            for column, size in columns.items()
+        }
+        for (name, day), columns in sizes.items()
+    }
+
+
+def bytes_of(reads: Mapping[str, Read], sizes: Sizes, day: dt.date) -> int:
+    """Return the bytes that a query reads when it builds a day."""
+    total = 0
+    for name, read in reads.items():
+        if not read.days.first or not read.days.last:
+            raise ValueError(f"all days of {name} are read; run `python -m local.googlesql`")
+        for offset in range(read.days.first.days, read.days.last.days + 1):
+            of_day = sizes.get((name, day + dt.timedelta(days=offset)), {})
+            total += sum(of_day.get(column, 0) for column in read.columns)
+    return total
+
+
+def rows_of(client: bigquery_api.Client, folder: Path, table: Table) -> pd.DataFrame:
+    """Return all rows of a table or view, exported to a file, since pages of JSON would take minutes."""
+    source = f"{client.project}.{table.full_name}"
+    if table.view:
+        source = f"{source}_copy"
+        client.query_and_wait(f"CREATE TABLE `{source}` AS SELECT * FROM {table.full_name}")
+    name = f"export/{table.name}.parquet"
+    path = folder / "gcs" / BUCKET / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    config = bigquery_api.ExtractJobConfig(destination_format="PARQUET")
+    client.extract_table(source, f"gs://{BUCKET}/{name}", job_config=config).result()
+    return pq.read_table(path).to_pandas()
+
+
+def write_object(folder: Path, name: str, rows: pa.Table) -> str:
+    """Write rows as an object of the bucket, and return its URI."""
+    path = folder / "gcs" / BUCKET / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(rows, path)
+    return f"gs://{BUCKET}/{name}"
+
+
+def print_costs(
+    small: Mapping[str, Cost], large: Mapping[str, Cost], events: int, tables: Mapping[str, Table]
+) -> None:
+    """Print a line for each summary: a build's mean seconds and bytes in both months, and how they grow.
+
+    Then the mean bytes of its checks in the larger, the bytes of the dearest build or checks in the shop's
+    real month, and the limit of metadata.yaml.
+    """
+    sizes = (f"{events // 4:,}", f"{events:,}", "ratio")
+    heads = ("summary", *(f"s, {size}" for size in sizes), *(f"MB, {size}" for size in sizes))
+    heads = (*heads, "MB of checks", "real GB", "limit GiB", "rows")
+    print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
+    for name in SUMMARIES:
+        before, after = small[name], large[name]
+        seconds = [fmean(cost.seconds) for cost in (before, after)]
+        megabytes = [fmean(cost.bytes_read) / 1e6 for cost in (before, after)]
+        figures = (
+            name.removeprefix("shop."),
+            *(f"{figure:.2f}" for figure in (*seconds, seconds[1] / seconds[0])),
+            *(f"{figure:.2f}" for figure in (*megabytes, megabytes[1] / megabytes[0])),
+            f"{fmean(after.check_bytes) / 1e6:.2f}",
+            f"{after.real_bytes / 1e9:.2f}",
+            f"{tables[name].metadata.maximum_bytes_billed / 2**30:g}",
+            f"{after.rows:,}",
+        )
+        print(f"| {' | '.join(figures)} |")
+
+
+def _size(column: Column) -> str:
+    if column.type in ("STRING", "BYTES"):
+        return f"COALESCE(SUM(2 + BYTE_LENGTH({column.name})), 0)"
+    return f"COUNT({column.name}) * {FIXED_BYTES[column.type]}"
+
+
+if __name__ == "__main__":
+    os.environ["NO_GCE_CHECK"] = "true"
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""
+### Purpose
+Bring the schemas to what this version describes: the Spanner tables by the numbered migrations of
+`sql/spanner` (each applied once, recorded in table `schema_migrations`), then the BigQuery datasets, tables
+and views of `sql/bigquery`. Trigger it after each deployment and once in a new project.
+
+### How to rerun
+Trigger it again at any time: what is already there stays as it is, and no row is touched.
+
+### When it fails
+Nothing is lost; loads and summaries go on with the old schema, or fail if they need the new one. A refused
+change (an applied migration was edited, a column changed its type) names the file and what to do.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Apply the Spanner migrations and the BigQuery tables and views",
+    schedule=None,
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=1),
+    default_args=TASK_DEFAULTS,
+    tags=[Tag.SETUP],
+)
+def apply_schemas() -> None:
+    @task
+    def migrate_spanner() -> list[str]:
+        """Apply the migrations that are not yet recorded; returns their names."""
+        from shopstream.clients import spanner_database
+        from shopstream.migrations import apply_migrations
+        from shopstream.settings import settings
+
+        return apply_migrations(spanner_database(), settings().sql_dir / "spanner")
+
+    @task
+    def apply_bigquery_tables() -> list[str]:
+        """Create or update each table and view, after those that it reads; returns their names."""
+        from shopstream import bigquery
+        from shopstream.clients import bigquery_client
+        from shopstream.settings import settings
+        from shopstream.tables import all_tables
+
+        client = bigquery_client()
+        tables = all_tables(settings().sql_dir)
+        for table in tables:
+            bigquery.apply(client, table)
+        return [table.full_name for table in tables]
+
+    migrate_spanner() >> apply_bigquery_tables()
+
+
+apply_schemas()

@@ -1,0 +1,88 @@
+"""
+### Purpose
+Build the summaries of `shop` for the days whose events changed, one task a table, a table after those that it
+reads: each day's rows are replaced in one statement and then checked. A summary that looks back, such as
+`customer_value` on 90 days, is also built for the later days that look back on the changed ones. At last
+write the report to Cloud Storage; task `write_report` links to it. Starts when `load_events_daily` publishes;
+loads that end close together are built in one run.
+
+### How to rerun
+Clear the run or any of its tasks. For other days, say after a change of a summary's SQL, trigger it by hand
+with `first_day` and `last_day`, at most 400 days a run: first as a **dry run**, which is the default by hand.
+Its task `dry_run` changes nothing and logs a table: for each summary and day the bytes that its query reads,
+and how many rows would go and come. Then trigger it again without. The dry run itself reads as much as the
+build would. A line marked * is a lower bound: that summary reads another one, and is counted from its rows as
+they are now.
+
+### When it fails
+The events are there; a summary whose task failed still shows its days as they were before, or fresh rows
+that a check found wrong: the error names the check, the day and what it found. The report is not written. On
+a day that no load has published yet, checks against other tables only warn, since events stream in meanwhile.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from shopstream import summary_tasks
+from shopstream.alerts import deadline
+from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.days import MAX_SUMMARY_DAYS, day_param, is_dry_run, summary_days
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.report import WriteReport
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Build the summaries of changed days, and the report",
+    schedule=[EVENTS_PUBLISHED],
+    start_date=START_DATE,
+    catchup=False,
+    # Two, so that building many old days by hand does not hold up the days just published.
+    max_active_runs=2,
+    dagrun_timeout=timedelta(hours=12),
+    deadline=deadline("Summaries follow within 2 hours after events are published", timedelta(hours=2)),
+    default_args=TASK_DEFAULTS,
+    params={
+        "first_day": day_param(
+            "First day",
+            "The first day to build. Empty: the days just published, or yesterday in a run by hand.",
+        ),
+        "last_day": day_param(
+            "Last day",
+            f"The last day to build, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
+        ),
+        "dry_run": Param(
+            True,
+            type="boolean",
+            title="Dry run",
+            description="Change nothing, only log what a build would read and change. "
+            "A run that a load starts is never one.",
+        ),
+    },
+    tags=[Tag.SUMMARIES],
+)
+def build_summaries() -> None:
+    @task(inlets=[EVENTS_PUBLISHED])
+    def resolve_days(**context: Any) -> list[str]:
+        """Return the days to build, in order, as YYYY-MM-DD."""
+        return [day.isoformat() for day in summary_days(context)]
+
+    @task.branch
+    def dry_or_real(**context: Any) -> str:
+        """Return what is to run: the task `dry_run`, or the tasks that build."""
+        return "dry_run" if is_dry_run(context) else summary_tasks.GROUP_ID
+
+    days: Any = resolve_days()
+    built = summary_tasks.build_all(days)
+    days >> dry_or_real() >> [task(execution_timeout=timedelta(hours=6))(summary_tasks.dry_run)(days), built]
+    built >> WriteReport(
+        task_id="write_report",
+        first_day="{{ ti.xcom_pull(task_ids='resolve_days')[0] }}",
+        last_day="{{ ti.xcom_pull(task_ids='resolve_days')[-1] }}",
+    )
+
+
+build_summaries()

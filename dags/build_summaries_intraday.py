@@ -1,0 +1,52 @@
+"""
+### Purpose
+Build the summaries of today and yesterday from what has streamed in, every hour, until the daily load of the
+day has published it; from then on the day belongs to `build_summaries`. Also build each day of the 7 before
+today of which the stream brought events since the run before: late ones, which no load may ever bring. An
+event that the stream wrote more than an hour after its publication may be missed by this, until its day is
+built again. A day that no load has published is provisional:
+`shop.days` says so, and a query that joins it on `event_date` can leave it out or mark it. For the last 60
+minutes ask the views `shop.live_events_by_minute` and `shop.live_top_products`, which need no build.
+
+### How to rerun
+There is no need to: the next run builds the days anew. Clearing a run is harmless. For a day
+that a late event of the stream may have missed, run `build_summaries` by hand.
+
+### When it fails
+The days stay as the run before left them. A check found rows that cannot be, such as two of one
+grain; the error names the check, the day and what it found. On a provisional day checks against other tables
+only warn, since events stream in between the build and its check.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import CronTriggerTimetable, dag, task
+
+from shopstream import summary_tasks
+from shopstream.days import intraday_window
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Build the summaries of today, yesterday and days with new late events every hour",
+    schedule=CronTriggerTimetable("5 * * * *", timezone="UTC"),
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=1),
+    default_args=TASK_DEFAULTS,
+    tags=[Tag.SUMMARIES],
+)
+def build_summaries_intraday() -> None:
+    @task
+    def resolve_days(**context: Any) -> list[str]:
+        """Return the unpublished of yesterday and today, and days of new late events, as YYYY-MM-DD."""
+        return [day.isoformat() for day in summary_tasks.intraday_days(*intraday_window(context))]
+
+    summary_tasks.build_all(resolve_days())
+
+
+build_summaries_intraday()

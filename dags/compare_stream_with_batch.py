@@ -1,0 +1,84 @@
+"""
+### Purpose
+Compare what the stream had of a day's events with what the daily load brought, by event id: one row for each
+day and event type in `shop_ops.stream_completeness`, and the same as a table in the log. Starts when
+`load_events_daily` publishes. Late events make their own day be compared again.
+
+### How to rerun
+Clear the run, or trigger it by hand with `first_day` and `last_day`, at most 400 days a run. The rows of each
+day are replaced.
+
+### When it fails
+The rows are written. A day is at level warn when the stream lacks 0.1 % or more of the events of a type
+(SHOPSTREAM_STREAM_MISSING_WARN_SHARE), or the loads lack as many of the stream's; it fails from 1 % on
+(SHOPSTREAM_STREAM_MISSING_FAIL_SHARE). `shop.events` shows what came either way, so no analysis lacks the
+events now; while the stream was down, the live figures did. Look at `shop_ops.stream_checks` of that day. On
+its first day a new stream lacks what happened before it began: that is one failure and no loss. A day before
+there was a stream is at level absent, and does not fail.
+"""
+
+from datetime import date, timedelta
+from typing import Any
+
+from airflow.sdk import dag, task
+
+from shopstream.alerts import deadline
+from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.days import MAX_SUMMARY_DAYS, day_param, summary_days
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Compare the stream's events with those of the daily load",
+    schedule=[EVENTS_PUBLISHED],
+    start_date=START_DATE,
+    catchup=False,
+    # One at a time, so that two runs with a day in common do not replace it at the same moment.
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=6),
+    deadline=deadline("The stream is compared within 2 hours after events are published", timedelta(hours=2)),
+    default_args=TASK_DEFAULTS,
+    params={
+        "first_day": day_param(
+            "First day",
+            "The first day to compare. Empty: the days just published, or yesterday in a run by hand.",
+        ),
+        "last_day": day_param(
+            "Last day",
+            f"The last day to compare, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
+        ),
+    },
+    tags=[Tag.STREAM],
+)
+def compare_stream_with_batch() -> None:
+    @task(inlets=[EVENTS_PUBLISHED])
+    def resolve_days(**context: Any) -> list[str]:
+        """Return the days to compare, in order, as YYYY-MM-DD."""
+        return [day.isoformat() for day in summary_days(context)]
+
+    @task(execution_timeout=timedelta(hours=4), multiple_outputs=False)
+    def compare(days: list[str]) -> dict[str, str]:
+        """Write the rows of each day; returns the worst level of each day that has events."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from shopstream.clients import bigquery_client
+        from shopstream.completeness import StreamIncomplete, compare_days
+        from shopstream.settings import settings
+        from shopstream.tables import load_table
+
+        env = settings()
+        table = load_table(env.sql_dir, "shop_ops.stream_completeness")
+        try:
+            return compare_days(
+                bigquery_client(), table, list(map(date.fromisoformat, days)), env.stream_missing_share
+            )
+        except StreamIncomplete as error:
+            raise AirflowFailException(str(error)) from error
+
+    days: Any = resolve_days()
+    compare(days)
+
+
+compare_stream_with_batch()

@@ -1,0 +1,58 @@
+"""
+### Purpose
+Keep the stream's Dataflow job `shop-stream` as it should be, every 10 minutes
+(SHOPSTREAM_KEEP_ALIVE_SECONDS): launch it when it is gone, update it when another template version is
+deployed, drain it when a stop is wanted. Then look at its health: how long messages wait, how old the newest
+row is, how many were rejected. One paragraph in the task's log tells what was seen, done and why, and one row
+in `shop_ops.stream_checks`.
+
+**Start the stream again:** trigger this DAG by hand. A run by hand sets the desired state to running before
+it looks, and its launches are counted anew; a scheduled run never changes the desired state. Stop it with
+`stop_stream`.
+
+The desired state is the Airflow Variable `shopstream_stream`, JSON such as
+`{"desired": "running", "version": null, "how": "drain"}`; without it the stream should run. `version` null is
+the deployed template version (SHOPSTREAM_TEMPLATE_VERSION), another value pins that one until it is null
+again.
+
+How the job writes events to BigQuery is SHOPSTREAM_STREAM_WRITE_METHOD: `streaming_inserts`, the default, or
+`storage_write_api`, which needs Java in the launcher image. A change holds from the next launch on: stop the
+stream and start it again, since a running job cannot be updated to it.
+
+### How to rerun
+There is no need to: the next run looks anew. Clearing a run is harmless; it does not undo a start or stop
+that was asked for after it.
+
+### When it fails
+A person must look; the error says at what, also when the health could not be measured in any try. Messages
+wait in the subscription meanwhile, so nothing is lost before its retention ends. After 5 launches within an
+hour (SHOPSTREAM_STREAM_MAX_LAUNCHES) the stream stays down: mend what ends its jobs, then trigger this DAG by
+hand. In a new project run `apply_schemas` first.
+"""
+
+from datetime import timedelta
+
+from airflow.sdk import dag, task
+
+from shopstream import stream_tasks
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.settings import settings
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Keep the stream as it should be, and watch its health",
+    schedule=timedelta(seconds=settings().keep_alive_seconds),
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=1),
+    default_args=TASK_DEFAULTS,
+    tags=[Tag.STREAM],
+)
+def keep_stream_alive() -> None:
+    task(multiple_outputs=False)(stream_tasks.keep_alive)()
+
+
+keep_stream_alive()

@@ -1,0 +1,71 @@
+"""
+### Purpose
+Split an export, such as a month's file from Kaggle, into landing days:
+`landing/events/<day>/<export>-<part>.csv` and, once all days are whole, `_SUCCESS` in each. Upload the
+export to `exports/` first; it is read as a stream, so its size does not matter (.csv, .csv.gz, or a .zip
+with one .csv inside).
+
+Then load the days: a backfill of `load_events_daily` from the first day to the last, or one run a day by
+hand.
+
+### How to rerun
+Trigger it again with the same export, or clear the task: the same parts are written again, and those that
+an earlier run of this export left are deleted. Days already loaded must be loaded again only if the export
+changed.
+
+### When it fails
+The export's days have no `_SUCCESS`, so no load reads half a day; loads of other days are not touched.
+Another export does not complete such a day as long as it has `_UNFINISHED-<export>`: land the one that broke
+off again, or delete its parts and these marks. An error about the export itself (damaged, wrong columns) is
+not retried and says what to correct.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.landing import EXPORT_PATTERN
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Split an export into landing days",
+    schedule=None,
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=8),
+    default_args=TASK_DEFAULTS,
+    params={
+        "object": Param(
+            type="string",
+            pattern=EXPORT_PATTERN,
+            title="Export",
+            description="The object in the bucket, such as exports/2019-Nov.csv.zip: .csv, .csv.gz, or .zip "
+            "with one .csv inside.",
+        )
+    },
+    tags=[Tag.BATCH],
+)
+def land_export() -> None:
+    @task(execution_timeout=timedelta(hours=6), multiple_outputs=False)
+    def split_into_days(**context: Any) -> dict[str, Any]:
+        """Write the landing days; returns the rows of each."""
+        from airflow.sdk.exceptions import AirflowFailException
+
+        from shopstream.clients import storage_client
+        from shopstream.landing import ContractError, land
+        from shopstream.settings import settings
+
+        try:
+            return land(storage_client(), settings().bucket, context["params"]["object"])
+        except ContractError as error:
+            raise AirflowFailException(str(error)) from error
+
+    split_into_days()
+
+
+land_export()

@@ -1,0 +1,84 @@
+"""
+### Purpose
+Load one landing day of events: wait until it is landed whole, run the Dataflow job (rows to Spanner,
+accepted rows as Parquet, rejected lines with their reasons), check that nothing was lost and few lines were
+rejected, hold Spanner and BigQuery against the job's counters by counting in both, replace the day in
+`shop_raw.events_batch`, and write the audit row. That starts `build_summaries` for the days whose events
+changed.
+
+### How to rerun
+Run the day again: trigger with `landing_day`, clear the run from `launch_load` on, or start a backfill for
+many days. Each is safe at any time: a load replaces its landing day in all stores, and cancels a job of the
+same day that is still running. To correct a day, correct its landing files and run it again. After a failed
+`reconcile` or `publish` clear from `reconcile` on.
+
+### When it fails
+The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
+touched. Spanner may already hold the day's new rows. `gate` fails when more than 1 %
+(SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected: it names the reasons, and the lines are in
+`shop_raw.rejected_events`.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.providers.google.cloud.sensors.gcs import GCSObjectExistenceSensor
+from airflow.sdk import CronDataIntervalTimetable, dag, task
+
+from shopstream import loads
+from shopstream.alerts import deadline
+from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.dataflow import LaunchLoadEvents, WaitForJob
+from shopstream.days import day_param, landing_day_macro
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.settings import settings
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Load a landing day of events into Spanner and BigQuery",
+    schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=3,
+    dagrun_timeout=timedelta(hours=36),
+    deadline=deadline("A day's events are published 6 hours after the day's end", timedelta(hours=6)),
+    default_args=TASK_DEFAULTS,
+    params={
+        "landing_day": day_param(
+            "Landing day",
+            "The day to load. Empty: the run's own day; in a run by hand, the last complete day.",
+        )
+    },
+    user_defined_macros={"landing_day": landing_day_macro, "settings": settings},
+    tags=[Tag.BATCH],
+)
+def load_events_daily() -> None:
+    landed = GCSObjectExistenceSensor(
+        task_id="wait_for_landing",
+        bucket="{{ settings().bucket }}",
+        object="landing/events/{{ landing_day() }}/_SUCCESS",
+        mode="reschedule",
+        poke_interval=timedelta(minutes=5),
+        timeout=timedelta(hours=24),
+    )
+    launched = LaunchLoadEvents(task_id="launch_load", landing_day="{{ landing_day() }}")
+    ended = WaitForJob(
+        task_id="wait_for_load",
+        job_id=launched.output["job_id"],
+        # The job of a small day takes half a minute; looking ever more seldom may take as long again.
+        max_wait=timedelta(seconds=10),
+        # A retry only looks again: Airflow loses a look now and then that ends as the next one is queued.
+        retry_delay=timedelta(seconds=5),
+    )
+
+    load: Any = launched.output
+    gated = task(loads.gate)(load)
+    reconciled = task(task_id="reconcile", multiple_outputs=False)(loads.reconcile_stores)(load)
+    published = task(multiple_outputs=False)(loads.publish)(load, reconciled)
+    audited = task(outlets=[EVENTS_PUBLISHED])(loads.write_audit_row)(load, reconciled, published)
+    landed >> launched >> ended >> gated >> reconciled >> published >> audited
+
+
+load_events_daily()

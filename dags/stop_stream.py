@@ -1,0 +1,62 @@
+"""
+### Purpose
+Stop the stream and see to it that it stays stopped: set its desired state to stopped, ask Dataflow to end
+the job, and wait until it has ended. Nothing is lost either way: `drain` finishes what was pulled, `cancel`
+ends at once, and what was not yet written is delivered again.
+
+Messages then wait in the subscription for as long as it retains them, 7 days unless it was made otherwise:
+what is older is gone.
+
+**Start the stream again:** trigger `keep_stream_alive` by hand.
+
+### How to rerun
+Trigger it again at any time, also with `cancel` while a drain takes too long. Clearing a run does not stop a
+stream that was started after it.
+
+### When it fails
+The job has not ended after 30 minutes, or somebody has started the stream meanwhile; the error says which.
+In the first case the stream is still to be stopped, and `keep_stream_alive` goes on asking for it.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import Param, dag, task
+
+from shopstream import stream_tasks
+from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.tags import Tag
+
+
+@dag(
+    doc_md=__doc__,
+    description="Stop the stream until it is started by hand",
+    schedule=None,
+    start_date=START_DATE,
+    catchup=False,
+    max_active_runs=1,
+    dagrun_timeout=timedelta(hours=2),
+    default_args=TASK_DEFAULTS,
+    params={
+        "how": Param(
+            "drain",
+            type="string",
+            enum=["drain", "cancel"],
+            title="How",
+            description="drain: finish what was pulled, then end. cancel: end at once.",
+        )
+    },
+    tags=[Tag.STREAM],
+)
+def stop_stream() -> None:
+    requested: Any = task(stream_tasks.request_stop)()
+    wait = task.sensor(
+        task_id="wait_for_end",
+        mode="reschedule",
+        poke_interval=timedelta(seconds=5),
+        timeout=timedelta(hours=1),
+    )
+    wait(stream_tasks.has_stopped)(requested)
+
+
+stop_stream()

@@ -1,0 +1,233 @@
+"""Airflow's REST API as a user drives it: trigger DAG runs, watch them, read what their tasks returned."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import requests
+from requests.adapters import HTTPAdapter
+from urllib3 import Retry
+
+POLL_SECONDS = 1.5
+PAGE_RUNS = 100
+REQUEST_TIMEOUT_SECONDS = 30
+FINAL_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
+
+
+class RunFailed(RuntimeError):
+    """A DAG run did not end in success; the message names the run, its failed tasks and their errors."""
+
+
+class AirflowClient:
+    """A session with one Airflow, logged in by user name and password."""
+
+    def __init__(self, url: str, username: str, password: str) -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        # On SQLite, Airflow answers 500 when two of its threads wait for each other's write. All that is
+        # asked here may be asked again: a run is started under an id of our own.
+        patience = Retry(
+            total=6,
+            backoff_factor=0.25,
+            status_forcelist=range(500, 600),
+            allowed_methods=None,
+            raise_on_status=False,
+        )
+        self._session.mount(self.url, HTTPAdapter(max_retries=patience))
+        self._login = {"username": username, "password": password}
+        self._shown: dict[tuple[str, str, str, int], str] = {}
+        self._authenticate()
+
+    def another_session(self) -> AirflowClient:
+        """The same login in a session of its own, for another thread."""
+        return AirflowClient(self.url, **self._login)
+
+    def _authenticate(self) -> None:
+        answer = self._session.post(
+            f"{self.url}/auth/token", json=self._login, timeout=REQUEST_TIMEOUT_SECONDS
+        )
+        answer.raise_for_status()
+        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def _call(self, method: str, path: str, unless: int | None = None, **kwargs: Any) -> Any:
+        """Ask Airflow; None if it answers with nothing, or with the code `unless`."""
+        url = f"{self.url}/api/v2{path}"
+        answer = self._session.request(method, url, timeout=REQUEST_TIMEOUT_SECONDS, **kwargs)
+        if answer.status_code == requests.codes.unauthorized:  # the token ran out in a long demo
+            self._authenticate()
+            answer = self._session.request(method, url, timeout=REQUEST_TIMEOUT_SECONDS, **kwargs)
+        if answer.status_code == unless:
+            return None
+        if not answer.ok:
+            raise RuntimeError(
+                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}"
+            )
+        return answer.json() if answer.content else None
+
+    def wait_for_dags(self, dag_ids: Sequence[str], timeout_seconds: float = 120) -> None:
+        """Wait until the DAG processor has parsed these DAGs.
+
+        Raises:
+            RuntimeError: a DAG is missing at the end of the time; the message holds Airflow's import errors.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        while missing := set(dag_ids) - {dag["dag_id"] for dag in self._call("GET", "/dags")["dags"]}:
+            if time.monotonic() > deadline:
+                errors = [
+                    error["stack_trace"] for error in self._call("GET", "/importErrors")["import_errors"]
+                ]
+                raise RuntimeError(
+                    f"Airflow does not know {', '.join(sorted(missing))} after {timeout_seconds:.0f} s. "
+                    + ("\n".join(errors) or "There are no import errors; look at the dag-processor's log.")
+                )
+            time.sleep(POLL_SECONDS)
+
+    def unpause(self, dag_id: str) -> None:
+        """Let a DAG's runs start."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def pause(self, dag_id: str) -> None:
+        """Let no further run of a DAG start."""
+        self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
+
+    def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
+        """Start a run, as the UI's trigger form does; return its run id."""
+        run_id = f"manual__{datetime.now(UTC).isoformat()}_{uuid.uuid4().hex[:8]}"
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
+        self._call("POST", f"/dags/{dag_id}/dagRuns", unless=requests.codes.conflict, json=body)
+        return run_id
+
+    def forget_scheduled_runs(self, dag_id: str) -> None:
+        """Delete the run that the schedule starts for yesterday, when nobody lands yesterday's files."""
+        for run in self._call("GET", f"/dags/{dag_id}/dagRuns", params={"run_type": "scheduled"})["dag_runs"]:
+            path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
+            self._call("PATCH", path, json={"state": "failed"})  # a running one cannot be deleted
+            self._call("DELETE", path, unless=requests.codes.not_found)
+
+    def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
+        """The task instances of a run."""
+        return self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})[
+            "task_instances"
+        ]
+
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task of a run returned."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/xcomEntries/return_value"
+        return self._call("GET", path, params={"deserialize": "true"})["value"]
+
+    def runs(self, dag_id: str, since: str) -> list[str]:
+        """The run ids of a DAG's runs that ended after the time `since` or have not ended, oldest first."""
+        params: dict[str, Any] = {"order_by": "run_after", "limit": PAGE_RUNS}
+        runs: list[dict[str, Any]] = []
+        while page := self._call("GET", f"/dags/{dag_id}/dagRuns", params=params | {"offset": len(runs)})[
+            "dag_runs"
+        ]:
+            runs += page
+        return [run["dag_run_id"] for run in runs if (run["end_date"] or since) >= since]
+
+    def task(self, dag_id: str, run_id: str, task_id: str) -> dict[str, Any]:
+        """One task instance of a run."""
+        return self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}")
+
+    def wait(
+        self,
+        runs: dict[tuple[str, str], str],
+        progress: Callable[[str], None],
+        enough: int | None = None,
+        timeout_seconds: float = 3600,
+    ) -> dict[tuple[str, str], str]:
+        """Wait for runs to end, and say what they do meanwhile.
+
+        Args:
+            runs: what to call each (dag_id, run_id) in the progress lines.
+            progress: takes one line each time a task of a run starts or ends.
+            enough: return when so many of them have ended; without it, when all have.
+            timeout_seconds: for all of them together.
+
+        Returns:
+            The end state of each run that has ended, `success` or `failed`.
+        """
+        deadline = time.monotonic() + timeout_seconds
+        ended: dict[tuple[str, str], str] = {}
+        while len(ended) < (len(runs) if enough is None else enough):
+            if time.monotonic() > deadline:
+                waiting = ", ".join(name for run, name in runs.items() if run not in ended)
+                raise RunFailed(f"Still not done after {timeout_seconds:.0f} s: {waiting}.")
+            time.sleep(POLL_SECONDS)
+            for (dag_id, run_id), name in runs.items():
+                if (dag_id, run_id) in ended:
+                    continue
+                tasks = self.tasks(dag_id, run_id)
+                for task in tasks:
+                    key = (dag_id, run_id, task["task_id"], task["map_index"])
+                    shown = _shown_state(task)
+                    if shown and self._shown.get(key) != shown:
+                        self._shown[key] = shown
+                        label = task["rendered_map_index"] or (
+                            str(task["map_index"]) if task["map_index"] >= 0 else ""
+                        )
+                        progress(f"{name}: {task['task_id']}{f' [{label}]' if label else ''} {shown}")
+                # Each question costs Airflow 30 ms of CPU, which its tasks then lack.
+                if all(task["state"] in FINAL_STATES for task in tasks):
+                    state = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
+                    if state in ("success", "failed"):
+                        ended[dag_id, run_id] = state
+        return ended
+
+    def run(self, dag_id: str, conf: dict[str, Any], progress: Callable[[str], None]) -> str:
+        """Start a run, wait for its success, and return its run id.
+
+        Raises:
+            RunFailed: it failed; the message has the errors of its tasks.
+        """
+        run_id = self.trigger(dag_id, conf)
+        self.wait_for_success({(dag_id, run_id): dag_id}, progress)
+        return run_id
+
+    def wait_for_success(self, runs: dict[tuple[str, str], str], progress: Callable[[str], None]) -> None:
+        """Wait for runs as `wait` does.
+
+        Raises:
+            RunFailed: some failed; the message has the errors of their tasks.
+        """
+        ended = self.wait(runs, progress)
+        failed = [self.explain(*run) for run, state in ended.items() if state != "success"]
+        if failed:
+            raise RunFailed("\n".join(failed))
+
+    def explain(self, dag_id: str, run_id: str) -> str:
+        """The failed tasks of a run with the end of each one's log."""
+        lines = [f"{dag_id} {run_id} failed."]
+        for task in self.tasks(dag_id, run_id):
+            if task["state"] != "failed":
+                continue
+            path = (
+                f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+            )
+            log = self._call("GET", path, params={"map_index": task["map_index"], "full_content": "true"})
+            entries = [entry for entry in log["content"] if isinstance(entry, dict)]
+            errors = [entry for entry in entries if entry.get("level") in ("error", "critical")] or entries[
+                -3:
+            ]
+            lines.append(f"  {task['task_id']}:")
+            for entry in errors[-3:]:
+                lines.append(f"    {entry.get('event', '')}")
+                lines += [
+                    f"    {detail.get('exc_type')}: {detail.get('exc_value')}"
+                    for detail in entry.get("error_detail") or []
+                ]
+        return "\n".join(lines)
+
+
+def _shown_state(task: dict[str, Any]) -> str | None:
+    """One word for a task's state, or None for what a reader of the progress need not see."""
+    state = task["state"]
+    if state == "success":
+        return f"done ({task['duration'] or 0:.1f} s)"
+    if state == "up_for_reschedule":
+        return "waiting"
+    return state if state in ("running", "failed", "up_for_retry", "upstream_failed", "skipped") else None

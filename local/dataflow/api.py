@@ -1,0 +1,188 @@
+"""The HTTP face: v1b3's paths, requests and answers, as google-api-python-client expects them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Literal
+
+from fastapi import Body, FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import storage
+from google.cloud.exceptions import NotFound
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from local.dataflow.jobs import Jobs
+from local.dataflow.monitoring import Monitoring
+from local.dataflow.refusal import Refusal
+from local.dataflow.templates import check_parameters, parse_template
+
+LOCATION = "/v1b3/projects/{project}/locations/{location}"
+SUMMARY_FIELDS = (
+    "id",
+    "projectId",
+    "location",
+    "name",
+    "type",
+    "currentState",
+    "currentStateTime",
+    "createTime",
+    "startTime",
+)
+"""What a list shows of a job, as JOB_VIEW_SUMMARY; labels and parameters come with get."""
+
+
+class LaunchParameter(BaseModel):
+    """LaunchFlexTemplateParameter, without the fields that the local Dataflow has no use for."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    jobName: Annotated[str, Field(pattern=r"^[a-z]([-a-z0-9]{0,1022}[a-z0-9])?$")]
+    containerSpecGcsPath: str
+    parameters: dict[str, str] = {}
+    environment: dict[str, Any] = {}
+    update: bool = False
+
+
+class LaunchRequest(BaseModel):
+    """LaunchFlexTemplateRequest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    launchParameter: LaunchParameter
+    validateOnly: bool = False
+
+
+def application(jobs: Jobs) -> FastAPI:
+    """The service over `jobs`, which it closes when it ends."""
+
+    monitoring = Monitoring(jobs.stream_folders)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    app = FastAPI(title="Local Dataflow", lifespan=lifespan)
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.post(f"{LOCATION}/flexTemplates:launch")
+    def launch(project: str, location: str, request: LaunchRequest) -> dict[str, Any]:
+        wanted = request.launchParameter
+        template = parse_template(_read(project, wanted.containerSpecGcsPath), wanted.containerSpecGcsPath)
+        check_parameters(template, wanted.parameters)
+        if request.validateOnly:
+            return {}
+        job = jobs.launch(
+            project,
+            location,
+            wanted.jobName,
+            template,
+            wanted.parameters,
+            wanted.environment,
+            update=wanted.update,
+        )
+        return {"job": job}
+
+    @app.get(f"{LOCATION}/jobs")
+    def list_jobs(
+        project: str,
+        location: str,
+        kind: Annotated[Literal["UNKNOWN", "ALL", "TERMINATED", "ACTIVE"], Query(alias="filter")] = "UNKNOWN",
+        name: str = "",
+        pageSize: int = 0,
+        pageToken: str = "",
+    ) -> dict[str, Any]:
+        found, token = jobs.page(project, location, kind, name, pageSize, pageToken)
+        # As in Google's JSON, what is empty is left out.
+        answer: dict[str, Any] = {"jobs": [_summary(job) for job in found]} if found else {}
+        return answer | ({"nextPageToken": token} if token else {})
+
+    @app.get(f"{LOCATION}/jobs/{{job_id}}")
+    def get_job(project: str, location: str, job_id: str, view: str = "JOB_VIEW_ALL") -> dict[str, Any]:
+        job = jobs.get(project, location, job_id)
+        return _summary(job) if view == "JOB_VIEW_SUMMARY" else job
+
+    @app.put(f"{LOCATION}/jobs/{{job_id}}")
+    def update_job(
+        project: str, location: str, job_id: str, requestedState: Annotated[str, Body(embed=True)]
+    ) -> dict[str, Any]:
+        return jobs.request_state(project, location, job_id, requestedState)
+
+    @app.get(f"{LOCATION}/jobs/{{job_id}}/metrics")
+    def get_metrics(project: str, location: str, job_id: str) -> dict[str, Any]:
+        return jobs.metrics(project, location, job_id)
+
+    @app.get(f"{LOCATION}/jobs/{{job_id}}/messages")
+    def list_messages(
+        project: str,
+        location: str,
+        job_id: str,
+        minimumImportance: Literal[
+            "JOB_MESSAGE_IMPORTANCE_UNKNOWN",
+            "JOB_MESSAGE_DEBUG",
+            "JOB_MESSAGE_DETAILED",
+            "JOB_MESSAGE_BASIC",
+            "JOB_MESSAGE_WARNING",
+            "JOB_MESSAGE_ERROR",
+        ] = "JOB_MESSAGE_IMPORTANCE_UNKNOWN",
+    ) -> dict[str, Any]:
+        least = minimumImportance.replace("IMPORTANCE_UNKNOWN", "DEBUG")
+        messages = jobs.messages(project, location, job_id, least)
+        return {"jobMessages": messages} if messages else {}
+
+    @app.get("/v3/projects/{project}/timeSeries")
+    def list_time_series(project: str, wanted: Annotated[str, Query(alias="filter")]) -> dict[str, Any]:
+        return monitoring.time_series(project, wanted)
+
+    @app.exception_handler(Refusal)
+    def refuse(_: Request, refusal: Refusal) -> JSONResponse:
+        return JSONResponse(refusal.body(), refusal.http_code)
+
+    @app.exception_handler(RequestValidationError)
+    def refuse_shape(request: Request, error: RequestValidationError) -> JSONResponse:
+        problems = "; ".join(
+            f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        return refuse(request, Refusal("INVALID_ARGUMENT", f"Invalid request: {problems}"))
+
+    @app.exception_handler(HTTPException)
+    def refuse_path(request: Request, error: HTTPException) -> JSONResponse:
+        message = f"The local Dataflow does not speak {request.method} {request.url.path}: {error.detail}"
+        return refuse(request, Refusal("NOT_FOUND", message))
+
+    @app.exception_handler(Exception)
+    def fail(request: Request, error: Exception) -> JSONResponse:
+        return refuse(request, Refusal("INTERNAL", f"Internal error encountered: {error!r}"))
+
+    return app
+
+
+def _summary(job: dict[str, Any]) -> dict[str, Any]:
+    return {key: job[key] for key in SUMMARY_FIELDS if key in job}
+
+
+def _read(project: str, uri: str) -> bytes:
+    found = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
+    if found is None:
+        message = f"Invalid template file: {uri!r} is not of the form gs://bucket/object"
+        raise Refusal("INVALID_ARGUMENT", message)
+    try:
+        text: bytes = _storage_client(project).bucket(found[1]).blob(found[2]).download_as_bytes()
+    except NotFound:
+        raise Refusal("INVALID_ARGUMENT", f"Unable to open template file: {uri}") from None
+    return text
+
+
+@functools.cache
+def _storage_client(project: str) -> storage.Client:
+    return storage.Client(project=project, credentials=AnonymousCredentials())

@@ -1,0 +1,144 @@
+"""Where things are: the one place that reads shopstream's environment variables.
+
+Every name has the prefix SHOPSTREAM_, since Composer reserves many others. Endpoints are Google Cloud's by
+default; a local stack names its own. Google's clients read SPANNER_EMULATOR_HOST, STORAGE_EMULATOR_HOST,
+BIGQUERY_EMULATOR_HOST and PUBSUB_EMULATOR_HOST by themselves.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+LABELS = {"app": "shopstream"}
+"""On each job, data set and table, so that costs can be told apart; Terraform gives it to what it makes."""
+
+STREAM_WRITE_METHODS = ("streaming_inserts", "storage_write_api")
+"""How the stream writes events; docs/adr/0007 says what each costs and needs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Levels:
+    """From which value on a figure calls for a look (`warn`), and from which it fails (`fail`)."""
+
+    warn: float
+    fail: float
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The environment of one deployment."""
+
+    project: str
+    region: str
+    bucket: str
+    spanner_instance: str
+    spanner_database: str
+    template_version: str
+    dataflow_endpoint: str | None
+    object_url: str
+    sql_dir: Path
+    max_rejected_share: float
+    topic: str
+    subscription: str
+    monitoring_endpoint: str | None
+    keep_alive_seconds: int
+    stream_max_launches: int
+    stream_write_method: str
+    unacked_seconds: Levels
+    newest_row_seconds: Levels
+    stream_rejected_share: Levels
+    stream_missing_share: Levels
+
+    @property
+    def template_dir(self) -> str:
+        """Where the Flex Template specifications of the deployed version are."""
+        return f"gs://{self.bucket}/templates/{self.template_version}"
+
+    def image(self, pipeline: str, version: str) -> str:
+        """The image of a pipeline, in which its workers find beam_jobs."""
+        return pipeline_image(self.region, self.project, pipeline, version)
+
+
+def settings() -> Settings:
+    """Read the settings now, from the environment.
+
+    Raises:
+        ValueError: a number is none or out of its range; the message names the variable and the range.
+    """
+    env = os.environ
+    return Settings(
+        project=env.get("SHOPSTREAM_PROJECT", "shopstream-local"),
+        region=env.get("SHOPSTREAM_REGION", "us-central1"),
+        bucket=env.get("SHOPSTREAM_BUCKET", "shopstream-local"),
+        spanner_instance=env.get("SHOPSTREAM_SPANNER_INSTANCE", "shopstream"),
+        spanner_database=env.get("SHOPSTREAM_SPANNER_DATABASE", "shopstream"),
+        template_version=env.get("SHOPSTREAM_TEMPLATE_VERSION", "local"),
+        dataflow_endpoint=env.get("SHOPSTREAM_DATAFLOW_ENDPOINT") or None,
+        object_url=env.get("SHOPSTREAM_OBJECT_URL", "https://storage.cloud.google.com"),
+        sql_dir=Path(env.get("SHOPSTREAM_SQL_DIR") or Path(__file__).resolve().parents[2] / "sql"),
+        max_rejected_share=_share("SHOPSTREAM_MAX_REJECTED_SHARE", "0.01"),
+        topic=env.get("SHOPSTREAM_TOPIC", "events"),
+        subscription=env.get("SHOPSTREAM_SUBSCRIPTION", "events-stream"),
+        monitoring_endpoint=env.get("SHOPSTREAM_MONITORING_ENDPOINT") or None,
+        keep_alive_seconds=_whole_number("SHOPSTREAM_KEEP_ALIVE_SECONDS", "600", 5, 86_400),
+        stream_max_launches=_whole_number("SHOPSTREAM_STREAM_MAX_LAUNCHES", "5", 1, 1000),
+        stream_write_method=_one_of("SHOPSTREAM_STREAM_WRITE_METHOD", STREAM_WRITE_METHODS),
+        unacked_seconds=_levels("SHOPSTREAM_UNACKED_{}_SECONDS", "300", "1800", _seconds),
+        newest_row_seconds=_levels("SHOPSTREAM_NEWEST_ROW_{}_SECONDS", "900", "3600", _seconds),
+        stream_rejected_share=_levels("SHOPSTREAM_STREAM_REJECTED_{}_SHARE", "0.01", "0.1", _share),
+        stream_missing_share=_levels("SHOPSTREAM_STREAM_MISSING_{}_SHARE", "0.001", "0.01", _share),
+    )
+
+
+def pipeline_image(region: str, project: str, pipeline: str, version: str) -> str:
+    """Where the image of a pipeline is, by the template version it belongs to; a deployment puts it there."""
+    return f"{region}-docker.pkg.dev/{project}/shopstream/{pipeline}:{version}"
+
+
+def _one_of(name: str, values: tuple[str, ...]) -> str:
+    """Read a variable that is one of `values`; the first is the default."""
+    text = os.environ.get(name, values[0])
+    if text not in values:
+        raise ValueError(f"{name} is {text!r}; give one of {', '.join(values)}")
+    return text
+
+
+def _levels(name: str, warn: str, fail: str, read: Callable[[str, str], float]) -> Levels:
+    """Read two variables; `name` has {} for WARN and FAIL."""
+    levels = Levels(read(name.format("WARN"), warn), read(name.format("FAIL"), fail))
+    if levels.warn > levels.fail:
+        raise ValueError(
+            f"{name.format('WARN')} is {levels.warn:g} and {name.format('FAIL')} is {levels.fail:g}; "
+            "give a warn level that is not above the fail level"
+        )
+    return levels
+
+
+def _share(name: str, default: str) -> float:
+    return _number(name, default, 0, 1, "a share from 0 to 1, such as 0.01")
+
+
+def _seconds(name: str, default: str) -> float:
+    return _number(name, default, 1, 30 * 86_400, f"seconds from 1 to {30 * 86_400:,}, such as {default}")
+
+
+def _whole_number(name: str, default: str, least: int, most: int) -> int:
+    number = _number(name, default, least, most, f"a whole number from {least:,} to {most:,}")
+    if number != int(number):
+        raise ValueError(f"{name} is {number:g}; give a whole number from {least:,} to {most:,}")
+    return int(number)
+
+
+def _number(name: str, default: str, least: float, most: float, wanted: str) -> float:
+    text = os.environ.get(name, default)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not least <= number <= most:  # nan neither
+        raise ValueError(f"{name} is {text!r}; give {wanted}")
+    return number

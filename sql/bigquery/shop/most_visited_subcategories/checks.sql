@@ -1,0 +1,46 @@
+-- check: unique_grain, level: fail
+SELECT
+    subcategory,
+    COUNT(*) AS found_rows
+FROM shop.most_visited_subcategories
+WHERE event_date = @day
+GROUP BY subcategory
+HAVING COUNT(*) > 1;
+
+-- check: possible_counts, level: fail
+-- A row stands for at least one view.
+SELECT
+    subcategory,
+    views
+FROM shop.most_visited_subcategories
+WHERE
+    event_date = @day
+    AND (views < 1 OR subcategory = '');
+
+-- check: every_view_counted, level: fail
+WITH compared AS (
+    SELECT
+        (
+            SELECT COUNT(*)
+            FROM shop.events
+            WHERE event_date = @day AND event_type = 'view' AND category_level_2 IS NOT NULL
+        ) AS expected_views,
+        (
+            SELECT COALESCE(SUM(views), 0)
+            FROM shop.most_visited_subcategories
+            WHERE event_date = @day
+        ) AS found_views
+)
+
+SELECT
+    expected_views,
+    found_views
+FROM compared
+WHERE expected_views != found_views;
+
+-- check: ten_subcategories, level: warn
+-- The chart shows ten; a day of this shop has about sixty.
+SELECT COUNT(*) AS found_subcategories
+FROM shop.most_visited_subcategories
+WHERE event_date = @day
+HAVING COUNT(*) < 10;

@@ -1,0 +1,40 @@
+-- A customer's purchases in one session are one order.
+WITH customers_in_sessions AS (
+    SELECT
+        event_date,
+        user_id,
+        user_session,
+        COUNTIF(event_type = 'purchase') AS purchases,
+        SUM(IF(event_type = 'purchase', price, 0)) AS revenue
+    FROM shop.events
+    WHERE event_date IN (@day, DATE_SUB(@day, INTERVAL 7 DAY))
+    GROUP BY event_date, user_id, user_session
+),
+
+days AS (
+    SELECT
+        event_date,
+        COUNTIF(purchases > 0) AS orders,
+        COUNT(DISTINCT IF(purchases > 0, user_id, NULL)) AS buyers,
+        SUM(purchases) AS purchases,
+        SUM(revenue) AS revenue
+    FROM customers_in_sessions
+    GROUP BY event_date
+)
+
+SELECT
+    today.event_date,
+    today.orders,
+    today.buyers,
+    today.purchases,
+    today.revenue,
+    ROUND(SAFE_DIVIDE(today.revenue, today.orders), 6) AS average_order_value,
+    week_before.orders AS orders_week_before,
+    week_before.buyers AS buyers_week_before,
+    week_before.revenue AS revenue_week_before,
+    ROUND(SAFE_DIVIDE(week_before.revenue, week_before.orders), 6) AS average_order_value_week_before,
+    SAFE_DIVIDE(CAST(today.revenue AS FLOAT64), CAST(week_before.revenue AS FLOAT64)) - 1 AS revenue_change
+FROM days AS today
+LEFT JOIN days AS week_before
+    ON week_before.event_date = DATE_SUB(@day, INTERVAL 7 DAY)
+WHERE today.event_date = @day

@@ -1,0 +1,21 @@
+-- A customer's journey: each event once, however many days landed it. Whatever two landings of one event may differ
+-- in is left out of the event's identity: the day that landed it first is shown.
+--
+-- Filter by shard, user_id and event_date: those are the key's first parts, and the filter reaches the table.
+CREATE OR REPLACE VIEW customer_journey SQL SECURITY INVOKER AS
+SELECT
+  events.shard,
+  events.user_id,
+  events.event_date,
+  events.event_time,
+  events.event_id,
+  ANY_VALUE(events.event_type) AS event_type,
+  ANY_VALUE(events.product_id) AS product_id,
+  ANY_VALUE(events.category_id) AS category_id,
+  ANY_VALUE(events.category_code) AS category_code,
+  ANY_VALUE(events.brand) AS brand,
+  ANY_VALUE(events.price) AS price,
+  ANY_VALUE(events.user_session) AS user_session,
+  MIN(events.landing_day) AS first_landing_day
+FROM events
+GROUP BY events.shard, events.user_id, events.event_date, events.event_time, events.event_id;

@@ -1,0 +1,157 @@
+"""A real Airflow for tests: the local stack's settings, a database of its own, DAG runs in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import airflow_settings, emulators
+from shopstream.settings import settings
+
+PASSWORD = "of-tests-only"
+
+
+@pytest.fixture(scope="session")
+def airflow_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """An empty Airflow database, which this process's Airflow uses from now on."""
+    home = tmp_path_factory.mktemp("airflow") / "home"
+    environment = airflow_settings.environment(home, emulators.free_port(), settings().project)
+    airflow_settings.lay_out(home, PASSWORD, {**os.environ, **environment})
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        from airflow import settings as airflow
+
+        # Other tests may have imported Airflow, with the settings of its default home.
+        airflow.configure_vars()
+        airflow.dispose_orm()
+        airflow.configure_orm()
+        yield home
+        airflow.dispose_orm()
+
+
+def store(*dags: Any) -> None:
+    """Write DAGs to the database, as the DAG processor does with what it has parsed, and unpause them."""
+    from airflow.dag_processing.bundles.manager import DagBundlesManager
+    from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+    from airflow.models import DagModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        DagBundlesManager().sync_bundles_to_db(session=session)
+    bag = DagBag(dag_folder=os.devnull)
+    for dag in dags:
+        bag.bag_dag(dag)
+    sync_bag_to_db(bag, "dags-folder", None)
+    with create_session() as session:
+        session.execute(update(DagModel).values(is_paused=False))
+
+
+def load_dag(dag_id: str) -> Any:
+    """Parse the DAG file of this name and store the DAG."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    bag = DagBag(dag_folder=str(emulators.ROOT / "dags" / f"{dag_id}.py"))
+    assert not bag.import_errors
+    dag = bag.dags[dag_id]
+    store(dag)
+    return dag
+
+
+def run_task(dag: Any, run_id: str, task_id: str) -> Any:
+    """Run one task of an existing DAG run in this process, and return what it returned.
+
+    Raises:
+        AssertionError: the task did not succeed.
+    """
+    from airflow.models import DagRun
+    from airflow.sdk.definitions.dag import _run_task
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        run = session.scalar(select(DagRun).where(DagRun.dag_id == dag.dag_id, DagRun.run_id == run_id))
+        assert run is not None
+        ti = run.get_task_instance(task_id, session=session)
+        session.expunge_all()
+    result = _run_task(ti=ti, task=dag.task_dict[task_id])
+    assert result is not None
+    assert ti.state == "success", result.error
+    with create_session() as session:
+        return session.merge(ti).xcom_pull(task_ids=task_id, session=session)
+
+
+@dataclass
+class Run:
+    """A DAG run that has ended: its state, each task's state, return value and, if it failed, its error."""
+
+    run_id: str
+    state: str
+    states: dict[str, str]
+    returned: dict[str, Any]
+    errors: dict[str, str]
+
+
+def run_dag(
+    dag: Any,
+    conf: dict[str, Any],
+    before_task: Callable[[str], None] = lambda task_id: None,
+    *,
+    by_hand: bool = True,
+    run_after: datetime | None = None,
+) -> Run:
+    """Run a stored DAG to its end, its tasks one after another in this process, by hand or as scheduled.
+
+    As dag.test() does, which would parse all DAG files anew each time; a task that waits for its next look or
+    its retry is run as soon as it may. `before_task` is called with a task's id each time before it runs.
+    `run_after` is when the run was due, now unless given.
+    """
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.sdk.definitions.dag import _run_task
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    dag.validate()
+    serialized = SerializedDagModel.get(dag.dag_id)
+    assert serialized is not None
+    now = datetime.now(UTC)
+    run_id = f"test-{now.timestamp()}"
+    errors: dict[str, str] = {}
+    with create_session() as session:
+        run = serialized.dag.create_dagrun(
+            run_id=run_id,
+            run_after=run_after or now,
+            start_date=now,
+            conf=conf,
+            run_type=DagRunType.MANUAL if by_hand else DagRunType.SCHEDULED,
+            triggered_by=DagRunTriggeredByType.TEST,
+            state="running",
+            session=session,
+        )
+        run.dag = serialized.dag
+        while run.state == "running":
+            session.expire_all()
+            ready, _ = run.update_state(session=session)
+            for ti in ready:
+                if ti.state != "up_for_reschedule":
+                    ti.try_number += 1
+                ti.state = "scheduled"
+            session.commit()
+            for ti in ready:
+                before_task(ti.task_id)
+                result = _run_task(ti=ti, task=dag.task_dict[ti.task_id])
+                if result is not None and result.error is not None:
+                    errors[ti.task_id] = str(result.error)
+            if not ready:
+                time.sleep(0.2)
+        tis = run.get_task_instances(session=session)
+        returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id, session=session) for ti in tis}
+        return Run(run_id, str(run.state), {ti.task_id: str(ti.state) for ti in tis}, returned, errors)

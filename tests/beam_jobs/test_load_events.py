@@ -1,0 +1,560 @@
+"""A load of one landing day: nothing lost, nothing twice, however it is run, cut or killed."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import gzip
+import io
+import json
+import random
+import re
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from apache_beam.metrics import MetricsFilter
+from google.cloud.spanner_v1.database import Database
+from google.cloud.storage import Bucket
+
+from beam_jobs import load_events
+from beam_jobs.contract import COLUMN_NAMES
+from beam_jobs.files import count_lines
+from beam_jobs.identity import event_id, shard
+from beam_jobs.parse import Block, ParsedBlock
+from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
+from beam_jobs.validate import Validated
+from shopstream import reconcile
+from shopstream.settings import settings
+from tests.local.dataflow_service import until
+from tests.spanner_valve import valve
+
+ROOT = Path(load_events.__file__).parents[1]
+DAY = date(2019, 11, 8)
+FIRST, SECOND = "20191108-00000001", "20191108-00000002"
+
+Line = list[str]
+
+
+def lines_of_day(count: int, seed: int = 1, day: date = DAY) -> list[Line]:
+    """Different valid events of one day, in contract order, sorted by time."""
+    pick = random.Random(seed)
+    seconds = sorted(pick.randrange(86_400) for _ in range(count))
+    return [
+        [
+            f"{day} {timedelta(seconds=second)!s:0>8} UTC",
+            pick.choices(("view", "cart", "purchase"), (90, 7, 3))[0],
+            str(1_000_000 + pick.randrange(100_000)),
+            "2053013555631882655",
+            pick.choice(("", "electronics.smartphone", "appliances.kitchen.washer", "a.b.c.d")),
+            pick.choice(("", "apple", "nan", "k\u00e4rcher")),
+            f"{pick.randrange(300_000) / 100:.2f}",
+            str(500_000_000 + pick.randrange(1000)),
+            "" if number % 1000 == 0 else f"{pick.getrandbits(128):032x}",
+        ]
+        for number, second in enumerate(seconds)
+    ]
+
+
+def as_csv(lines: list[Line], columns: tuple[str, ...] | None = COLUMN_NAMES) -> bytes:
+    """The lines as a file with its columns in this order; for None in the contract's, without header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if columns:
+        writer.writerow(columns)
+    order = [COLUMN_NAMES.index(name) for name in columns or COLUMN_NAMES]
+    writer.writerows([line[place] for place in order] for line in lines)
+    return text.getvalue().encode()
+
+
+def as_rows(lines: list[Line], load_id: str) -> list[dict[str, Any]]:
+    """What Spanner must hold of the lines, worked out one by one: each event once, in the key's order."""
+    rows = {}
+    for line in lines:
+        text = dict(zip(COLUMN_NAMES, line, strict=True))
+        event_time = datetime.strptime(text["event_time"], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+        fields: dict[str, Any] = {
+            "event_time": event_time,
+            "event_type": text["event_type"],
+            **{name: int(text[name]) for name in ("product_id", "category_id", "user_id")},
+            "price": Decimal(text["price"]),
+            **{name: text[name] or None for name in ("category_code", "brand", "user_session")},
+        }
+        row = fields | {
+            "shard": shard(fields["user_id"]),
+            "event_date": event_time.date(),
+            "event_id": event_id(**fields),
+            "landing_day": DAY,
+            "load_id": load_id,
+        }
+        rows[row["event_id"]] = row
+    return sorted(
+        ({name: row[name] for name in STORED_COLUMNS} for row in rows.values()),
+        key=lambda row: [row[name] for name in KEY_COLUMNS],
+    )
+
+
+@dataclass
+class Shop:
+    """A bucket and a database to load into."""
+
+    bucket: Bucket
+    database: Database
+
+    def land(self, name: str, content: bytes) -> None:
+        self.bucket.blob(f"landing/events/{DAY}/{name}").upload_from_string(content)
+
+    def arguments(self, load_id: str, *more: str) -> list[str]:
+        at = f"gs://{self.bucket.name}"
+        return [
+            f"--landing_day={DAY}",
+            f"--load_id={load_id}",
+            f"--landing={at}/landing/events/{DAY}",
+            f"--accepted={at}/accepted/events/{DAY}/{load_id}",
+            f"--rejected={at}/rejected/events/{DAY}/{load_id}",
+            f"--manifest={at}/loads/{DAY}/{load_id}.json",
+            f"--spanner_project={settings().project}",
+            f"--spanner_instance={settings().spanner_instance}",
+            f"--spanner_database={self.database.database_id}",
+            "--runner=FnApiRunner",
+            *more,
+        ]
+
+    def load(self, load_id: str = FIRST, *more: str) -> dict[str, Any]:
+        """Load in this process; return the manifest."""
+        load_events.run(self.arguments(load_id, *more)).wait_until_finish()
+        return self.manifest(load_id)
+
+    def start(self, load_id: str, *more: str) -> subprocess.Popen[str]:
+        """Start a load in a process of its own."""
+        command = [sys.executable, "-m", "beam_jobs.load_events", *self.arguments(load_id, *more)]
+        return subprocess.Popen(
+            command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+
+    def manifest(self, load_id: str) -> dict[str, Any]:
+        return json.loads(self.bucket.blob(f"loads/{DAY}/{load_id}.json").download_as_bytes())
+
+    def objects(self, prefix: str) -> list[str]:
+        return sorted(blob.name for blob in self.bucket.list_blobs(prefix=prefix))
+
+    def read(self, uri: str) -> bytes:
+        return self.bucket.blob(uri.removeprefix(f"gs://{self.bucket.name}/")).download_as_bytes()
+
+    def accepted(self, manifest: dict[str, Any]) -> pa.Table:
+        return pa.concat_tables(
+            pq.read_table(io.BytesIO(self.read(uri))) for uri in manifest["accepted_files"]
+        )
+
+    def rejected(self, manifest: dict[str, Any]) -> list[dict[str, Any]]:
+        lines = [line for uri in manifest["rejected_files"] for line in self.read(uri).splitlines()]
+        return sorted(map(json.loads, lines), key=lambda line: (line["file"], line["byte_offset"]))
+
+    def rows(self) -> list[dict[str, Any]]:
+        with self.database.snapshot() as snapshot:
+            found = snapshot.execute_sql(
+                f"SELECT {', '.join(STORED_COLUMNS)} FROM events ORDER BY {', '.join(KEY_COLUMNS)}"
+            )
+            return [dict(zip(STORED_COLUMNS, row, strict=True)) for row in found]
+
+    def count(self) -> int:
+        with self.database.snapshot() as snapshot:
+            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM events")))[0]
+
+
+@pytest.fixture
+def shop(bucket: Bucket, spanner_database: Database) -> Shop:
+    return Shop(bucket, spanner_database)
+
+
+def assert_adds_up(manifest: dict[str, Any]) -> None:
+    assert manifest["read"] == manifest["accepted"] + manifest["rejected"]
+    assert manifest["accepted"] == manifest["distinct"] + manifest["duplicates"]
+    assert manifest["accepted"] == sum(manifest["event_dates"].values())
+    assert manifest["rejected"] == sum(manifest["rejected_by_reason"].values())
+
+
+@pytest.mark.integration
+def test_every_line_ends_in_the_tables_or_among_the_rejects(shop: Shop) -> None:
+    good = lines_of_day(3000)
+    late = lines_of_day(20, seed=2, day=DAY - timedelta(days=7))
+    repeated = good[:50]
+    bad = [
+        [*good[0][:1], "click", *good[0][2:]],
+        [*good[1][:6], "-1.00", *good[1][7:]],
+        [f"{DAY + timedelta(days=1)} 00:00:00 UTC", *good[2][1:]],
+    ]
+    shop.land("a.csv", as_csv(good[:1000] + bad[:2]))
+    shop.land("b.csv", as_csv(good[1000:2000] + repeated, columns=None))
+    shop.land("c.csv.gz", gzip.compress(as_csv(good[2000:] + bad[2:], columns=COLUMN_NAMES[::-1])))
+    shop.land("d.csv", as_csv(late))
+    shop.land("e.csv", as_csv([]))
+
+    manifest = shop.load()
+
+    assert_adds_up(manifest)
+    assert manifest | {
+        "finished_at": None,
+        "accepted_files": None,
+        "rejected_files": None,
+        "files": None,
+    } == {
+        "landing_day": "2019-11-08",
+        "load_id": FIRST,
+        "read": 3073,
+        "accepted": 3070,
+        "rejected": 3,
+        "distinct": 3020,
+        "duplicates": 50,
+        "late": 20,
+        "rejected_by_reason": {"after_landing_day": 1, "bad_event_type": 1, "negative_price": 1},
+        "event_dates": {"2019-11-01": 20, "2019-11-08": 3050},
+        "files": None,
+        "accepted_files": None,
+        "rejected_files": None,
+        "finished_at": None,
+    }
+    assert [(file["uri"].rpartition("/")[2], file["header"]) for file in manifest["files"]] == [
+        ("a.csv", True),
+        ("b.csv", False),
+        ("c.csv.gz", True),
+        ("d.csv", True),
+        ("e.csv", True),
+    ]
+    assert shop.rows() == as_rows(good + late, FIRST)
+
+
+@pytest.mark.integration
+def test_accepted_parquet_holds_every_accepted_line_with_its_types(shop: Shop) -> None:
+    lines = lines_of_day(500)
+    shop.land("a.csv", as_csv([*lines, lines[0]]))
+
+    accepted = shop.accepted(shop.load())
+
+    assert dict(zip(accepted.schema.names, map(str, accepted.schema.types), strict=True)) == {
+        "event_id": "string",
+        "event_date": "date32[day]",
+        "event_time": "timestamp[us, tz=UTC]",
+        "event_type": "string",
+        "product_id": "int64",
+        "category_id": "int64",
+        "category_code": "string",
+        "category_level_1": "string",
+        "category_level_2": "string",
+        "category_level_3": "string",
+        "category_level_4": "string",
+        "brand": "string",
+        "price": "decimal128(38, 9)",
+        "user_id": "int64",
+        "user_session": "string",
+        "landing_day": "date32[day]",
+        "load_id": "string",
+    }
+    rows = accepted.select([name for name in STORED_COLUMNS if name != "shard"]).to_pylist()
+    expected = [
+        {name: row[name] for name in row if name != "shard"}
+        for line in [*lines, lines[0]]
+        for row in as_rows([line], FIRST)
+    ]
+    assert rows == expected
+    levels = accepted.select([f"category_level_{level}" for level in (1, 2, 3, 4)]).to_pylist()
+    assert [[text for text in row.values() if text] for row in levels] == [
+        [text for text in line[4].split(".") if text] for line in [*lines, lines[0]]
+    ]
+
+
+@pytest.mark.integration
+def test_a_reject_says_where_it_was_what_it_was_and_why(shop: Shop) -> None:
+    lines = lines_of_day(2)
+    before = as_csv(lines[:1])
+    shop.land(
+        "a.csv", before + b"2019-11-08 00:00:00 UTC,view,1,1,,\xff,1,1,\n" + as_csv(lines[1:], columns=None)
+    )
+
+    [reject] = shop.rejected(shop.load())
+
+    assert "0xff" in reject.pop("detail")
+    assert abs(datetime.fromisoformat(reject.pop("rejected_at")) - datetime.now(UTC)) < timedelta(minutes=5)
+    assert base64.b64decode(reject.pop("raw")) == b"2019-11-08 00:00:00 UTC,view,1,1,,\xff,1,1,"
+    assert reject == {
+        "source": "batch",
+        "rejected_date": "2019-11-08",
+        "load_id": FIRST,
+        "file": f"gs://{shop.bucket.name}/landing/events/{DAY}/a.csv",
+        "byte_offset": len(before),
+        "line_bytes": 40,
+        "reason": "invalid_utf8",
+        "message_id": None,
+        "attributes": None,
+        "publish_time": None,
+    }
+
+
+@pytest.mark.integration
+def test_files_cut_into_small_ranges_make_the_same_tables(shop: Shop) -> None:
+    lines = lines_of_day(2000)
+    bad = b"not an event\n"
+    shop.land("a.csv", as_csv(lines[:1000]) + bad + as_csv(lines[1000:], columns=None))
+
+    whole = shop.load(FIRST)
+    whole_rows = shop.rows()
+    cut = shop.load(SECOND, "--range_bytes=10000")
+
+    assert len(whole["accepted_files"]) == 1
+    assert len(cut["accepted_files"]) > 20
+    assert [row | {"load_id": FIRST} for row in shop.rows()] == whole_rows == as_rows(lines, FIRST)
+    files = ("load_id", "finished_at", "accepted_files", "rejected_files")
+    assert {key: cut[key] for key in cut if key not in files} == {
+        key: whole[key] for key in whole if key not in files
+    }
+    where = ("file", "byte_offset", "line_bytes", "raw", "reason", "detail")
+    assert [[line[key] for key in where] for line in shop.rejected(cut)] == [
+        [line[key] for key in where] for line in shop.rejected(whole)
+    ]
+
+
+@pytest.mark.integration
+def test_a_repeated_load_leaves_what_one_load_leaves(shop: Shop) -> None:
+    lines = lines_of_day(1000)
+    shop.land("a.csv", as_csv(lines) + b"not an event\n")
+
+    first, first_objects = shop.load(), shop.objects("")
+    second = shop.load()
+
+    assert second | {"finished_at": None} == first | {"finished_at": None}
+    assert shop.objects("") == first_objects
+    assert shop.rows() == as_rows(lines, FIRST)
+
+
+@pytest.mark.integration
+def test_an_event_landed_on_two_days_is_stored_for_both_and_shown_once_in_the_journey(shop: Shop) -> None:
+    lines = lines_of_day(5, day=DAY - timedelta(days=1))
+    shop.land("a.csv", as_csv(lines))
+    day_before = DAY - timedelta(days=1)
+
+    shop.load(FIRST, f"--landing_day={day_before}")
+    shop.load(SECOND)
+
+    assert Counter((row["landing_day"], row["load_id"]) for row in shop.rows()) == {
+        (day_before, FIRST): 5,
+        (DAY, SECOND): 5,
+    }
+    with shop.database.snapshot() as snapshot:
+        journey = list(snapshot.execute_sql("SELECT event_id, first_landing_day FROM customer_journey"))
+    assert sorted(journey) == sorted([row["event_id"], day_before] for row in as_rows(lines, FIRST))
+
+
+@pytest.mark.integration
+def test_a_file_without_events_loads_nothing_and_says_so(shop: Shop) -> None:
+    shop.land("a.csv", as_csv([]))
+
+    manifest = shop.load()
+
+    assert_adds_up(manifest)
+    assert (manifest["read"], manifest["accepted_files"], manifest["rejected_files"]) == (0, [], [])
+    assert shop.objects("accepted/") == shop.objects("rejected/") == []
+
+
+@pytest.mark.integration
+def test_a_header_with_an_extra_column_fails_the_load_before_anything_is_written(shop: Shop) -> None:
+    shop.land("a.csv", as_csv(lines_of_day(10)))
+    shop.land("b.csv", b"referrer," + ",".join(COLUMN_NAMES).encode() + b"\n")
+
+    with pytest.raises(Exception, match=r"gs://\S+/b.csv: the header has extra columns 'referrer'"):
+        shop.load()
+
+    assert shop.count() == 0
+    assert shop.objects("") == [f"landing/events/{DAY}/a.csv", f"landing/events/{DAY}/b.csv"]
+
+
+@pytest.mark.integration
+def test_a_file_of_no_bytes_fails_the_load_before_anything_is_written(shop: Shop) -> None:
+    shop.land("a.csv", as_csv(lines_of_day(10)))
+    shop.land("b.csv", b"")
+
+    with pytest.raises(Exception, match=r"gs://\S+/b.csv: the file is empty\. Land it again"):
+        shop.load()
+
+    assert shop.count() == 0
+
+
+@pytest.mark.integration
+def test_files_landed_anew_while_they_are_loaded_fail_the_load(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.land("a.csv", as_csv(lines_of_day(10)))
+    shop.land("b.csv", as_csv(lines_of_day(10, seed=2)))
+
+    def land_anew(block: Block) -> int:
+        shop.land("b.csv", as_csv(lines_of_day(10, seed=3)))
+        return count_lines(block)
+
+    monkeypatch.setattr(load_events, "count_lines", land_anew)
+    with pytest.raises(Exception, match=r"files changed while they were loaded: gs://\S+/b.csv\. "):
+        shop.load()
+
+    assert shop.objects("loads/") == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("loses", "words"),
+    [
+        ("validate", "read is 101, but accepted + rejected = 99 + 1 = 100"),
+        ("parse_block", "read is 101, but accepted + rejected = 98 + 2 = 100"),
+        ("ids_by_bucket", "accepted is 100, but distinct + duplicates = 99 + 0 = 99"),
+    ],
+)
+def test_a_step_that_loses_a_row_is_found_by_the_counters(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, loses: str, words: str
+) -> None:
+    step = getattr(load_events, loses)
+
+    def lossy_validate(parsed: ParsedBlock, landing_day: date) -> Validated:
+        checked = step(parsed, landing_day)
+        return replace(
+            checked,
+            accepted=checked.accepted.slice(1),
+            offsets=checked.offsets[1:],
+            lengths=checked.lengths[1:],
+        )
+
+    def lossy_parse(block: Block, columns: tuple[str, ...]) -> ParsedBlock:
+        # As a parser would that took two lines for one.
+        return step(block._replace(data=block.data.replace(b"\n", b" ", 1)), columns)
+
+    def lossy_ids(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
+        return islice(step(event_ids), 1, None)
+
+    lossy = {"validate": lossy_validate, "parse_block": lossy_parse, "ids_by_bucket": lossy_ids}
+    monkeypatch.setattr(load_events, loses, lossy[loses])
+    shop.land("a.csv", as_csv(lines_of_day(100)) + b"not an event\n")
+
+    manifest = shop.load()
+
+    with pytest.raises(reconcile.LoadRefused, match=re.escape(words)):
+        reconcile.check_counters(manifest)
+
+
+@pytest.mark.integration
+def test_a_row_that_spanner_refuses_becomes_a_reject_and_is_accepted_nowhere(shop: Shop) -> None:
+    shop.database.update_ddl(
+        ["ALTER TABLE events ADD CONSTRAINT price_below_5000 CHECK (price < 5000)"]
+    ).result(timeout=60)
+    lines = lines_of_day(300)
+    lines[100][6] = "5000.00"
+    file = as_csv(lines)
+    shop.land("a.csv", file)
+
+    manifest = shop.load()
+
+    assert_adds_up(manifest)
+    assert manifest["rejected_by_reason"] == {"refused_by_spanner": 1}
+    kept = lines[:100] + lines[101:]
+    assert shop.rows() == as_rows(kept, FIRST)
+    assert sorted(shop.accepted(manifest)["event_id"].to_pylist()) == sorted(
+        row["event_id"] for row in as_rows(kept, FIRST)
+    )
+    [reject] = shop.rejected(manifest)
+    raw = as_csv([lines[100]], columns=None).rstrip(b"\n")
+    assert base64.b64decode(reject["raw"]) == raw
+    assert (reject["byte_offset"], reject["line_bytes"]) == (file.index(raw), len(raw))
+    assert "price_below_5000" in reject["detail"]
+
+
+@pytest.mark.integration
+def test_the_job_counts_its_rows_as_metrics(shop: Shop) -> None:
+    shop.land("a.csv", as_csv(lines_of_day(100)) + b"not an event\n")
+
+    result = load_events.run(shop.arguments(FIRST))
+    result.wait_until_finish()
+
+    counters = result.metrics().query(MetricsFilter().with_namespace("load_events"))["counters"]
+    assert {counter.key.metric.name: counter.committed for counter in counters} == {
+        "read": 101,
+        "accepted": 100,
+        "rejected": 1,
+        "late": 0,
+        "spanner_commits": 1,
+    }
+
+
+@pytest.mark.integration
+def test_several_worker_processes_make_the_same_tables(shop: Shop) -> None:
+    lines = lines_of_day(4000)
+    shop.land("a.csv", as_csv(lines))
+
+    job = shop.start(
+        FIRST, "--direct_running_mode=multi_processing", "--direct_num_workers=2", "--range_bytes=100000"
+    )
+    output, _ = job.communicate(timeout=120)
+
+    assert job.returncode == 0, output
+    assert_adds_up(shop.manifest(FIRST))
+    assert shop.rows() == as_rows(lines, FIRST)
+
+
+@pytest.mark.integration
+def test_a_load_killed_halfway_and_run_again_leaves_exactly_the_days_rows(
+    shop: Shop, spanner_emulator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = lines_of_day(5_000)
+    shop.land("a.csv", as_csv(lines))
+
+    # Of commits of some 200 KB each, a few come through.
+    with valve(spanner_emulator, open_bytes=700_000) as spanner:
+        with monkeypatch.context() as patch:
+            patch.setenv("SPANNER_EMULATOR_HOST", spanner.host)
+            job = shop.start(FIRST, "--range_bytes=100000")
+        until(lambda: spanner.shut.is_set() or job.poll() is not None, "the load to be held", 120)
+        assert job.poll() is None, job.stdout.read() if job.stdout else ""
+        until(shop.count, "the first rows in Spanner")
+        job.kill()
+        job.wait()
+    assert 0 < shop.count() < 5_000
+    assert shop.objects("loads/") == []
+
+    manifest = shop.load(SECOND)
+
+    assert_adds_up(manifest)
+    assert manifest["distinct"] == 5_000
+    assert shop.rows() == as_rows(lines, SECOND)
+    assert all(f"/{SECOND}/" in uri for uri in manifest["accepted_files"])
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        (
+            "--landing_day",
+            "2019-11-31",
+            "argument --landing_day: '2019-11-31' is not a day such as 2019-11-01",
+        ),
+        ("--load_id", "today", "argument --load_id: 'today' is not a load id such as 20191101-ab12cd34"),
+        ("--range_bytes", "0", "argument --range_bytes: '0' is not a number of bytes above 0"),
+    ],
+)
+def test_a_malformed_option_is_told_by_name_and_value(
+    option: str, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        load_events.run([option, value])
+
+    assert message in capsys.readouterr().err
+
+
+def test_a_missing_option_is_told_by_name(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load_events.run(["--landing_day=2019-11-01"])
+
+    assert "required: --load_id, --landing, --accepted, --rejected, --manifest" in capsys.readouterr().err

@@ -1,0 +1,420 @@
+"""Messages to events and rejects: one event in any form is the same event, and no message is a danger."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.contract import (
+    CATEGORY_LEVELS,
+    COLUMN_NAMES,
+    EVENT_TYPES,
+    INT64_MAX,
+    MAX_LINE_BYTES,
+    REASONS,
+)
+from beam_jobs.identity import event_id
+from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, event_rows, judge
+from beam_jobs.parse import Block, parse_block
+from beam_jobs.validate import ACCEPTED_SCHEMA, validate
+
+LINE = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.50,4,s-1"
+FIELDS = dict(zip(COLUMN_NAMES, LINE.decode().split(","), strict=True))
+PUBLISHED = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def of(*data: bytes) -> list[Message]:
+    return [Message(one, f"m{place}", PUBLISHED, {}) for place, one in enumerate(data)]
+
+
+def as_json(**changes: Any) -> bytes:
+    return json.dumps(FIELDS | changes).encode()
+
+
+def as_csv(fields: dict[str, str]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow([fields[name] for name in COLUMN_NAMES])
+    return text.getvalue().encode()
+
+
+def accepted(data: bytes) -> dict[str, Any]:
+    """The event that a message is, without what Pub/Sub told of it."""
+    judged = judge(of(data))
+    assert judged.rejects == []
+    [row] = judged.events.select(ACCEPTED_SCHEMA.names).to_pylist()
+    return row
+
+
+def rejected(data: bytes) -> tuple[str, str]:
+    """The reason and detail for which a message is rejected."""
+    judged = judge(of(data))
+    assert len(judged.events) == 0
+    [reject] = judged.rejects
+    assert reject.message.data is data
+    assert reject.reason in REASONS
+    return reject.reason, reject.detail
+
+
+def verdicts(judged: Judged) -> dict[str | None, object]:
+    """What became of each message, by its id; each once."""
+    found: dict[str | None, object] = {}
+    rows = judged.events.to_pylist()
+    assert len(rows) == len(judged.messages)
+    for row, message in zip(rows, judged.messages, strict=True):
+        assert row["message_id"] == message.message_id
+        assert message.message_id not in found
+        found[message.message_id] = row
+    for reject in judged.rejects:
+        assert reject.message.message_id not in found
+        found[reject.message.message_id] = (reject.reason, reject.detail)
+    return found
+
+
+def test_an_event_keeps_what_pubsub_told_of_its_message() -> None:
+    judged = judge([Message(LINE, "17", PUBLISHED, {"a": "b"})])
+
+    assert judged.events.schema == STREAM_SCHEMA
+    [row] = judged.events.to_pylist()
+    assert (row["message_id"], row["publish_time"]) == ("17", PUBLISHED)
+    assert judged.messages[0].attributes == {"a": "b"}
+
+
+def test_a_batch_of_nothing_is_nothing() -> None:
+    judged = judge([])
+    assert (len(judged.events), judged.messages, judged.rejects) == (0, [], [])
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        LINE + b"\n",
+        LINE + b"\r\n",
+        LINE + b"\r",
+        b"\xef\xbb\xbf" + LINE,
+        ",".join(f'"{value}"' for value in FIELDS.values()).encode(),
+        as_json(),
+        as_json() + b"\r\n",
+        b" \n\t" + as_json(),
+        b"\xef\xbb\xbf" + as_json(),
+        json.dumps(FIELDS, indent=2).encode(),
+        json.dumps(dict(reversed(FIELDS.items()))).encode(),
+        as_json(product_id=1, category_id=2, user_id=4, price=3.5),
+    ],
+    ids=[
+        "newline",
+        "CRLF",
+        "CR",
+        "byte order mark",
+        "quoted",
+        "JSON",
+        "JSON, CRLF",
+        "JSON after white space",
+        "JSON after a byte order mark",
+        "JSON on lines",
+        "JSON in another order",
+        "JSON with numbers",
+    ],
+)
+def test_an_event_may_be_written_in_several_ways(data: bytes) -> None:
+    assert accepted(data) == accepted(LINE)
+
+
+@pytest.mark.parametrize("price", ["35.70", "35.7", "0.1", "100", "0", "0.000000001", "9" * 12])
+def test_a_price_as_a_json_number_keeps_each_of_its_digits(price: str) -> None:
+    as_number = as_json(price=0).replace(b'"price": 0', b'"price": ' + price.encode())
+
+    assert accepted(as_number)["price"] == Decimal(price)
+    assert accepted(as_number) == accepted(as_csv(FIELDS | {"price": price}))
+
+
+def test_the_largest_id_is_exact_as_a_json_number() -> None:
+    assert accepted(as_json(user_id=INT64_MAX))["user_id"] == INT64_MAX
+
+
+@pytest.mark.parametrize("empty", [None, ""])
+def test_null_empty_text_and_a_missing_field_are_alike(empty: str | None) -> None:
+    without = {name: value for name, value in FIELDS.items() if name != "brand"}
+    assert accepted(json.dumps(without).encode()) == accepted(as_json(brand=empty))
+    assert accepted(as_json(brand=empty))["brand"] is None
+    assert rejected(as_json(user_id=empty)) == ("missing_value", "user_id is empty; every event needs one.")
+
+
+NESTED = 20_000
+POISON: dict[str, tuple[bytes, str, str]] = {
+    "empty": (b"", "wrong_column_count", "The message is empty"),
+    "a newline": (b"\n", "wrong_column_count", "The message is empty"),
+    "a CRLF": (b"\r\n", "wrong_column_count", "The message is empty"),
+    "a byte order mark": (b"\xef\xbb\xbf", "wrong_column_count", "The message is empty"),
+    "spaces": (b"   ", "wrong_column_count", "has 1 fields; it should have 9"),
+    "NULs": (b"\0\0\0", "control_character", "U+0000"),
+    "a stray tab": (LINE.replace(b"sony", b"so\tny"), "control_character", "U+0009"),
+    "not UTF-8": (LINE.replace(b"sony", b"so\xffny"), "invalid_utf8", "Byte 0xff"),
+    "UTF-16": (LINE.decode().encode("utf-16"), "invalid_utf8", "Byte 0xff"),
+    "a PNG": (b"\x89PNG\r\n\x1a\n\0\0", "several_lines", "The message has 3 lines"),
+    "gzip": (b"\x1f\x8b\x08\0\0\0\0\0", "invalid_utf8", "Byte 0x8b"),
+    "a text": (b"hello", "wrong_column_count", "has 1 fields"),
+    "two lines": (LINE + b"\n" + LINE, "several_lines", "publish each event as a message of its own"),
+    "a blank second line": (LINE + b"\n\n", "several_lines", "The message has 2 lines"),
+    "header and line": (",".join(COLUMN_NAMES).encode() + b"\n" + LINE, "several_lines", "2 lines"),
+    "a header": (",".join(COLUMN_NAMES).encode(), "repeated_header", "column names"),
+    "an open quote": (LINE.replace(b"sony", b'"sony'), "bad_quoting", "quote"),
+    "10 MB": (b"x" * 10_000_000, "line_too_long", "The message has 10000000 bytes"),
+    "10 MB of lines": ((LINE + b"\n") * 180_000, "line_too_long", f"at most {MAX_LINE_BYTES}"),
+    "10 MB of JSON": (as_json(brand="x" * 10_000_000), "line_too_long", "at most"),
+    "another event type": (LINE.replace(b"view", b"click"), "bad_event_type", "'click'"),
+    "a negative price": (as_json(price=-1), "negative_price", "'-1'"),
+    "a price with an exponent": (as_json(price=1e300), "bad_price", "'1e+300'"),
+    "a huge integer": (
+        as_json(user_id=0).replace(b'"user_id": 0', b'"user_id": ' + b"9" * 5000),
+        "bad_integer",
+        "999",
+    ),
+    "an id with a point": (as_json(user_id=4.0), "bad_integer", "'4.0'"),
+    "an empty object": (b"{}", "missing_value", "event_time is empty"),
+    "a lone brace": (b"{", "bad_json", "not JSON"),
+    "two objects": (as_json() + as_json(), "bad_json", "Extra data"),
+    "an array": (b"[" + as_json() + b"]", "bad_quoting", "quote"),
+    "JSON, not UTF-8": (as_json().replace(b"sony", b"so\xffny"), "invalid_utf8", "Byte 0xff"),
+    "JSON in UTF-16": (as_json().decode().encode("utf-16-le"), "bad_json", "not JSON"),
+    "a deep array": (b'{"brand":' + b"[" * NESTED + b"]" * NESTED + b"}", "bad_json", "nested too deep"),
+    "deep objects": (b'{"a":' * (NESTED // 2) + b"1" + b"}" * (NESTED // 2), "bad_json", "nested too deep"),
+    "an endless array": (b'{"brand":' + b"[" * NESTED, "bad_json", "nested too deep"),
+    "an object inside": (as_json(brand={"a": 1}), "bad_json", "brand is an object"),
+    "an array inside": (as_json(brand=["a"]), "bad_json", "brand is an array"),
+    "true": (as_json(brand=True), "bad_json", "brand is true"),
+    "false": (as_json(price=False), "bad_json", "price is false"),
+    "NaN": (as_json(price=float("nan")), "bad_json", "price is NaN"),
+    "Infinity": (as_json(price=float("inf")), "bad_json", "price is NaN or infinite"),
+    "-Infinity": (as_json(price=float("-inf")), "bad_json", "price is NaN or infinite"),
+    "an unknown field": (as_json(colour="red"), "bad_json", "unknown fields: 'colour'"),
+    "many unknown fields": (
+        as_json(**{f"field_{n}": 1 for n in range(3000)}),
+        "bad_json",
+        "'field_4' and 2995 more",
+    ),
+    "a field twice": (as_json()[:-1] + b', "brand": "x"}', "bad_json", "more than once: 'brand'"),
+    "half a surrogate pair": (as_json(brand="\ud800"), "invalid_utf8", "surrogate"),
+    "an escaped NUL": (as_json(brand="\0"), "control_character", "U+0000"),
+    "an escaped newline": (as_json(brand="a\nb"), "control_character", "U+000A"),
+    "a surrogate as a name": (as_json(**{"\udfff": 1}), "bad_json", "unknown fields: '\\udfff'"),
+}
+"""Messages that are no events: data, the reason code, and what the detail says."""
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_a_message_that_is_no_event_is_rejected_with_its_reason(name: str) -> None:
+    data, reason, told = POISON[name]
+    found, detail = rejected(data)
+    assert found == reason
+    assert told in detail
+    assert len(detail) < 2000
+    detail.encode()
+
+
+def test_a_line_of_just_the_allowed_length_is_no_overlong_message() -> None:
+    long = LINE + b"x" * (MAX_LINE_BYTES - len(LINE))
+    assert rejected(long + b"\n")[0] == "too_long"
+    assert rejected(long + b"x\n")[0] == "line_too_long"
+
+
+def test_good_messages_are_accepted_beside_all_poison() -> None:
+    data = [data for data, _, _ in POISON.values()]
+    judged = judge(of(LINE, *data, as_json(), *reversed(data), LINE))
+
+    assert [message.data for message in judged.messages] == [LINE, LINE, as_json()]
+    assert len(judged.rejects) == 2 * len(POISON)
+    assert len(verdicts(judged)) == 3 + 2 * len(POISON)
+
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\n"), max_size=20)
+CODES = st.lists(st.text("abc_", max_size=4), max_size=6).map(".".join)
+DIGITS = st.from_regex(r"\A-?[0-9]{1,20}\Z")
+EVENTS = st.fixed_dictionaries(
+    {
+        "event_time": st.one_of(
+            st.datetimes().map(lambda when: f"{when.replace(microsecond=0).isoformat(' ')} UTC"),
+            st.sampled_from(["2019-11-01", "2019-02-30 00:00:00 UTC", ""]),
+        ),
+        "event_type": st.sampled_from(["view", "cart", "purchase", "click", ""]),
+        "product_id": DIGITS,
+        "category_id": DIGITS,
+        "category_code": CODES | TEXT,
+        "brand": TEXT,
+        "price": st.from_regex(r"\A-?[0-9]{1,30}(\.[0-9]{1,10})?\Z") | TEXT,
+        "user_id": DIGITS,
+        "user_session": TEXT,
+    }
+)
+
+
+@given(EVENTS, st.data())
+@settings(deadline=None, max_examples=200)
+def test_an_event_is_the_same_as_json_as_csv_and_in_a_landed_file(
+    fields: dict[str, str], data: st.DataObject
+) -> None:
+    line = as_csv(fields)
+    in_file = validate(parse_block(Block(LINE + b"\n" + line + b"\n", 0), COLUMN_NAMES), None)
+    as_line = judge(of(line))
+    as_object = judge(of(json.dumps(fields, ensure_ascii=data.draw(st.booleans())).encode()))
+
+    assert as_line.events.select(ACCEPTED_SCHEMA.names) == in_file.accepted[1:]
+    assert as_object.events == as_line.events
+    in_file_reasons = in_file.rejected["reason"].to_pylist()
+    assert [reject.reason for reject in as_line.rejects] == in_file_reasons
+    assert [reject.reason for reject in as_object.rejects] == in_file_reasons
+
+
+def texts(max_chars: int) -> st.SearchStrategy[str]:
+    """Texts of the contract, empty ones too: any characters but control characters, with many quotes."""
+    characters = st.characters(exclude_categories=["Cc", "Cs"])
+    return st.text(characters | st.sampled_from("\"',{ "), max_size=max_chars)
+
+
+LEVELS = st.text(
+    st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="."), min_size=1, max_size=9
+)
+IDS = st.integers(0, INT64_MAX).flatmap(
+    lambda number: st.integers(len(str(number)), 19).map(lambda width: f"{number:0{width}d}")
+)
+PRICES = st.from_regex(r"\A0{0,3}(0|[1-9][0-9]{0,8})(\.[0-9]{0,5}0{1,4})?\Z")
+VALID_EVENTS = st.fixed_dictionaries(
+    {
+        "event_time": st.datetimes().map(
+            lambda when: f"{when.replace(microsecond=0).isoformat(' ')} UTC",
+        ),
+        "event_type": st.sampled_from(EVENT_TYPES),
+        "product_id": IDS,
+        "category_id": IDS,
+        "category_code": st.lists(LEVELS, max_size=CATEGORY_LEVELS).map(".".join),
+        "brand": texts(20),
+        "price": PRICES,
+        "user_id": IDS,
+        "user_session": texts(20),
+    }
+)
+
+
+@given(VALID_EVENTS, st.sampled_from(["", None, "missing"]))
+@settings(deadline=None, max_examples=200)
+def test_an_event_is_accepted_in_both_forms_with_the_id_that_the_batch_gives_it(
+    fields: dict[str, str], empty: str | None
+) -> None:
+    line = as_csv(fields)
+    content = {name: text or empty for name, text in fields.items()}
+    if empty == "missing":
+        content = {name: text for name, text in fields.items() if text}
+    in_file = validate(parse_block(Block(line + b"\n", 0), COLUMN_NAMES), None)
+    assert in_file.rejected.to_pylist() == []
+    [batch] = in_file.accepted.to_pylist()
+
+    assert accepted(line) == batch
+    assert accepted(json.dumps(content).encode()) == batch
+
+    assert batch["event_id"] == event_id(
+        datetime.fromisoformat(fields["event_time"].replace(" UTC", "+00:00")),
+        fields["event_type"],
+        int(fields["product_id"]),
+        int(fields["category_id"]),
+        fields["category_code"] or None,
+        fields["brand"] or None,
+        Decimal(fields["price"]),
+        int(fields["user_id"]),
+        fields["user_session"] or None,
+    )
+
+
+@given(
+    st.integers(0, INT64_MAX),
+    st.decimals(0, 10**11, places=4, allow_nan=False) | st.integers(0, 10**11).map(Decimal),
+)
+@settings(deadline=None)
+def test_numbers_give_the_same_event_as_their_text(number: int, price: Decimal) -> None:
+    as_text = FIELDS | {"user_id": str(number), "price": f"{price:f}"}
+    template = json.dumps(as_text | {"user_id": 0, "price": 0})
+    as_numbers = template.replace('"user_id": 0', f'"user_id": {number}').replace(
+        '"price": 0', f'"price": {price:f}'
+    )
+
+    assert accepted(as_numbers.encode()) == accepted(as_csv(as_text))
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda values: st.lists(values, max_size=3) | st.dictionaries(st.text(), values, max_size=3),
+    max_leaves=8,
+)
+ANY_DATA = st.one_of(
+    st.binary(max_size=200),
+    st.binary(max_size=100).map(lambda tail: b"{" + tail),
+    st.text(st.characters()).map(lambda text: text.encode("utf-8", "surrogatepass")),
+    EVENTS.map(as_csv),
+    EVENTS.map(lambda fields: json.dumps(fields).encode()),
+    st.dictionaries(st.sampled_from(COLUMN_NAMES) | st.text(), JSON_VALUES).map(
+        lambda content: json.dumps(content).encode()
+    ),
+    st.tuples(st.integers(0, len(LINE)), st.binary(max_size=5)).map(
+        lambda cut: LINE[: cut[0]] + cut[1] + LINE[cut[0] :]
+    ),
+)
+
+
+@given(st.lists(ANY_DATA, max_size=6))
+@settings(deadline=None, max_examples=200)
+def test_each_message_ends_as_one_event_or_one_reject_whatever_comes_with_it(data: list[bytes]) -> None:
+    messages = of(*data)
+
+    together = verdicts(judge(messages))
+
+    alone: dict[str | None, object] = {}
+    for message in messages:
+        alone |= verdicts(judge([message]))
+    assert together == alone
+    assert set(together) == {message.message_id for message in messages}
+    for reject in judge(messages).rejects:
+        assert reject.reason in REASONS
+        reject.detail.encode()
+
+
+def test_a_row_for_bigquery_holds_text_that_its_columns_read() -> None:
+    [row] = event_rows(judge(of(LINE)).events)
+    assert {name: value for name, value in row.items() if name != "event_id"} == {
+        "event_date": "2019-11-01",
+        "event_time": "2019-11-01 00:00:00.000000Z",
+        "event_type": "view",
+        "product_id": "1",
+        "category_id": "2",
+        "category_code": "a.b",
+        "category_level_1": "a",
+        "category_level_2": "b",
+        "category_level_3": None,
+        "category_level_4": None,
+        "brand": "sony",
+        "price": "3.5",
+        "user_id": "4",
+        "user_session": "s-1",
+        "publish_time": "2026-03-01 12:00:00.123456Z",
+        "message_id": "m0",
+    }
+
+
+def test_a_tiny_price_is_written_without_an_exponent() -> None:
+    [row] = event_rows(judge(of(as_csv(FIELDS | {"price": "0.000000001"}))).events)
+    assert row["price"] == "0.000000001"
+
+
+def test_messages_without_id_or_publish_time_are_events_too() -> None:
+    events = judge([Message(LINE), Message(as_json())]).events
+    assert (
+        events.select(["publish_time", "message_id"]).to_pylist()
+        == [{"publish_time": None, "message_id": None}] * 2
+    )
+    assert pa.Table.equals(events.slice(0, 1), events.slice(1, 1))

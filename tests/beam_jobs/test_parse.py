@@ -1,0 +1,265 @@
+import csv
+import io
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
+from beam_jobs.parse import (
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    UTF8_BOM,
+    Block,
+    ParsedBlock,
+    parse_block,
+    parse_fields,
+)
+
+EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.00,4,s-1"
+FIELDS = dict(zip(COLUMN_NAMES, EVENT.decode().split(","), strict=True))
+IN_A_FILE = 1_000
+"""An offset at which a block may start that is not the file's first."""
+
+
+def parse(data: bytes, columns: Sequence[str] = COLUMN_NAMES, offset: int = IN_A_FILE) -> ParsedBlock:
+    return parse_block(Block(data, offset), columns)
+
+
+def with_field(name: str, value: str) -> bytes:
+    return ",".join({**FIELDS, name: value}.values()).encode()
+
+
+def reject_of(data: bytes) -> dict[str, object]:
+    """Parse a good line, `data` and a good line; return the reject that `data` is."""
+    parsed = parse(EVENT + b"\n" + data + b"\n" + EVENT)
+    assert parsed.rows.to_pylist() == [FIELDS, FIELDS]
+    [reject] = parsed.rejected.to_pylist()
+    assert reject["byte_offset"] == IN_A_FILE + len(EVENT) + 1
+    assert reject["line_bytes"] == len(data)
+    assert reject["raw"] == data[:MAX_LINE_BYTES]
+    return reject
+
+
+@pytest.mark.parametrize(
+    ("line", "reason", "detail"),
+    [
+        (b"x" * 65_537, "line_too_long", "The line has 65537 bytes; at most 65536 are allowed."),
+        (b"\xff", "invalid_utf8", "Byte 0xff at place 0 of the line is not UTF-8 (invalid start byte)."),
+        (b"\0", "control_character", r"The character U+0000 is at place 0: '\x00'."),
+        (b'"', "bad_quoting", "A double quote is not closed or is inside a plain field: '\"'."),
+        (b"a", "wrong_column_count", "The line has 1 fields; it should have 9."),
+    ],
+)
+def test_the_smallest_line_that_earns_a_reason_is_rejected_with_it(
+    line: bytes, reason: str, detail: str
+) -> None:
+    reject = reject_of(line)
+    assert (reject["reason"], reject["detail"]) == (reason, detail)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (EVENT.replace(b"sony", b"so\xc3ny"), "invalid_utf8"),
+        (EVENT.replace(b"sony", b"\xed\xa0\x80"), "invalid_utf8"),
+        (EVENT.replace(b"sony", b"\xc0\xaf"), "invalid_utf8"),
+        (EVENT.replace(b"sony", b"so\tny"), "control_character"),
+        (EVENT.replace(b"sony", b"so\x7fny"), "control_character"),
+        (EVENT.replace(b"sony", b"so\x1fny"), "control_character"),
+        (EVENT.replace(b"sony", b"so\rny"), "control_character"),
+        (EVENT + b"\r\r", "control_character"),
+        (EVENT.replace(b"sony", b'so"ny'), "bad_quoting"),
+        (EVENT.replace(b"sony", b'"so"ny'), "bad_quoting"),
+        (EVENT.replace(b"sony", b'"so"ny"'), "bad_quoting"),
+        (EVENT.replace(b"sony", b'"sony'), "bad_quoting"),
+        (EVENT.replace(b"sony", b' "sony"'), "bad_quoting"),
+        (EVENT + b",", "wrong_column_count"),
+        (EVENT.replace(b",sony", b""), "wrong_column_count"),
+        (EVENT.replace(b",sony", b',"so""ny","x"'), "wrong_column_count"),
+        (EVENT.replace(b",sony", b";sony"), "wrong_column_count"),
+    ],
+)
+def test_a_line_that_cannot_be_split_is_rejected(line: bytes, reason: str) -> None:
+    assert reject_of(line)["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'\xff\0"' + b"x" * MAX_LINE_BYTES, "line_too_long"),
+        (b'\xff\0"', "invalid_utf8"),
+        (b'\0"', "control_character"),
+        (b'",,', "bad_quoting"),
+    ],
+)
+def test_of_several_reasons_the_contracts_first_is_given(line: bytes, reason: str) -> None:
+    assert reject_of(line)["reason"] == reason
+
+
+def test_a_quoted_field_is_unquoted() -> None:
+    line = EVENT.replace(b"sony", b'"so""ny, inc"').replace(b"view", b'"view"').replace(b"s-1", b'""')
+    [row] = parse(line).rows.to_pylist()
+    assert row == {**FIELDS, "brand": 'so"ny, inc', "user_session": ""}
+
+
+def test_a_newline_within_quotes_makes_two_rejects() -> None:
+    first, second = with_field("brand", '"so\nny"').split(b"\n")
+    parsed = parse(first + b"\n" + second + b"\n")
+    assert parsed.rows.num_rows == 0
+    assert parsed.rejected["raw"].to_pylist() == [first, second]
+    assert parsed.rejected["reason"].to_pylist() == ["bad_quoting", "bad_quoting"]
+
+
+def test_rows_with_and_without_quotes_keep_the_files_order() -> None:
+    lines = [with_field("brand", f'"b{i}"' if i % 3 else f"b{i}") for i in range(10)]
+    parsed = parse(b"\n".join(lines))
+    assert parsed.rows["brand"].to_pylist() == [f"b{i}" for i in range(10)]
+    assert [parsed.block.raw(*place) for place in zip(parsed.offsets, parsed.lengths, strict=True)] == lines
+
+
+def test_windows_line_endings_belong_to_no_field() -> None:
+    parsed = parse(EVENT + b"\r\n" + EVENT.replace(b"sony", b'"sony"') + b"\r\n" + EVENT + b"\r")
+    assert parsed.rows.to_pylist() == [FIELDS] * 3
+    assert parsed.rejected.num_rows == 0
+    assert parsed.lengths.tolist() == [len(EVENT) + 1, len(EVENT) + 3, len(EVENT) + 1]
+
+
+def test_a_missing_final_newline_loses_nothing() -> None:
+    assert parse(EVENT + b"\n" + EVENT).rows.to_pylist() == [FIELDS, FIELDS]
+
+
+def test_a_truncated_last_line_is_rejected() -> None:
+    parsed = parse(EVENT + b"\n" + EVENT[:30])
+    assert parsed.rows.num_rows == 1
+    assert parsed.rejected["raw"].to_pylist() == [EVENT[:30]]
+    assert parsed.rejected["reason"].to_pylist() == ["wrong_column_count"]
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", b"\r\n\n\r\n", b"\r"])
+def test_blank_lines_are_no_rows(data: bytes) -> None:
+    parsed = parse(data)
+    assert (parsed.rows.num_rows, parsed.rejected.num_rows) == (0, 0)
+
+
+def test_blank_lines_between_rows_do_not_move_offsets() -> None:
+    parsed = parse(b"\n" + EVENT + b"\n\r\n\n" + EVENT + b"\n\n")
+    assert parsed.rows.to_pylist() == [FIELDS, FIELDS]
+    assert parsed.offsets.tolist() == [IN_A_FILE + 1, IN_A_FILE + 1 + len(EVENT) + 4]
+
+
+def test_a_byte_order_mark_at_the_files_start_is_skipped_and_counted() -> None:
+    parsed = parse(UTF8_BOM + EVENT + b"\n" + EVENT, offset=0)
+    assert parsed.rows.to_pylist() == [FIELDS, FIELDS]
+    assert parsed.offsets.tolist() == [3, 3 + len(EVENT) + 1]
+    assert parse(UTF8_BOM + b"\r\n", offset=0).rows.num_rows == 0
+
+
+@pytest.mark.parametrize("before", [b"", EVENT + b"\n", b"bad\n"])
+def test_a_byte_order_mark_elsewhere_is_part_of_the_first_field(before: bytes) -> None:
+    row = parse(before + UTF8_BOM + EVENT).rows.to_pylist()[-1]
+    assert row["event_time"] == "\ufeff" + FIELDS["event_time"]
+
+
+def test_columns_may_stand_in_any_order() -> None:
+    reverse = COLUMN_NAMES[::-1]
+    line = ",".join(FIELDS[name] for name in reverse).encode()
+    parsed = parse(line + b"\n" + line.replace(b"sony", b'"sony"'), reverse)
+    assert parsed.rows.to_pylist() == [FIELDS, FIELDS]
+    assert parsed.rows.schema == RAW_SCHEMA
+
+
+@pytest.mark.parametrize(
+    "brand", ["nan", "NULL", "N/A", "null", "", " ", "#N/A", "-inf", "\\", "'", "ÅÄÖ", "日本"]
+)
+def test_a_field_is_taken_as_it_is(brand: str) -> None:
+    assert parse(with_field("brand", brand)).rows["brand"].to_pylist() == [brand]
+
+
+def test_a_line_of_the_greatest_length_is_a_row() -> None:
+    brand = "b" * (MAX_LINE_BYTES - len(with_field("brand", "")))
+    parsed = parse(with_field("brand", brand) + b"\n" + EVENT)
+    assert parsed.rows["brand"].to_pylist() == [brand, "sony"]
+
+
+def test_an_overlong_line_that_was_read_in_part_is_rejected_with_its_full_length() -> None:
+    line = b'x"' * MAX_LINE_BYTES
+    parsed = parse_block(Block(EVENT + b"\n" + line, IN_A_FILE, skipped_bytes=9_000_000), COLUMN_NAMES)
+    assert parsed.rows.num_rows == 1
+    [reject] = parsed.rejected.to_pylist()
+    assert reject["reason"] == "line_too_long"
+    assert reject["line_bytes"] == len(line) + 9_000_000
+    assert reject["raw"] == line[:MAX_LINE_BYTES]
+
+
+def test_a_value_is_quoted_in_part_in_a_rejects_detail() -> None:
+    detail = reject_of(b'"' + b"x" * 1000)["detail"]
+    assert detail == "A double quote is not closed or is inside a plain field: '\"" + "x" * 99 + "'...."
+
+
+NASTY_BYTES = st.lists(
+    st.sampled_from(
+        [b"\n", b"\r\n", b"\r", b",", b'"', b"\0", b"\xff", b"\xef\xbb\xbf", b"a", b",,,,,,,,", EVENT]
+    )
+).map(b"".join)
+
+
+@given(st.one_of(NASTY_BYTES, st.binary()), st.sampled_from([0, IN_A_FILE]))
+@example(b"\xef\xbb\xbf" * 2 + EVENT, 0)
+@settings(deadline=None, max_examples=300)
+def test_arbitrary_bytes_never_raise_and_no_line_is_lost(data: bytes, offset: int) -> None:
+    parsed = parse(data, offset=offset)
+
+    found = dict(zip(parsed.offsets.tolist(), parsed.lengths.tolist(), strict=True))
+    rejects = parsed.rejected.to_pylist()
+    found.update((reject["byte_offset"], reject["line_bytes"]) for reject in rejects)
+    assert len(found) == parsed.rows.num_rows + len(rejects)
+    expected, at = {}, offset
+    for line in data.split(b"\n"):
+        mark = len(UTF8_BOM) if at == 0 and line.startswith(UTF8_BOM) else 0
+        if line[mark:] not in (b"", b"\r"):
+            expected[at + mark] = line[mark:]
+        at += len(line) + 1
+    assert {place: parsed.block.raw(place, length) for place, length in found.items()} == expected
+    assert {reject["byte_offset"]: reject["raw"] for reject in rejects}.items() <= expected.items()
+    parsed.rows.validate(full=True)
+    parsed.rejected.validate(full=True)
+    assert parsed.rejected.schema == REJECTED_SCHEMA
+
+
+FIELD_TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20)
+
+
+@given(st.lists(st.lists(FIELD_TEXT, min_size=9, max_size=9), max_size=20), st.booleans())
+@settings(deadline=None)
+def test_what_a_csv_writer_writes_is_read_back(rows: list[list[str]], quote_all: bool) -> None:
+    written = io.StringIO()
+    csv.writer(written, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL).writerows(rows)
+    parsed = parse(written.getvalue().encode())
+    assert [list(row.values()) for row in parsed.rows.to_pylist()] == rows
+
+
+def test_events_that_are_no_lines_become_rows_too() -> None:
+    events: list[dict[str, str | None]] = [{**FIELDS, "brand": None}, {"event_type": "a,b"}]
+    parsed = parse_fields(events, [b"{1}", b"{2.}"])
+    empty = dict.fromkeys(COLUMN_NAMES, "")
+    assert parsed.rows.to_pylist() == [{**FIELDS, "brand": ""}, {**empty, "event_type": "a,b"}]
+    assert parsed.block.raw(int(parsed.offsets[1]), int(parsed.lengths[1])) == b"{2.}"
+
+
+@pytest.mark.parametrize(
+    ("session", "raw", "reason"),
+    [
+        ("so\x1fny", b"{}", "control_character"),
+        ("so\nny", b"{}", "control_character"),
+        ("\r", b"{}", "control_character"),
+        ("so\ud800ny", b"{}", "invalid_utf8"),
+        ("sony", b" " * 65_537, "line_too_long"),
+    ],
+)
+def test_events_that_no_line_could_hold_are_rejected(session: str, raw: bytes, reason: str) -> None:
+    parsed = parse_fields([{**FIELDS, "user_session": session}, FIELDS], [raw, b"{good}"])
+    assert parsed.rows.to_pylist() == [FIELDS]
+    [reject] = parsed.rejected.to_pylist()
+    assert (reject["reason"], reject["raw"]) == (reason, raw[:MAX_LINE_BYTES])

@@ -1,0 +1,380 @@
+"""The stream's pipeline: every message in one of two tables, by steps whose names an update can rely on."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import apache_beam as beam
+import pytest
+from apache_beam.io.gcp import bigquery as beam_bigquery
+from apache_beam.io.gcp.pubsub import PubsubMessage
+from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from apache_beam.utils.timestamp import Timestamp
+from google.cloud import bigquery as bigquery_api
+
+from beam_jobs import stream_events
+from beam_jobs.bigquery_sink import BigQuerySink
+from beam_jobs.contract import MAX_LINE_BYTES
+from beam_jobs.messages import Message, Reject, judge
+from beam_jobs.stream_events import Stream, land, parse_options, streaming_options, write_rejects
+from local import emulators
+from shopstream.bigquery import apply
+from shopstream.settings import settings
+from shopstream.tables import load_table
+from tests.beam_jobs.bigquery_server import TAKEN, Answer, not_taken, serving
+from tests.beam_jobs.test_messages import LINE, POISON
+
+PROJECT = settings().project
+OPTIONS = {
+    "subscription": f"projects/{PROJECT}/subscriptions/events-stream",
+    "events_table": f"{PROJECT}:shop_raw.events_stream",
+    "rejected_table": f"{PROJECT}:shop_raw.rejected_events",
+}
+ARGUMENTS = [f"--{name}={value}" for name, value in OPTIONS.items()]
+STREAM = Stream(**OPTIONS, write_method="streaming_inserts")
+STORAGE_STREAM = Stream(**OPTIONS, write_method="storage_write_api")
+PUBLISHED = datetime(2026, 3, 1, 23, 59, 59, 123456, tzinfo=UTC)
+
+
+def message(data: bytes, message_id: str = "1", **attributes: str) -> Message:
+    return Message(data, message_id, PUBLISHED, attributes)
+
+
+def run(messages: list[Message], stream: Stream = STREAM) -> dict[str, int]:
+    """Land messages in a pipeline on this machine; return its counters."""
+    pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
+    land(pipeline | "Messages" >> beam.Create(messages), stream)
+    result = pipeline.run()
+    result.wait_until_finish()
+    counters = result.metrics().query(MetricsFilter().with_namespace("stream_events"))["counters"]
+    return {counter.key.metric.name: counter.committed for counter in counters}
+
+
+@pytest.fixture
+def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with the two tables of the stream, empty."""
+    for name in ("events_stream", "rejected_events"):
+        apply(bigquery_clean, load_table(settings().sql_dir, f"shop_raw.{name}"))
+    return bigquery_clean
+
+
+def rows(client: bigquery_api.Client, table: str) -> list[dict[str, Any]]:
+    found = client.query_and_wait(f"SELECT * FROM shop_raw.{table} ORDER BY message_id")
+    return [dict(row.items()) for row in found]
+
+
+@pytest.mark.integration
+def test_an_event_is_a_row_with_its_types(client: bigquery_api.Client) -> None:
+    counters = run([message(LINE, "17")])
+
+    [row] = rows(client, "events_stream")
+    assert len(row.pop("event_id")) == 32
+    assert row == {
+        "event_date": date(2019, 11, 1),
+        "event_time": datetime(2019, 11, 1, tzinfo=UTC),
+        "event_type": "view",
+        "product_id": 1,
+        "category_id": 2,
+        "category_code": "a.b",
+        "category_level_1": "a",
+        "category_level_2": "b",
+        "category_level_3": None,
+        "category_level_4": None,
+        "brand": "sony",
+        "price": Decimal("3.5"),
+        "user_id": 4,
+        "user_session": "s-1",
+        "publish_time": PUBLISHED,
+        "message_id": "17",
+    }
+    assert rows(client, "rejected_events") == []
+    assert counters == {"read": 1, "accepted": 1, "rejected": 0, "refused_by_bigquery": 0}
+
+
+@pytest.mark.integration
+def test_poison_goes_to_the_rejects_with_its_bytes_and_everything_told_of_it(
+    client: bigquery_api.Client,
+) -> None:
+    attributes = {"": "no name", "NUL \0": "line\nfeed", "\U0001f600": "\u00e9\ufffe", "n" * 256: "v" * 1024}
+    poison = [message(data, name, **attributes) for name, (data, _, _) in POISON.items()]
+
+    counters = run([message(LINE, "good 1"), *poison, message(LINE, "good 2")])
+
+    assert [row["message_id"] for row in rows(client, "events_stream")] == ["good 1", "good 2"]
+    rejects = {row["message_id"]: row for row in rows(client, "rejected_events")}
+    assert set(rejects) == set(POISON)
+    for name, (data, reason, told) in POISON.items():
+        row = rejects[name]
+        assert row["raw"] == data[:MAX_LINE_BYTES]
+        assert row["line_bytes"] == len(data)
+        assert row["reason"] == reason
+        assert told in row["detail"]
+        assert json.loads(row["attributes"]) == attributes
+        assert (row["source"], row["rejected_date"]) == ("stream", PUBLISHED.date())
+        assert row["publish_time"] == PUBLISHED
+        assert row["rejected_at"] > datetime(2019, 1, 1, tzinfo=UTC)
+        assert [row[column] for column in ("load_id", "file", "byte_offset")] == [None, None, None]
+    assert counters == {
+        "read": len(POISON) + 2,
+        "accepted": 2,
+        "rejected": len(POISON),
+        "refused_by_bigquery": 0,
+    }
+
+
+@pytest.mark.integration
+def test_an_event_that_bigquery_refuses_is_a_reject_with_its_reason(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    apply(bigquery_clean, load_table(settings().sql_dir, "shop_raw.rejected_events"))
+    apply(bigquery_clean, load_table(settings().sql_dir, "shop_raw.events_stream"))
+    fields = bigquery_clean.get_table("shop_raw.events_stream").schema
+    bigquery_clean.delete_table("shop_raw.events_stream")
+    # Only such brands as are numbers can be taken.
+    numbers = [
+        bigquery_api.SchemaField(field.name, "INT64" if field.name == "brand" else field.field_type)
+        for field in fields
+    ]
+    bigquery_clean.create_table(bigquery_api.Table(f"{PROJECT}.shop_raw.events_stream", schema=numbers))
+
+    counters = run([message(LINE, "refused", a="b"), message(LINE.replace(b"sony", b"7"), "taken")])
+
+    assert [row["message_id"] for row in rows(bigquery_clean, "events_stream")] == ["taken"]
+    [reject] = rows(bigquery_clean, "rejected_events")
+    assert (reject["message_id"], reject["reason"]) == ("refused", "refused_by_bigquery")
+    assert reject["detail"].startswith("invalid")
+    assert (reject["raw"], reject["attributes"]) == (LINE, '{"a": "b"}')
+    assert counters["refused_by_bigquery"] == 1
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """The rows that a BigQuery took which refuses those with attributes or more than 1,024 raw bytes."""
+    taken: list[dict[str, Any]] = []
+
+    def answer(sent_rows: list[dict[str, Any]]) -> Answer:
+        bad = {
+            place
+            for place, row in enumerate(sent_rows)
+            if row["json"]["attributes"] not in ("{}", None)
+            or len(base64.b64decode(row["json"]["raw"])) > 1024
+            or row["json"]["reason"] == "bad_json"
+        }
+        taken.extend(row for place, row in enumerate(sent_rows) if place not in bad)
+        return not_taken(**{f"row_{place}": "invalid" for place in bad}) if bad else TAKEN
+
+    with serving(answer) as url:
+        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        yield taken
+
+
+def test_a_reject_that_bigquery_refuses_is_kept_in_a_shorter_form(sent: list[dict[str, Any]]) -> None:
+    write_rejects(
+        BigQuerySink(STREAM.rejected_table),
+        [
+            Reject(message(b"short", "1"), "wrong_column_count", "told"),
+            Reject(message(b"with attributes", "2", a="b"), "wrong_column_count", "told"),
+            Reject(message(b"x" * 5000, "3"), "wrong_column_count", "told" * 1000),
+        ],
+    )
+
+    assert [row["insertId"] for row in sent] == ["1", "2", "3"]
+    _, second, third = (row["json"] for row in sent)
+    assert (second["attributes"], second["raw"]) == (None, base64.b64encode(b"with attributes").decode())
+    assert second["detail"] == "told (Shortened, since BigQuery refused the whole: invalid: told)"
+    assert (third["line_bytes"], len(base64.b64decode(third["raw"]))) == (5000, 1024)
+    assert len(third["detail"]) == 1000
+
+
+def test_a_reject_refused_in_its_shortest_form_too_fails_the_step(sent: list[dict[str, Any]]) -> None:
+    with pytest.raises(stream_events.RejectRefused, match=r"the first of message 2: invalid: told"):
+        write_rejects(
+            BigQuerySink(STREAM.rejected_table),
+            [
+                Reject(message(b"short", "1"), "wrong_column_count", "told"),
+                Reject(message(b"{", "2"), "bad_json", "told"),
+            ],
+        )
+    assert [row["insertId"] for row in sent] == ["1"]
+
+
+def storage_write_refusing(user_id: int, taken: list[dict[str, Any]]) -> Any:
+    """Stands in for Beam's Storage Write API sink, which needs Java: it refuses one user's events."""
+
+    def expand(sink: Any, events: beam.PCollection) -> beam_bigquery.WriteResult:
+        assert sink._use_at_least_once
+        assert sink._create_disposition == "CREATE_NEVER"
+        converted = (
+            events
+            | "Convert"
+            >> sink.ConvertToBeamRows(sink._schema, False, sink._type_overrides).with_output_types()
+        )
+
+        def write(row: Any) -> Iterator[dict[str, Any]]:
+            if row.user_id == user_id:
+                yield {"failed_row": row._asdict(), "error_message": "no such partition"}
+            else:
+                taken.append(row._asdict())
+
+        refused = converted | "Write" >> beam.FlatMap(write)
+        return beam_bigquery.WriteResult(
+            method="STORAGE_WRITE_API", failed_rows=refused, failed_rows_with_errors=refused
+        )
+
+    return expand
+
+
+TAKEN_BY_STORAGE: list[dict[str, Any]] = []
+
+
+@pytest.mark.integration
+def test_a_row_that_the_storage_write_api_refuses_is_a_reject_that_can_be_replayed(
+    client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beam_bigquery.BeamJarExpansionService, "__init__", lambda *_: None)
+    monkeypatch.setattr(
+        beam_bigquery.StorageWriteToBigQuery, "expand", storage_write_refusing(4, TAKEN_BY_STORAGE)
+    )
+    other = LINE.replace(b",4,", b",5,")
+
+    run([message(LINE, "refused"), message(other, "taken"), message(b"poison", "poison")], STORAGE_STREAM)
+
+    refused, poison = sorted(rows(client, "rejected_events"), key=lambda row: row["reason"])
+    assert (refused["message_id"], refused["reason"]) == ("refused", "refused_by_bigquery")
+    assert (refused["detail"], refused["publish_time"]) == ("no such partition", PUBLISHED)
+    assert judge([message(refused["raw"])]).events == judge([message(LINE)]).events
+    assert (poison["message_id"], poison["raw"]) == ("poison", b"poison")
+
+
+def test_rows_for_the_storage_write_api_have_the_types_of_its_schema() -> None:
+    [row] = stream_events.storage_rows(judge([message(LINE)]))
+    types = {field["name"]: field["type"] for field in stream_events.storage_schema()["fields"]}
+    expected = {
+        "STRING": str,
+        "INTEGER": int,
+        "DATE": date,
+        "NUMERIC": Decimal,
+        "TIMESTAMP": Timestamp,
+    }
+    assert list(row) == list(types)
+    for name, value in row.items():
+        assert value is None or type(value) is expected[types[name]]
+
+
+def test_the_schema_for_the_storage_write_api_is_that_of_the_table() -> None:
+    table = load_table(settings().sql_dir, "shop_raw.events_stream")
+    assert stream_events.storage_schema()["fields"] == [
+        {"name": column.name, "type": column.type.replace("INT64", "INTEGER"), "mode": column.mode}
+        for column in table.schema
+    ]
+
+
+class Labels(PipelineVisitor):
+    """Collects the full names of all steps."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def enter_composite_transform(self, transform_node: AppliedPTransform) -> None:
+        if transform_node.parent is not None:
+            self.found.append(transform_node.full_label)
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        self.found.append(transform_node.full_label)
+
+
+def test_every_step_has_the_name_by_which_a_running_job_is_updated() -> None:
+    pipeline = beam.Pipeline(options=streaming_options(["--runner=FnApiRunner"]))
+    stream_events.build(pipeline, STREAM)
+    labels = Labels()
+    pipeline.visit(labels)
+
+    # A step of another name is a new step: Dataflow then refuses the update, or drops what the old one held.
+    assert labels.found == [
+        "Read messages",
+        "Read messages/Read",
+        "Read messages/ParDo(_AddMetricsPassThrough)",
+        "Read messages/Map(_from_proto_str)",
+        "Take messages",
+        "Parse and validate",
+        "Write events",
+        "Write rejects",
+    ]
+
+
+def test_every_step_of_the_storage_write_api_has_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beam_bigquery.BeamJarExpansionService, "__init__", lambda *_: None)
+    monkeypatch.setattr(beam_bigquery.StorageWriteToBigQuery, "expand", storage_write_refusing(0, []))
+    pipeline = beam.Pipeline(options=streaming_options(["--runner=FnApiRunner"]))
+    stream_events.build(pipeline, STORAGE_STREAM)
+    labels = Labels()
+    pipeline.visit(labels)
+
+    assert list(dict.fromkeys(label.partition("/")[0] for label in labels.found)) == [
+        "Read messages",
+        "Take messages",
+        "Parse and validate",
+        "Rows of events",
+        "Write events",
+        "Refused events",
+        "Rejected messages",
+        "All rejects",
+        "Write rejects",
+    ]
+
+
+def test_what_beam_reads_is_taken_over_whole() -> None:
+    read = PubsubMessage(b"data", {"a": "b"}, "17", PUBLISHED)
+    assert stream_events.take_message(read) == Message(b"data", "17", PUBLISHED, {"a": "b"})
+    assert stream_events.take_message(PubsubMessage(None, {"a": "b"})).data == b""
+
+
+def test_the_stream_runs_on_streaming_engine_at_least_once_unless_told_otherwise() -> None:
+    options = streaming_options([])
+    assert options.view_as(StandardOptions).streaming
+    cloud = options.view_as(GoogleCloudOptions)
+    assert cloud.enable_streaming_engine
+    assert cloud.dataflow_service_options == ["streaming_mode_at_least_once"]
+
+    exactly_once = "--dataflow_service_options=streaming_mode_exactly_once"
+    cloud = streaming_options([exactly_once]).view_as(GoogleCloudOptions)
+    assert cloud.dataflow_service_options == ["streaming_mode_exactly_once"]
+
+
+def test_the_template_and_the_pipeline_agree_on_the_parameters() -> None:
+    metadata = json.loads((emulators.ROOT / "beam_jobs" / "templates" / "stream_events.json").read_text())
+    optional = {parameter["name"]: parameter.get("isOptional", False) for parameter in metadata["parameters"]}
+
+    assert metadata["streaming"]
+    assert [name for name, is_optional in optional.items() if not is_optional] == list(OPTIONS)
+    assert [name for name, is_optional in optional.items() if is_optional] == ["write_method"]
+    stream, not_known = parse_options([*ARGUMENTS, "--write_method=storage_write_api"])
+    assert (stream, not_known) == (STORAGE_STREAM, [])
+    assert parse_options(ARGUMENTS) == (STREAM, [])
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("--subscription=events-stream", "projects/PROJECT/subscriptions/NAME"),
+        ("--events_table=shop_raw.events_stream", "is not a table such as PROJECT:DATASET.TABLE"),
+        ("--rejected_table=p:rejected", "'p:rejected' is not a table such as PROJECT:DATASET.TABLE"),
+        ("--write_method=file_loads", "invalid choice: 'file_loads'"),
+    ],
+)
+def test_a_malformed_option_is_told_by_name_and_value(
+    option: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse_options([*ARGUMENTS, option])
+
+    error = capsys.readouterr().err
+    assert option.partition("=")[0] in error
+    assert told in error

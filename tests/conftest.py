@@ -1,0 +1,156 @@
+"""Fixtures that start the real emulators on free ports, each only when a test first asks for it."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as bigquery_api
+from google.cloud import spanner, storage
+from google.cloud.spanner_v1.database import Database
+from google.cloud.spanner_v1.instance import Instance
+
+from local import emulators
+from shopstream.migrations import apply_migrations
+from shopstream.settings import settings
+
+LOGS = emulators.ROOT / "build" / "test-logs"
+
+# Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only
+# tests/sql/test_on_bigquery.py needs true ones.
+if "SHOPSTREAM_TEST_BIGQUERY_PROJECT" not in os.environ:
+    os.environ["NO_GCE_CHECK"] = "true"
+    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(emulators.ROOT / "local" / "google_credentials.json")
+
+
+@pytest.fixture(scope="session")
+def spanner_emulator() -> Iterator[str]:
+    """The Spanner emulator's host:port."""
+    host = f"{emulators.HOST}:{emulators.free_port()}"
+    program = emulators.spanner(int(host.rpartition(":")[2]))
+    with emulators.running(program, LOGS / "spanner.log"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPANNER_EMULATOR_HOST", host)
+        yield host
+
+
+@pytest.fixture(scope="session")
+def spanner_instance(spanner_emulator: str) -> Instance:
+    """The emulator's one instance."""
+    client = spanner.Client(project=settings().project, credentials=AnonymousCredentials())
+    config = f"projects/{settings().project}/instanceConfigs/emulator-config"
+    instance = client.instance(settings().spanner_instance, configuration_name=config, node_count=1)
+    instance.create().result(timeout=30)
+    return instance
+
+
+@pytest.fixture
+def spanner_database(spanner_instance: Instance, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """A fresh database of a unique name with sql/spanner applied and nothing in it."""
+    database = spanner_instance.database(f"test-{uuid.uuid4().hex[:12]}")
+    database.create().result(timeout=30)
+    apply_migrations(database, settings().sql_dir / "spanner")
+    monkeypatch.setenv("SHOPSTREAM_SPANNER_DATABASE", database.database_id)
+    yield database
+    database.drop()
+
+
+@pytest.fixture(scope="session")
+def gcs_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder in which the Cloud Storage emulator keeps objects as files."""
+    return tmp_path_factory.mktemp("gcs")
+
+
+@pytest.fixture(scope="session")
+def gcs_emulator(gcs_dir: Path) -> Iterator[str]:
+    """The Cloud Storage emulator's URL."""
+    port = emulators.free_port()
+    url = f"http://{emulators.HOST}:{port}"
+    with (
+        emulators.running(emulators.gcs(port, gcs_dir), LOGS / "gcs.log"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("STORAGE_EMULATOR_HOST", url)
+        patch.setenv("SHOPSTREAM_OBJECT_URL", url)
+        yield url
+
+
+@pytest.fixture
+def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
+    """A fresh empty bucket of a unique name."""
+    client = storage.Client(project=settings().project, credentials=AnonymousCredentials())
+    fresh = client.create_bucket(f"test-{uuid.uuid4().hex[:12]}")
+    monkeypatch.setenv("SHOPSTREAM_BUCKET", fresh.name)
+    return fresh
+
+
+@pytest.fixture(scope="session")
+def bigquery(gcs_emulator: str, gcs_dir: Path) -> Iterator[bigquery_api.Client]:
+    """A client of the BigQuery emulator, which reads gs:// URIs out of the Cloud Storage emulator.
+
+    Datasets are shared by all tests; `bigquery_clean` starts without any.
+    """
+    port = emulators.free_port()
+    url = f"http://{emulators.HOST}:{port}"
+    program = emulators.bigquery(port, gcs_dir, settings().project)
+    with emulators.running(program, LOGS / "bigquery.log"), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        yield bigquery_api.Client(
+            project=settings().project,
+            credentials=AnonymousCredentials(),
+            client_options=ClientOptions(api_endpoint=url),
+        )
+
+
+@pytest.fixture
+def bigquery_clean(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """The BigQuery emulator's client, with no dataset left."""
+    for dataset in bigquery.list_datasets():
+        bigquery.delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
+    return bigquery
+
+
+@pytest.fixture(scope="session")
+def pubsub_emulator() -> Iterator[str]:
+    """The Pub/Sub emulator's host:port."""
+    port = emulators.free_port()
+    with (
+        emulators.running(emulators.pubsub(port), LOGS / "pubsub.log"),
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("PUBSUB_EMULATOR_HOST", f"{emulators.HOST}:{port}")
+        yield f"{emulators.HOST}:{port}"
+
+
+@pytest.fixture
+def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the variables by which the emulators and Airflow of other tests are found."""
+    for name in list(os.environ):
+        if name.startswith(("SHOPSTREAM_", "AIRFLOW_")) or name.endswith("_EMULATOR_HOST"):
+            monkeypatch.delenv(name)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell why a run with CI set fails in which no test failed."""
+    for skipped in _unexpected_skips(terminalreporter):
+        terminalreporter.write_line(f"With CI set no test may be skipped: {skipped}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Fail a run with CI set in which a test was skipped: there, everything that tests need is installed."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if exitstatus == pytest.ExitCode.OK and reporter and _unexpected_skips(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _unexpected_skips(reporter: pytest.TerminalReporter) -> list[str]:
+    """Skipped tests by name; those that need real BigQuery may be skipped."""
+    if not os.environ.get("CI"):
+        return []
+    return [
+        report.nodeid for report in reporter.stats.get("skipped", []) if "bigquery" not in report.keywords
+    ]

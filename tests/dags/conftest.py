@@ -1,0 +1,115 @@
+"""A shop for the DAGs' tests: the emulators, a local Dataflow and Airflow; runs are real DAG runs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as bigquery_api
+from google.cloud import pubsub_v1
+from google.cloud.spanner_v1.database import Database
+from google.cloud.storage import Bucket
+
+from local import emulators
+from shopstream import stream_tasks
+from shopstream.settings import settings
+from tests.airflow_home import airflow_home  # noqa: F401
+from tests.dags.shop import Shop
+from tests.dags.stream import Stream, write_variable
+from tests.local.dataflow_service import Service, serving, upload_template
+from tests.sql.events import apply_all
+
+
+@pytest.fixture(scope="session")
+def dataflow(
+    spanner_emulator: str, gcs_emulator: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    """A local Dataflow, whose jobs use the emulators."""
+    state_dir: Path = tmp_path_factory.mktemp("dataflow")
+    with serving(state_dir) as service, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", service.url)
+        yield service
+
+
+@pytest.fixture
+def shop(
+    airflow_home: Path,  # noqa: F811
+    dataflow: Service,
+    bucket: Bucket,
+    spanner_database: Database,
+    bigquery_clean: bigquery_api.Client,
+) -> Iterator[Shop]:
+    """An empty shop: a bucket with the job's template, and the tables as apply_schemas makes them."""
+    template = emulators.ROOT / "beam_jobs" / "templates" / "load_events.json"
+    parameters: list[dict[str, Any]] = json.loads(template.read_text())["parameters"]
+    upload_template(bucket, "beam_jobs.load_events", *parameters, path="templates/local/load_events.json")
+    shop = Shop(bucket, spanner_database, bigquery_clean, dataflow)
+    assert shop.run("apply_schemas").state == "success"
+    yield shop
+    dataflow.cancel_all()
+
+
+@pytest.fixture(scope="session")
+def stream_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that tells the stream's jobs of tests what to do."""
+    return tmp_path_factory.mktemp("stream")
+
+
+@pytest.fixture(scope="session")
+def stream_dataflow(
+    gcs_emulator: str,
+    pubsub_emulator: str,
+    stream_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    """A local Dataflow for streams, and the subscription that they read."""
+    publisher = pubsub_v1.PublisherClient(credentials=AnonymousCredentials())
+    topic = publisher.topic_path(settings().project, settings().topic)
+    publisher.create_topic(name=topic, timeout=30)
+    subscriber = pubsub_v1.SubscriberClient(credentials=AnonymousCredentials())
+    subscription = subscriber.subscription_path(settings().project, settings().subscription)
+    subscriber.create_subscription(name=subscription, topic=topic, timeout=30)
+    environment = {"STREAM_DIR": str(stream_folder)}
+    with serving(tmp_path_factory.mktemp("stream-dataflow"), environment=environment) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def stream_tables(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with all tables."""
+    apply_all(bigquery)
+    return bigquery
+
+
+@pytest.fixture
+def stream(
+    airflow_home: Path,  # noqa: F811
+    stream_dataflow: Service,
+    stream_folder: Path,
+    stream_tables: bigquery_api.Client,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Stream]:
+    """A deployed stream that nobody has started or stopped, in empty tables."""
+    # A region of its own, in which no test before has launched anything.
+    monkeypatch.setenv("SHOPSTREAM_REGION", f"test-{uuid.uuid4().hex[:8]}")
+    monkeypatch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", stream_dataflow.url)
+    monkeypatch.setenv("SHOPSTREAM_MONITORING_ENDPOINT", stream_dataflow.url)
+    # Jobs of tests run or die within a second.
+    monkeypatch.setattr(stream_tasks, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(stream_tasks, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(stream_tasks, "LAUNCH_PAUSES_SECONDS", (0.5, 0.5, 0.5))
+    stream = Stream(stream_dataflow, bucket, stream_tables, stream_folder)
+    stream.deploy("local")
+    stream.fill()
+    stream_tables.query_and_wait("TRUNCATE TABLE shop_ops.stream_checks")
+    write_variable(None)
+    for path in stream_folder.iterdir():
+        path.unlink()
+    yield stream
+    stream_dataflow.cancel_all()

@@ -1,0 +1,95 @@
+"""What a test of a DAG does with a shop: land files, run DAGs, look into the stores."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+
+from google.cloud.bigquery import Client as BigQueryClient
+from google.cloud.spanner_v1.database import Database
+from google.cloud.storage import Bucket
+
+from beam_jobs.contract import COLUMN_NAMES
+from tests.airflow_home import Run, load_dag, run_dag
+from tests.local.dataflow_service import Service
+
+DAY = date(2019, 11, 8)
+
+
+def line(number: int, day: date | str = DAY, **fields: Any) -> str:
+    """One event as a line of a landing file; different for each number and day."""
+    values = {
+        "event_time": f"{day} 10:{number // 60 % 60:02d}:{number % 60:02d} UTC",
+        "event_type": ("view", "cart", "purchase")[number % 3],
+        "product_id": 1_000_000 + number,
+        "category_id": 2053013555631882655,
+        "category_code": "appliances.kitchen.washer",
+        "brand": "nan",
+        "price": "12.5",
+        "user_id": 500_000_000 + number % 97,
+        "user_session": hashlib.md5(f"{day}{number}".encode()).hexdigest(),
+    }
+    return ",".join(str((values | fields)[name]) for name in COLUMN_NAMES) + "\n"
+
+
+@dataclass
+class Shop:
+    """The stores of one test, and the DAGs on them."""
+
+    bucket: Bucket
+    database: Database
+    bigquery: BigQueryClient
+    dataflow: Service
+
+    def land(self, lines: Iterable[str], day: date = DAY, name: str = "events.csv") -> None:
+        """Write one landing file and mark the day complete."""
+        folder = f"landing/events/{day}"
+        self.bucket.blob(f"{folder}/{name}").upload_from_string("".join(lines))
+        self.bucket.blob(f"{folder}/_SUCCESS").upload_from_string(b"")
+
+    def run(self, dag_id: str, **conf: Any) -> Run:
+        """Run a DAG by hand to its end."""
+        return run_dag(load_dag(dag_id), conf)
+
+    def load(self, day: date = DAY, before_task: Callable[[str], None] = lambda task_id: None) -> Run:
+        """Run load_events_daily for the day to its end; `before_task` is called with each task's id."""
+        dag = load_dag("load_events_daily")
+        # Jobs of tests take seconds: look each second, not ever more seldom.
+        waiting = dag.get_task("wait_for_load")
+        waiting.poke_interval, waiting.exponential_backoff = 1, False
+        return run_dag(dag, {"landing_day": str(day)}, before_task)
+
+    def spanner(self, day: date = DAY) -> list[tuple[int, str, str]]:
+        """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""
+        with self.database.snapshot() as snapshot:
+            rows = snapshot.execute_sql(
+                "SELECT product_id, CAST(event_date AS STRING), load_id FROM events "
+                f"WHERE landing_day = DATE '{day}' ORDER BY 1, 2, 3"
+            )
+            return [tuple(row) for row in rows]
+
+    def count_spanner(self) -> int:
+        """How many rows Spanner holds in all."""
+        with self.database.snapshot() as snapshot:
+            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM events")))[0]
+
+    def published(self, day: date = DAY) -> list[tuple[int, str, str]]:
+        """(product_id, event_date, load_id) of the landing day's rows in events_batch, in order."""
+        return self.query(
+            "SELECT product_id, CAST(event_date AS STRING), load_id FROM shop_raw.events_batch "
+            f"WHERE landing_day = DATE '{day}' ORDER BY 1, 2, 3"
+        )
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a query of BigQuery."""
+        return [tuple(row.values()) for row in self.bigquery.query_and_wait(sql)]
+
+    def audit(self) -> list[tuple[Any, ...]]:
+        """The audit rows: day, read, accepted, rejected, duplicates, late, rows in Spanner, in BigQuery."""
+        return self.query(
+            "SELECT CAST(landing_day AS STRING), read, accepted, rejected, duplicates, late, spanner_rows, "
+            "bigquery_rows FROM shop_ops.loads ORDER BY loaded_at"
+        )

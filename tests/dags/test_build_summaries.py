@@ -1,0 +1,66 @@
+"""build_summaries, as real DAG runs against the emulators, after real loads."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from shopstream.settings import settings
+from shopstream.tables import SUMMARIES, all_tables
+from tests.dags.shop import DAY, Shop, line
+
+pytestmark = pytest.mark.integration
+
+
+def test_each_summary_has_a_task() -> None:
+    built = [table for table in all_tables(settings().sql_dir) if table.query]
+    assert set(SUMMARIES) == {table.full_name for table in built if table.dataset == "shop"}
+
+
+def test_the_days_of_a_load_are_summarised_and_reported(shop: Shop) -> None:
+    late = DAY - timedelta(days=3)
+    shop.land([*(line(n) for n in range(30)), line(31, day=late), line(31, day=late)])
+    assert shop.load().state == "success"
+
+    run = shop.run("build_summaries", first_day=str(late), last_day=str(DAY), dry_run=False)
+    assert run.errors == {}
+    counts = "SELECT CAST(event_date AS STRING), event_type, events FROM shop.daily_event_count ORDER BY 1, 2"
+    assert shop.query(counts) == [
+        (str(late), "cart", 1),
+        (str(DAY), "cart", 10),
+        (str(DAY), "purchase", 10),
+        (str(DAY), "view", 10),
+    ]
+    for table in SUMMARIES:
+        [(days,)] = shop.query(f"SELECT COUNT(DISTINCT event_date) FROM {table}")
+        assert days in (1, 2), table
+    written = run.returned["write_report"]["uri"]
+    page = shop.bucket.blob(written.removeprefix(f"gs://{shop.bucket.name}/")).download_as_text()
+    assert "8 November 2019" in page
+
+
+def test_a_run_by_hand_is_dry_unless_told_otherwise_and_then_changes_nothing(shop: Shop) -> None:
+    shop.land(line(n) for n in range(30))
+    assert shop.load().state == "success"
+
+    run = shop.run("build_summaries", first_day=str(DAY))
+    assert run.state == "success"
+    done = {"resolve_days", "dry_or_real", "dry_run"}
+    assert run.states == {task: "success" if task in done else "skipped" for task in run.states}
+    assert run.returned["dry_run"]["rows_gone"] == 0
+    assert run.returned["dry_run"]["rows_new"] > len(SUMMARIES)
+    for table in SUMMARIES:
+        assert shop.query(f"SELECT COUNT(*) FROM {table}") == [(0,)], table
+    assert not list(shop.bucket.list_blobs(prefix="reports/"))
+
+
+def test_a_day_built_again_is_replaced(shop: Shop) -> None:
+    shop.land(line(n) for n in range(30))
+    assert shop.load().state == "success"
+    assert shop.run("build_summaries", first_day=str(DAY), dry_run=False).state == "success"
+    shop.land(line(n) for n in range(3))
+    assert shop.load().state == "success"
+    for _ in range(2):
+        assert shop.run("build_summaries", first_day=str(DAY), dry_run=False).state == "success"
+    assert shop.query("SELECT SUM(events) FROM shop.daily_event_count") == [(3,)]

@@ -1,0 +1,206 @@
+"""load_events_daily, as real DAG runs against the emulators and the real pipeline: what always holds."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from shopstream.assets import EVENTS_PUBLISHED
+from tests.airflow_home import Run
+from tests.dags.shop import DAY, Shop, line
+from tests.local.dataflow_service import serving, until
+from tests.spanner_valve import valve
+
+pytestmark = pytest.mark.integration
+
+TASKS = [
+    "wait_for_landing",
+    "launch_load",
+    "wait_for_load",
+    "gate",
+    "reconcile",
+    "publish",
+    "write_audit_row",
+]
+
+
+def products(rows: list[tuple[int, str, str]]) -> list[int]:
+    return [product - 1_000_000 for product, _, _ in rows]
+
+
+def published_days(run: Run) -> Any:
+    """The days that the run's asset event names."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        event = session.scalars(
+            select(AssetEvent)
+            .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+            .where(AssetEvent.source_run_id == run.run_id, AssetModel.uri == EVENTS_PUBLISHED.uri)
+        ).one()
+        return event.extra["days"]
+
+
+def test_a_day_goes_from_landing_files_to_both_stores_the_audit_row_and_the_asset(shop: Shop) -> None:
+    shop.land([line(n) for n in range(300)] + [line(7), line(300, price="free")])
+    run = shop.load()
+    assert run.errors == {}
+    assert run.states == dict.fromkeys(TASKS, "success")
+    assert shop.audit() == [(str(DAY), 302, 301, 1, 1, 0, 300, 300)]
+    assert products(shop.spanner()) == list(range(300))
+    assert shop.spanner() == shop.published()
+    assert shop.query("SELECT source, reason FROM shop_raw.rejected_events") == [("batch", "bad_price")]
+    assert published_days(run) == [str(DAY)]
+    assert not [table for table in shop.bigquery.list_tables("shop_raw") if "staging" in table.table_id]
+
+
+def test_a_repeated_load_leaves_the_same_rows(shop: Shop) -> None:
+    shop.land([line(n) for n in range(200)] + [line(n, event_type="gift") for n in range(2)])
+    first, second = shop.load(), shop.load()
+    assert (first.state, second.state) == ("success", "success")
+    load_ids = [run.returned["launch_load"]["load_id"] for run in (first, second)]
+    assert products(shop.spanner()) == list(range(200))
+    assert shop.spanner() == shop.published()
+    assert {load_id for _, _, load_id in shop.published()} == {load_ids[1]}
+    assert [row[1:] for row in shop.audit()] == [(202, 200, 2, 0, 0, 200, 200)] * 2
+    assert shop.query("SELECT COUNT(*), COUNT(DISTINCT load_id) FROM shop_raw.rejected_events") == [(2, 1)]
+
+
+def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
+    shop: Shop, spanner_emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shop.land(line(n) for n in range(6_000))
+    killed: list[psutil.Process] = []
+    with (
+        # Some two of its commits come through.
+        valve(spanner_emulator, open_bytes=1_000_000) as spanner,
+        serving(tmp_path, environment={"SPANNER_EMULATOR_HOST": spanner.host}) as dataflow,
+        monkeypatch.context() as patch,
+    ):
+        patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", dataflow.url)
+
+        def kill_halfway(task_id: str) -> None:
+            if task_id == "wait_for_load" and not killed:
+                until(spanner.shut.is_set, "the load to be held")
+                until(shop.count_spanner, "the first rows in Spanner")
+                killed.extend(psutil.Process(dataflow.child.pid).children())
+                killed[0].kill()
+
+        died = shop.load(before_task=kill_halfway)
+    assert died.state == "failed"
+    assert died.states["wait_for_load"] == "failed"
+    assert 0 < shop.count_spanner() < 6_000
+    assert shop.published() == []
+
+    again = shop.load()
+    assert again.errors == {}
+    assert products(shop.spanner()) == list(range(6_000))
+    assert shop.spanner() == shop.published()
+    assert {load_id for _, _, load_id in shop.spanner()} == {again.returned["launch_load"]["load_id"]}
+
+
+def test_a_reload_from_a_corrected_file_leaves_exactly_the_corrected_rows(shop: Shop) -> None:
+    before = DAY - timedelta(days=2)
+    shop.land([line(n) for n in range(100)] + [line(n, day=before) for n in range(100, 120)])
+    assert shop.load().state == "success"
+
+    shop.land(line(n) for n in range(50, 150))
+    run = shop.load()
+    assert run.errors == {}
+    assert products(shop.spanner()) == list(range(50, 150))
+    assert shop.spanner() == shop.published()
+    # The day that the correction emptied is rebuilt too.
+    assert published_days(run) == [str(before), str(DAY)]
+
+
+def test_another_days_rows_stay_when_a_day_is_reloaded_even_of_the_same_events(shop: Shop) -> None:
+    other = DAY + timedelta(days=1)
+    shop.land((line(n) for n in range(10)), day=other)
+    shop.land(line(n) for n in range(10))
+    assert shop.load(other).state == "success"
+    assert shop.load().state == "success"
+    shop.land([line(11)])
+    assert shop.load().state == "success"
+    assert products(shop.spanner()) == [11]
+    assert products(shop.spanner(other)) == products(shop.published(other)) == list(range(10))
+    assert shop.query("SELECT COUNT(*) FROM shop.events") == [(11,)]
+
+
+def test_late_events_are_loaded_under_their_own_day_and_that_day_is_rebuilt(shop: Shop) -> None:
+    late, too_late = DAY - timedelta(days=7), DAY - timedelta(days=8)
+    shop.land([*(line(n) for n in range(200)), line(200, day=late), line(201, day=too_late)])
+    run = shop.load()
+    assert run.errors == {}
+    assert shop.audit() == [(str(DAY), 202, 201, 1, 0, 1, 201, 201)]
+    assert shop.published()[-1][:2] == (1_000_200, str(late))
+    assert published_days(run) == [str(late), str(DAY)]
+    assert shop.query("SELECT reason FROM shop_raw.rejected_events") == [("too_late",)]
+
+
+def test_a_day_with_too_many_rejected_lines_is_not_published_but_keeps_all_its_lines(shop: Shop) -> None:
+    shop.land(line(n) for n in range(100))
+    assert shop.load().state == "success"
+    published = shop.published()
+
+    bad = [*(line(n, price="free") for n in range(200, 203)), line(203, user_id="")]
+    shop.land([*(line(n) for n in range(196)), *bad])
+    run = shop.load()
+    assert run.state == "failed"
+    assert run.states["gate"] == "failed"
+    assert run.states["publish"] == "upstream_failed"
+    error = run.errors["gate"]
+    assert "4 of 200 lines (2.00%) were rejected" in error
+    assert "SHOPSTREAM_MAX_REJECTED_SHARE allows 1.00%" in error
+    assert "bad_price: 3, such as" in error
+    assert "events.csv at byte" in error
+    assert "missing_value: 1, such as" in error
+    assert shop.published() == published
+    assert len(shop.audit()) == 1
+    # The good rows are served, and the rejected lines kept.
+    assert set(range(196)) <= set(products(shop.spanner()))
+    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(4,)]
+
+    shop.land([*(line(n) for n in range(196)), line(200)])
+    assert shop.load().state == "success"
+    assert products(shop.spanner()) == [*range(196), 200]
+    assert shop.spanner() == shop.published()
+    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(0,)]
+
+
+@pytest.mark.parametrize("cleared", ["gate", "reconcile", "publish"])
+def test_a_load_that_a_newer_one_has_overtaken_changes_nothing(shop: Shop, cleared: str) -> None:
+    shop.land([*(line(n) for n in range(200)), line(200, price="free")])
+    newer: list[Run] = []
+
+    def overtake(task_id: str) -> None:
+        if task_id == cleared and not newer:
+            shop.land(line(n) for n in range(10, 220))
+            newer.append(shop.load())
+
+    overtaken = shop.load(before_task=overtake)
+    assert newer[0].errors == {}
+    assert overtaken.states[cleared] == "failed"
+    assert "is a newer load of the same day" in overtaken.errors[cleared]
+    assert products(shop.spanner()) == list(range(10, 220))
+    assert shop.spanner() == shop.published()
+    assert {load_id for _, _, load_id in shop.published()} == {newer[0].returned["launch_load"]["load_id"]}
+    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(0,)]
+
+
+def test_a_load_that_spanner_no_longer_holds_when_it_is_published_is_refused(shop: Shop) -> None:
+    shop.land(line(n) for n in range(20))
+
+    def lose_a_row(task_id: str) -> None:
+        if task_id == "publish":
+            shop.database.execute_partitioned_dml("DELETE FROM events WHERE product_id = 1000007")
+
+    run = shop.load(before_task=lose_a_row)
+    assert run.states["publish"] == "failed"
+    assert "20 distinct events, but Spanner holds 19" in run.errors["publish"]
+    assert shop.published() == []

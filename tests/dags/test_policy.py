@@ -1,0 +1,297 @@
+"""What every DAG must be, asked of the whole folder, and a DAG that breaks each rule to prove it can fail."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local import emulators
+from shopstream.tables import SUMMARIES, SUMMARIES_READ
+from shopstream.tags import Tag
+
+DAGS = emulators.ROOT / "dags"
+DAG_IDS = {
+    "apply_schemas",
+    "build_summaries",
+    "build_summaries_intraday",
+    "compare_stream_with_batch",
+    "keep_stream_alive",
+    "land_export",
+    "load_events_daily",
+    "simulate_stream",
+    "stop_stream",
+}
+DAILY = {"build_summaries", "compare_stream_with_batch", "load_events_daily"}
+DOC_SECTIONS = ("### Purpose", "### How to rerun", "### When it fails")
+MAX_LINES = 100
+MAX_PARSE_CPU_SECONDS = 2.5
+"""What Google's own check of a Composer repository allows; in CPU time, which does not hang on neighbours."""
+
+
+def load(folder: Path) -> Any:
+    """Parse a folder of DAG files as Airflow does."""
+    from airflow.dag_processing.dagbag import DagBag
+
+    return DagBag(dag_folder=str(folder))
+
+
+@pytest.fixture(scope="module")
+def bag(airflow_home: Path) -> Any:
+    return load(DAGS)
+
+
+def problems_of(dag: Any) -> Iterator[str]:
+    """Say in words each rule that a DAG breaks."""
+    stem = Path(dag.fileloc).stem
+    if dag.dag_id != stem:
+        yield f"dag_id is {dag.dag_id}, its file {stem}.py"
+    if not dag.tags or not set(dag.tags) <= set(Tag):
+        yield f"tags are {sorted(dag.tags)}, not members of Tag"
+    missing = [section for section in DOC_SECTIONS if section not in (dag.doc_md or "")]
+    if missing:
+        yield f"doc_md lacks {', '.join(missing)}"
+    if not dag.description:
+        yield "has no description"
+    if not dag.start_date or dag.start_date > datetime(2026, 1, 1, tzinfo=UTC):
+        yield f"start_date is {dag.start_date}, which is not static"
+    if dag.catchup:
+        yield "catches up"
+    if not 1 <= dag.max_active_runs <= 3:
+        yield f"max_active_runs is {dag.max_active_runs}"
+    if not dag.dagrun_timeout:
+        yield "has no dagrun_timeout"
+    if dag.dag_id in DAILY and not dag.deadline:
+        yield "is daily and has no deadline"
+    for name in dag.params:
+        param = dag.params.get_param(name)
+        if not {"type", "title"} <= param.schema.keys() or not param.description:
+            yield f"param {name} lacks a type, a title or a description"
+    for task in dag.tasks:
+        if task.owner in ("", "airflow"):
+            yield f"{task.task_id} has no owner"
+        if task.retries < 1 or not task.retry_exponential_backoff or not task.max_retry_delay:
+            yield f"{task.task_id} is not retried with a bounded exponential backoff"
+        if not task.execution_timeout:
+            yield f"{task.task_id} has no execution_timeout"
+        if not task.on_failure_callback:
+            yield f"{task.task_id} alerts nobody when it fails"
+        if getattr(task, "mode", "reschedule") != "reschedule":
+            yield f"{task.task_id} holds a worker slot while it waits"
+
+
+def test_the_folder_holds_exactly_these_dags(bag: Any) -> None:
+    assert bag.import_errors == {}
+    assert set(bag.dags) == DAG_IDS
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_a_dag_breaks_no_rule(bag: Any, dag_id: str) -> None:
+    assert list(problems_of(bag.dags[dag_id])) == []
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_a_dag_file_is_thin_and_imports_only_airflow_and_shopstream(dag_id: str) -> None:
+    source = (DAGS / f"{dag_id}.py").read_text()
+    assert len(source.splitlines()) <= MAX_LINES
+    assert imports_of(source) <= {"__future__", "airflow", "datetime", "shopstream", "typing"}
+
+
+def imports_of(source: str) -> set[str]:
+    """The top-level packages that a file imports, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add((node.module or "").partition(".")[0])
+    return names
+
+
+PARSE = """
+import json, runpy, socket, sys, time
+import airflow.sdk
+
+def refuse(*arguments):
+    raise OSError("a DAG file may not use the network while it is parsed")
+
+socket.socket.connect = socket.getaddrinfo = refuse
+wall, cpu = time.perf_counter(), time.process_time()
+runpy.run_path(sys.argv[1])
+print(json.dumps({"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}))
+"""
+
+
+def parse_seconds(dag_file: Path) -> dict[str, float]:
+    """Parse one file in a fresh process without network; wall and CPU seconds, without Airflow's own import.
+
+    Raises:
+        AssertionError: the file cannot be parsed so.
+    """
+    parsed = subprocess.run(
+        [sys.executable, "-c", PARSE, str(dag_file)],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join((str(emulators.ROOT), str(emulators.ROOT / "plugins"))),
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert parsed.returncode == 0, parsed.stderr
+    return json.loads(parsed.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_a_dag_file_parses_soon_and_without_network(
+    airflow_home: Path, dag_id: str, record_property: Callable[[str, object], None]
+) -> None:
+    seconds = parse_seconds(DAGS / f"{dag_id}.py")
+    record_property("parse_seconds", seconds)
+    print(f"{dag_id}: {seconds['wall']:.2f} s wall, {seconds['cpu']:.2f} s CPU")
+    assert seconds["cpu"] < MAX_PARSE_CPU_SECONDS
+
+
+GOOD = """
+    from datetime import UTC, datetime, timedelta
+    from airflow.sdk import Param, dag, task
+    from shopstream.defaults import START_DATE, TASK_DEFAULTS
+    from shopstream.tags import Tag
+
+    @dag(
+        dag_id="build_summaries",
+        description="A DAG that keeps the rules",
+        doc_md="### Purpose\\n### How to rerun\\n### When it fails",
+        schedule=None,
+        start_date=START_DATE,
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=1),
+        deadline=__import__("shopstream.alerts").alerts.deadline("soon", timedelta(hours=1)),
+        default_args=TASK_DEFAULTS,
+        params={"day": Param(None, type=["null", "string"], title="Day", description="A day")},
+        tags=[Tag.BATCH],
+    )
+    def build():
+        @task
+        def work():
+            pass
+
+        work()
+
+    build()
+"""
+
+
+def parsed(tmp_path: Path, source: str) -> Any:
+    file = tmp_path / "build_summaries.py"
+    file.write_text(textwrap.dedent(source))
+    return load(tmp_path)
+
+
+def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> None:
+    bag = parsed(tmp_path, GOOD)
+    assert bag.import_errors == {}
+    assert list(problems_of(bag.dags["build_summaries"])) == []
+
+
+@pytest.mark.parametrize(
+    ("good", "bad", "words"),
+    [
+        ('dag_id="build_summaries"', 'dag_id="other"', "dag_id is other, its file build_summaries.py"),
+        ("[Tag.BATCH]", '["nightly"]', "tags are ['nightly'], not members of Tag"),
+        ("[Tag.BATCH]", "[]", "tags are [], not members of Tag"),
+        ("### How to rerun", "", "doc_md lacks ### How to rerun"),
+        ("### When it fails", "", "doc_md lacks ### When it fails"),
+        ('description="A DAG that keeps the rules",', "", "has no description"),
+        ("start_date=START_DATE", "start_date=datetime.now(UTC)", "which is not static"),
+        ("catchup=False", "catchup=True", "catches up"),
+        ("max_active_runs=1", "max_active_runs=16", "max_active_runs is 16"),
+        ("dagrun_timeout=timedelta(hours=1),", "", "has no dagrun_timeout"),
+        (re.search(r"deadline=.*", GOOD)[0], "", "is daily and has no deadline"),  # type: ignore[index]
+        ('title="Day", ', "", "param day lacks a type, a title or a description"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'owner': 'airflow'},", "work has no owner"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retries': 0},", "work is not retried"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retry_exponential_backoff': 0},", "work is not retried"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'execution_timeout': None},", "work has no execution_timeout"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'on_failure_callback': None},", "work alerts nobody"),
+    ],
+)
+def test_a_broken_dag_fails_its_rule(
+    airflow_home: Path, tmp_path: Path, good: str, bad: str, words: str
+) -> None:
+    assert good in GOOD
+    [dag] = parsed(tmp_path, GOOD.replace(good, bad)).dags.values()
+    [problem] = problems_of(dag)
+    assert words in problem
+
+
+def test_a_wrong_tag_fails_on_import(airflow_home: Path, tmp_path: Path) -> None:
+    [error] = parsed(tmp_path, GOOD.replace("Tag.BATCH", "Tag.NIGHTLY")).import_errors.values()
+    assert "NIGHTLY" in error
+
+
+def test_an_empty_folder_is_not_the_expected_set(airflow_home: Path, tmp_path: Path) -> None:
+    assert set(load(tmp_path).dags) != DAG_IDS
+
+
+def test_a_file_that_uses_the_network_while_it_is_parsed_is_found(airflow_home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "calls.py"
+    file.write_text("import socket\nsocket.create_connection(('127.0.0.1', 9))\n")
+    with pytest.raises(AssertionError, match="may not use the network while it is parsed"):
+        parse_seconds(file)
+
+
+def test_deadlines_call_back_on_the_executor(bag: Any) -> None:
+    """The triggerer, where asynchronous callbacks run, has no plugins on Composer."""
+    from airflow.sdk import SyncCallback
+
+    for dag_id in DAILY:
+        [deadline] = bag.dags[dag_id].deadline
+        assert isinstance(deadline.callback, SyncCallback)
+        assert deadline.callback.path == "shopstream.alerts.deadline_missed"
+        assert deadline.interval > timedelta(minutes=30)
+
+
+SUMMARY_TASKS = " > ".join(
+    ", ".join(f"summaries.{name.removeprefix('shop.')}" for name in names)
+    for names in (sorted(set(SUMMARIES) - SUMMARIES_READ.keys()), sorted(SUMMARIES_READ))
+)
+
+
+@pytest.mark.parametrize(
+    ("dag_id", "order"),
+    [
+        ("apply_schemas", "migrate_spanner > apply_bigquery_tables"),
+        ("keep_stream_alive", "keep_alive"),
+        ("land_export", "split_into_days"),
+        (
+            "load_events_daily",
+            "wait_for_landing > launch_load > wait_for_load > gate > reconcile > publish > write_audit_row",
+        ),
+        ("compare_stream_with_batch", "resolve_days > compare"),
+        ("simulate_stream", "publish_events"),
+        ("stop_stream", "request_stop > wait_for_end"),
+        ("build_summaries", f"resolve_days > dry_or_real > dry_run, {SUMMARY_TASKS} > write_report"),
+        ("build_summaries_intraday", f"resolve_days > {SUMMARY_TASKS}"),
+    ],
+)
+def test_the_tasks_run_in_this_order(bag: Any, dag_id: str, order: str) -> None:
+    assert " > ".join(", ".join(sorted(step)) for step in steps(bag.dags[dag_id])) == order
+
+
+def steps(dag: Any) -> list[list[str]]:
+    """The task ids in the order of their running; those that may run side by side are one step."""
+    depth: dict[str, int] = {}
+    for task in dag.topological_sort():
+        depth[task.task_id] = 1 + max((depth[name] for name in task.upstream_task_ids), default=-1)
+    return [[name for name in depth if depth[name] == level] for level in range(max(depth.values()) + 1)]

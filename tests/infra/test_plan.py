@@ -1,0 +1,357 @@
+"""What Terraform would make fits what the code expects, and grants what docs/permissions.md says."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_place
+from infra.imports import ROOT
+from local.provision import SUBSCRIPTION, TOPIC
+from shopstream import settings as settings_module
+from shopstream.alerts import ALERT_PREFIX
+from shopstream.settings import settings
+from shopstream.stream import STREAM_JOB
+from shopstream.tables import all_tables
+from tests.infra.conftest import Check
+from tests.infra.test_composer_packages import requirements
+
+pytestmark = pytest.mark.integration
+
+PROJECT = "shopstream-offline"
+GITHUB = "GitHub"
+PUBSUB = "Pub/Sub"
+
+Plans = dict[str, dict[str, Any]]
+
+
+def planned(plan: dict[str, Any], type_: str) -> dict[str, dict[str, Any]]:
+    """The planned values of the resources of a type, by address."""
+    resources = plan["planned_values"]["root_module"]["resources"]
+    return {one["address"]: one["values"] for one in resources if one["type"] == type_}
+
+
+def composer(plan: dict[str, Any]) -> dict[str, Any]:
+    [environment] = planned(plan, "google_composer_environment").values()
+    return environment
+
+
+@pytest.fixture(params=ENVIRONMENTS)
+def plan(plans: Plans, request: pytest.FixtureRequest) -> dict[str, Any]:
+    return plans[request.param]
+
+
+def test_there_is_a_plan_for_each_environment_and_no_other(plans: Plans) -> None:
+    assert sorted(plans) == sorted(ENVIRONMENTS)
+
+
+def test_each_environment_is_named_by_its_variable_file(plans: Plans) -> None:
+    assert {size: plan["variables"]["environment"]["value"] for size, plan in plans.items()} == {
+        size: size for size in plans
+    }
+
+
+def test_composer_sets_only_variables_that_settings_reads_and_never_airflows_own(
+    plan: dict[str, Any],
+) -> None:
+    variables = composer(plan)["config"][0]["software_config"][0]["env_variables"]
+    read = set(re.findall(r"SHOPSTREAM_[A-Z_]+", Path(settings_module.__file__).read_text()))
+    assert variables.keys() <= read
+    assert VERSION_VARIABLE in read - variables.keys(), "make deploy sets it"
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_settings_read_in_composer_name_what_terraform_makes(
+    plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in composer(plan)["config"][0]["software_config"][0]["env_variables"].items():
+        monkeypatch.setenv(name, value)
+    place = settings()
+    assert place.project == PROJECT
+    [data_bucket, _] = sorted(one["name"] for one in planned(plan, "google_storage_bucket").values())
+    assert place.bucket == data_bucket
+    [instance] = planned(plan, "google_spanner_instance").values()
+    assert (place.spanner_instance, place.region) == (
+        instance["name"],
+        instance["config"].removeprefix("regional-"),
+    )
+    [database] = planned(plan, "google_spanner_database").values()
+    assert place.spanner_database == database["name"]
+    assert (place.topic, place.subscription) == (TOPIC, SUBSCRIPTION)
+    assert place.sql_dir == Path("/home/airflow/gcs/plugins/sql")
+    assert place.dataflow_endpoint is place.monitoring_endpoint is None
+
+
+def test_composer_installs_what_the_list_names_and_nothing_else(plan: dict[str, Any]) -> None:
+    packages = composer(plan)["config"][0]["software_config"][0]["pypi_packages"] or {}
+    assert sorted(f"{name}{version}" for name, version in packages.items()) == sorted(requirements())
+
+
+def test_composer_is_given_a_package_as_its_name_and_what_follows(check: Check, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ROOT / "infra", tmp_path / "infra"))
+    for size in set(ENVIRONMENTS) - {"small"}:
+        (folder / f"{size}.tfvars").unlink()
+    with (folder / "composer-requirements.txt").open("a") as file:
+        file.write("pandas==2.2.0\n# a-comment==1.0\ngoogle-cloud-spanner[tracing]==3.5.0\n")
+    assert check("--folder", folder, "--plans", tmp_path).returncode == 0
+    small = json.loads((tmp_path / "small.json").read_text())
+    assert composer(small)["config"][0]["software_config"][0]["pypi_packages"] == {
+        "pandas": "==2.2.0",
+        "google-cloud-spanner": "[tracing]==3.5.0",
+    }
+
+
+def test_topics_and_subscription_have_the_names_of_the_local_stack(plan: dict[str, Any]) -> None:
+    assert {one["name"] for one in planned(plan, "google_pubsub_topic").values()} == {
+        TOPIC,
+        f"{TOPIC}-dead-letter",
+    }
+    assert SUBSCRIPTION in {one["name"] for one in planned(plan, "google_pubsub_subscription").values()}
+
+
+def test_the_datasets_are_those_of_the_tables(plan: dict[str, Any]) -> None:
+    made = {one["dataset_id"] for one in planned(plan, "google_bigquery_dataset").values()}
+    assert made == {table.dataset for table in all_tables(ROOT / "sql")}
+
+
+def test_nothing_expires_in_bigquery(plan: dict[str, Any]) -> None:
+    for dataset in planned(plan, "google_bigquery_dataset").values():
+        assert not dataset.get("default_partition_expiration_ms")
+        assert not dataset.get("default_table_expiration_ms")
+
+
+def test_deploy_uses_the_names_that_terraform_gives(plans: Plans) -> None:
+    for size, plan in plans.items():
+        place = read_place(size, PROJECT)
+        assert composer(plan)["name"] == ENVIRONMENT
+        assert composer(plan)["region"] == place.region
+        buckets = {f"gs://{one['name']}" for one in planned(plan, "google_storage_bucket").values()}
+        assert buckets == {place.bucket, place.composer_bucket}
+        assert f"gs://{composer(plan)['storage_config'][0]['bucket']}" == place.composer_bucket
+        emails = {one["email"] for one in planned(plan, "google_service_account").values()}
+        assert {place.service_account(role) for role in ("batch", "stream")} < emails
+        [repository] = planned(plan, "google_artifact_registry_repository").values()
+        assert place.image("p", "v") == (
+            f"{repository['location']}-docker.pkg.dev/{PROJECT}/{repository['repository_id']}/p:v"
+        )
+        told = plan["planned_values"]["outputs"]["dataflow"]["value"]
+        assert told["subnetwork"] == place.subnetwork
+        for role in ("batch", "stream"):
+            assert told[role]["machine_type"] == place.sizes[f"{role}_machine_type"]
+            assert told[role]["max_workers"] == place.sizes[f"{role}_max_workers"]
+
+
+def test_the_composer_image_is_named_in_one_file(plan: dict[str, Any]) -> None:
+    image = composer(plan)["config"][0]["software_config"][0]["image_version"]
+    assert re.fullmatch(r"composer-3-airflow-3\.3\.1(-build\.\d+)?", image)
+    found = subprocess.run(
+        ["git", "grep", "--untracked", "-l", re.escape(f'"{image}"')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split() == ["infra/composer.tf"]
+
+
+def test_new_dags_wait_for_somebody_to_start_them(plan: dict[str, Any]) -> None:
+    overrides = composer(plan)["config"][0]["software_config"][0]["airflow_config_overrides"]
+    assert overrides == {"core-dags_are_paused_at_creation": "True"}
+
+
+def test_spanner_scales_by_itself_where_its_bounds_differ(plans: Plans) -> None:
+    for size, plan in plans.items():
+        [instance] = planned(plan, "google_spanner_instance").values()
+        bounds = plan["variables"]["spanner_processing_units"]["value"]
+        if bounds["min"] == bounds["max"]:
+            assert (size, instance["autoscaling_config"]) == ("small", [])
+            assert instance["processing_units"] == bounds["min"]
+        else:
+            [scaling] = instance["autoscaling_config"]
+            [limits] = scaling["autoscaling_limits"]
+            assert (limits["min_processing_units"], limits["max_processing_units"]) == (
+                bounds["min"],
+                bounds["max"],
+            )
+            assert instance["edition"] == "ENTERPRISE"
+
+
+def test_a_good_message_is_not_set_aside_after_a_few_restarts_of_the_stream(plan: dict[str, Any]) -> None:
+    one = planned(plan, "google_pubsub_subscription")["google_pubsub_subscription.events_stream"]
+    assert one["dead_letter_policy"][0]["max_delivery_attempts"] == 100
+    assert one["message_retention_duration"] == "604800s"
+    assert one["expiration_policy"] == [{"ttl": ""}]
+
+
+def test_no_lifecycle_rule_deletes_what_a_running_stream_or_a_rollback_needs(plan: dict[str, Any]) -> None:
+    bucket = planned(plan, "google_storage_bucket")["google_storage_bucket.data"]
+    deleted = {
+        prefix
+        for rule in bucket["lifecycle_rule"]
+        if rule["action"][0]["type"] == "Delete"
+        for prefix in rule["condition"][0]["matches_prefix"]
+    }
+    assert deleted == {"accepted/", "exports/", "landing/", "rejected/", "temp/"}
+
+
+def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
+    policies = planned(plan, "google_monitoring_alert_policy")
+    conditions = {address.rpartition(".")[2]: policy["conditions"][0] for address, policy in policies.items()}
+    assert conditions.keys() == {
+        "dag_failed", "dead_letters", "no_rows", "oldest_unacked", "rejected_share", "spanner_cpu"
+    }  # fmt: skip
+    assert f'"{ALERT_PREFIX}"' in conditions["dag_failed"]["condition_matched_log"][0]["filter"]
+    counters = set(re.findall(r'"(\w+)"', _counted()))
+    for name in ("no_rows", "rejected_share"):
+        query = conditions[name]["condition_prometheus_query_language"][0]["query"]
+        assert f'job_name="{STREAM_JOB}"' in query
+        assert set(re.findall(r'metric_name="(\w+)"', query)) <= counters
+
+
+def test_spanners_cpu_is_summed_over_all_that_use_the_instance(plan: dict[str, Any]) -> None:
+    policy = planned(plan, "google_monitoring_alert_policy")["google_monitoring_alert_policy.spanner_cpu"]
+    [aggregation] = policy["conditions"][0]["condition_threshold"][0]["aggregations"]
+    assert aggregation["cross_series_reducer"] == "REDUCE_SUM"
+    assert aggregation["group_by_fields"] == ["resource.label.instance_id"]
+
+
+def test_nothing_is_made_before_the_apis_are_enabled() -> None:
+    without = {address for address in BLOCKS if address.startswith("google_") and not _awaits(address, APIS)}
+    assert without == {APIS}
+
+
+def test_what_does_not_wait_for_the_apis_is_found() -> None:
+    assert _awaits("google_service_account_iam_member.github_deploys", APIS), "through local values too"
+    assert not _awaits("google_project_service.api", "google_service_account.role")
+
+
+APIS = "google_project_service.api"
+
+
+def _blocks() -> dict[str, str]:
+    """The text of each resource, by address, and of each local value, as local.name; without comments."""
+    text = "\n".join(path.read_text() for path in sorted((ROOT / "infra").glob("*.tf")))
+    text = re.sub(r"^ *#.*\n", "", text, flags=re.MULTILINE)
+    found = {
+        f"{type_}.{name}": body
+        for type_, name, body in re.findall(
+            r'^resource "(\w+)" "(\w+)" \{\n(.*?)^\}', text, re.MULTILINE | re.DOTALL
+        )
+    }
+    for body in re.findall(r"^locals \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
+        for one in re.split(r"^(?=  \w+ += )", body, flags=re.MULTILINE):
+            if name := re.match(r"  (\w+) +=", one):
+                found[f"local.{name[1]}"] = one
+    return found
+
+
+BLOCKS = _blocks()
+
+
+def _awaits(address: str, wanted: str) -> bool:
+    """Whether Terraform makes a resource after another, since it refers to it, directly or through others."""
+    seen, waiting = set[str](), [address]
+    while waiting:
+        referred = set(re.findall(r"(?<![\w.\"])(?:google_\w+|local)\.\w+", BLOCKS[waiting.pop()]))
+        waiting += (referred - seen) & BLOCKS.keys()
+        seen |= referred
+    return wanted in seen
+
+
+def _counted() -> str:
+    """The names of the counters in the text of the stream's pipeline."""
+    text = (ROOT / "beam_jobs" / "stream_events.py").read_text()
+    found = re.search(r'Metrics\.counter\("stream_events", name\) for name in \(([^)]*)\)', text)
+    assert found, "the stream's counters are written in another way; correct this test and alerts.tf"
+    return found[1]
+
+
+def test_every_grant_is_in_the_table_of_permissions_and_the_other_way_round(plans: Plans) -> None:
+    granted = sorted(grants(plans["production"]))
+    rows = re.findall(
+        r"^\| (.*?) \| (.*?) \| (.*?) \| .+ \|$", (ROOT / "docs" / "permissions.md").read_text(), re.MULTILINE
+    )
+    described = sorted(row for row in rows if row[0] != "account" and not set(row[0]) <= {"-"})
+    assert granted == described
+
+
+def test_the_views_that_analysts_cannot_read_by_the_dataset_shop_alone_are_told() -> None:
+    elsewhere = {
+        table.full_name: {f"`{read}`" for read in table.metadata.reads if not read.startswith("shop.")}
+        for table in all_tables(ROOT / "sql")
+        if table.dataset == "shop" and table.view
+    }
+    text = (ROOT / "docs" / "permissions.md").read_text()
+    told = {
+        view: set(re.findall(r"`shop_\w+\.\w+`", line))
+        for view, line in re.findall(r"^  - `(shop\.\w+)`(.*)$", text, re.MULTILINE)
+    }
+    assert told == {view: reads for view, reads in elsewhere.items() if reads}
+
+
+def test_permissions_do_not_depend_on_the_size(plans: Plans) -> None:
+    assert len({tuple(sorted(grants(plan))) for plan in plans.values()}) == 1
+
+
+def test_nobody_is_owner_editor_or_admin(plan: dict[str, Any]) -> None:
+    for _, role, _ in grants(plan):
+        assert (
+            not re.search(r"owner|editor$|admin", role, re.IGNORECASE) or role == "roles/bigquery.dataEditor"
+        )
+
+
+def grants(plan: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Each grant of the plan as (account, role, on what), in the words of docs/permissions.md."""
+    configured = {
+        one["address"]: one.get("expressions", {})
+        for one in plan["configuration"]["root_module"]["resources"]
+    }
+    found = []
+    for one in plan["planned_values"]["root_module"]["resources"]:
+        if not one["type"].endswith("_iam_member"):
+            continue
+        values, expressions = one["values"], configured[f"{one['type']}.{one['name']}"]
+        found.append(
+            (_account(values), values["role"].rpartition("/roles/")[2], _target(plan, one, expressions))
+        )
+    return found
+
+
+def _account(values: dict[str, Any]) -> str:
+    member = values.get("member") or ""
+    if own := re.fullmatch(rf"serviceAccount:shopstream-(\w+)@{PROJECT}\.iam\.gserviceaccount\.com", member):
+        return own[1]
+    return PUBSUB if "@gcp-sa-pubsub." in member else GITHUB
+
+
+def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, Any]) -> str:
+    values = one["values"]
+    match one["type"].removeprefix("google_").removesuffix("_iam_member"):
+        case "project":
+            return "the project"
+        case "storage_bucket":
+            bucket = "the Composer bucket" if values["bucket"].endswith("-composer") else "the data bucket"
+            prefixes = re.findall(r"/objects/(\w+/)", str(values["condition"]))
+            return ", ".join([bucket, *(f"`{prefix}`" for prefix in prefixes)])
+        case "spanner_database":
+            return "the Spanner database"
+        case "bigquery_dataset":
+            return f"dataset `{values['dataset_id']}`"
+        case "artifact_registry_repository":
+            return "the image repository"
+        case "pubsub_topic" | "pubsub_subscription" as kind:
+            kind = kind.removeprefix("pubsub_")
+            address = next(name for name in expressions[kind]["references"] if name.count(".") == 1)
+            return f"{kind} `{planned(plan, f'google_pubsub_{kind}')[address]['name']}`"
+        case "service_account":
+            references = expressions["service_account_id"]["references"]
+            named = re.search(r'\["(\w+)"\]', " ".join(references))
+            return f"account `{named[1] if named else one['index']}`"
+        case other:
+            raise AssertionError(f"say here, and in docs/permissions.md, what a grant on {other} is on")

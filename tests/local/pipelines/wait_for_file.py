@@ -1,0 +1,38 @@
+"""A batch job that runs until the file --until exists, or a stream that also ends when it is asked to drain.
+
+It needs no Beam, so that it starts at once; its result has the two methods of Beam's that a worker calls.
+It appends its process id to --until's neighbour `pids`, so that a test can tell how many workers ran.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Ended:
+    def wait_until_finish(self) -> str:
+        return "DONE"
+
+    def metrics(self) -> Ended:
+        return self
+
+    def query(self) -> dict[str, list[Any]]:
+        return {"counters": []}
+
+
+def run(argv: list[str]) -> Ended:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("--until", type=Path, required=True)
+    known, _ = parser.parse_known_args(argv)
+    with known.until.with_name("pids").open("a") as pids:
+        pids.write(f"{os.getpid()}\n")
+    while not known.until.exists():
+        if signal.SIGUSR1 in signal.sigpending():
+            break
+        time.sleep(0.05)
+    return Ended()

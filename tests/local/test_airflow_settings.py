@@ -1,0 +1,25 @@
+"""The home folder of the local stack's Airflow."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from local import airflow_settings
+
+
+def test_a_home_is_laid_out_also_where_there_is_no_build_folder_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_settings, "ROOT", tmp_path / "clone")
+    monkeypatch.setattr(airflow_settings, "AIRFLOW", "true")  # the migration itself takes half a minute
+    home = tmp_path / "home"
+    for password in ("first", "second"):
+        airflow_settings.lay_out(home, password, {})
+        assert json.loads((home / "passwords.json").read_text()) == {"admin": password}
+        with sqlite3.connect(home / "airflow.db") as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert [path.name.partition("-")[0] for path in (tmp_path / "clone" / "build").iterdir()] == ["airflow"]

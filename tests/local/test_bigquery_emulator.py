@@ -1,0 +1,111 @@
+"""What the BigQuery emulator does otherwise than as it comes."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from google.cloud import bigquery as bigquery_api
+
+pytestmark = pytest.mark.integration
+
+MERGE = """
+    MERGE {table} AS target
+    USING (
+        SELECT CAST(n AS STRING) AS id, DATE '2019-11-02' AS day
+        FROM UNNEST(GENERATE_ARRAY(1, {new})) AS n
+    ) AS built
+    ON FALSE
+    WHEN NOT MATCHED BY SOURCE AND target.day = DATE '2019-11-02' THEN DELETE
+    WHEN NOT MATCHED BY TARGET THEN INSERT (day, id) VALUES (day, id)"""
+
+
+@pytest.fixture
+def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with the table shop.counted: 40,000 rows of 2019-11-01 and 40,000 of 2019-11-02."""
+    bigquery_clean.create_dataset("shop")
+    fill(bigquery_clean, "shop.counted", 40_000)
+    return bigquery_clean
+
+
+def fill(client: bigquery_api.Client, table: str, rows: int) -> None:
+    client.query_and_wait(f"CREATE TABLE {table} (id STRING, day DATE)")
+    client.query_and_wait(
+        f"INSERT INTO {table} (id, day) SELECT CAST(n AS STRING), day "
+        f"FROM UNNEST(GENERATE_ARRAY(1, {rows})) AS n, UNNEST([DATE '2019-11-01', DATE '2019-11-02']) AS day"
+    )
+
+
+def counted(client: bigquery_api.Client) -> list[tuple[object, ...]]:
+    sql = "SELECT day, COUNT(*), COUNT(DISTINCT id) FROM shop.counted GROUP BY day ORDER BY day"
+    return [(str(day), *counts) for day, *counts in client.query_and_wait(sql)]
+
+
+def test_a_merge_on_false_replaces_the_day_without_comparing_each_row_with_each(
+    client: bigquery_api.Client,
+) -> None:
+    fill(client, "shop.few", 10_000)
+
+    def fastest(table: str, new: int) -> float:
+        seconds = []
+        for _ in range(3):
+            started = time.monotonic()
+            client.query_and_wait(MERGE.format(table=table, new=new))
+            seconds.append(time.monotonic() - started)
+        return min(seconds)
+
+    # Comparing each with each, four times the rows take sixteen times as long.
+    assert fastest("shop.counted", 50_000) < 8 * fastest("shop.few", 12_500)
+    assert counted(client) == [("2019-11-01", 40_000, 40_000), ("2019-11-02", 50_000, 50_000)]
+
+
+def test_a_merge_on_false_of_nothing_empties_the_day(client: bigquery_api.Client) -> None:
+    client.query_and_wait(MERGE.format(table="shop.counted", new=0))
+    assert counted(client) == [("2019-11-01", 40_000, 40_000)]
+
+
+def test_no_copy_of_a_table_is_kept_for_time_travel_when_rows_are_inserted(
+    client: bigquery_api.Client,
+) -> None:
+    insert(client, {"id": "first"})
+    between = datetime.now(UTC)
+    insert(client, {"id": "second"})
+
+    rows = client.query_and_wait(
+        f"SELECT id FROM shop.counted FOR SYSTEM_TIME AS OF TIMESTAMP '{between.isoformat()}' "
+        "WHERE day IS NULL ORDER BY id"
+    )
+    assert [row.id for row in rows] == ["first", "second"]  # With a copy it would be the first alone.
+
+
+def test_of_rows_inserted_at_once_the_valid_ones_stay_and_the_others_are_told(
+    client: bigquery_api.Client,
+) -> None:
+    errors = insert(client, {"id": "a", "day": None}, {"id": "b", "day": "no day"}, {"id": "c", "day": None})
+
+    assert [error["index"] for error in errors] == [1]
+    assert [error["reason"] for error in errors[0]["errors"]] == ["invalid"]
+    rows = client.query_and_wait("SELECT id FROM shop.counted WHERE day IS NULL ORDER BY id")
+    assert [row.id for row in rows] == ["a", "c"]
+
+
+def insert(client: bigquery_api.Client, *rows: dict[str, object]) -> list[dict[str, Any]]:
+    table = f"{client.project}.shop.counted"
+    return list(client.insert_rows_json(table, list(rows), skip_invalid_rows=True, timeout=10))
+
+
+def test_a_statement_is_translated_anew_for_a_table_that_has_other_columns_now(
+    client: bigquery_api.Client,
+) -> None:
+    average = "SELECT AVG(number) AS average FROM shop.numbers"
+    client.query_and_wait("CREATE TABLE shop.numbers AS SELECT NUMERIC '0.1' AS number")
+    as_numeric = [(row["average"], type(row["average"])) for row in client.query_and_wait(average)]
+
+    client.query_and_wait("CREATE OR REPLACE TABLE shop.numbers AS SELECT CAST(0.1 AS FLOAT64) AS number")
+    as_float = [(row["average"], type(row["average"])) for row in client.query_and_wait(average)]
+
+    assert as_numeric == [(Decimal("0.1"), Decimal)]
+    assert as_float == [(0.1, float)]

@@ -1,0 +1,219 @@
+"""What is sent to BigQuery, taken from the HTTP requests: right by Google's analyzer, and limited in cost."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
+from google.cloud import bigquery as bigquery_api
+from google.cloud import storage
+
+from local.googlesql.analyzer import Analyzer, running_analyzer
+from local.googlesql.reads import reads_of
+from shopstream import bigquery, completeness, report, summaries, tables
+from shopstream.settings import Levels, settings
+from shopstream.tables import Column, Table
+from tests.plugins.test_bigquery import audit_row, manifest_of, parquet, rejected
+from tests.sql.events import apply_all, batch_event, fill, stream_event
+
+pytestmark = pytest.mark.integration
+
+DAY = dt.date(2019, 11, 1)
+NOON = dt.datetime(2019, 11, 1, 12, tzinfo=dt.UTC)
+LOAD_ID = "20191101-aaaaaaaa"
+TABLES = {table.full_name: table for table in tables.all_tables(settings().sql_dir)}
+BUILT = [table for table in TABLES.values() if table.query]
+SHARES = {"warn_share": 0.001, "fail_share": 0.01}
+
+
+OLDER_TYPE_NAMES = {"BOOL": "BOOLEAN", "FLOAT64": "FLOAT", "INT64": "INTEGER"}
+
+
+class Recorder(AuthorizedSession):
+    """A session that keeps what it sends, and hears types of columns by the older names that BigQuery gives.
+
+    The emulator gives them as they were sent.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(AnonymousCredentials())
+        self.sent: list[tuple[str, str, dict[str, Any]]] = []
+
+    def request(self, method: str, url: str, data: Any = None, **options: Any) -> Any:
+        if isinstance(data, str):
+            self.sent.append((method, url, json.loads(data)))
+        response = super().request(method, url, data=data, **options)
+        if method == "GET" and "/tables/" in url and response.ok:
+            answer = response.json()
+            for field in answer["schema"]["fields"]:
+                field["type"] = OLDER_TYPE_NAMES.get(field["type"], field["type"])
+            response._content = json.dumps(answer).encode()
+        return response
+
+    @property
+    def query_jobs(self) -> list[dict[str, Any]]:
+        """The configurations of the query jobs."""
+        configurations = [body.get("configuration", {}) for _, _, body in self.sent]
+        return [configuration for configuration in configurations if "query" in configuration]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="module")
+def filled(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with all tables, and events in the raw ones."""
+    apply_all(bigquery)
+    fill(bigquery, "shop_raw.events_batch", [batch_event(event_id="a"), batch_event(event_id="b")])
+    fill(bigquery, "shop_raw.events_stream", [stream_event(event_id="a")])
+    return bigquery
+
+
+@pytest.fixture
+def client(filled: bigquery_api.Client, recorder: Recorder) -> bigquery_api.Client:
+    """A client that records."""
+    url = filled._connection.API_BASE_URL
+    return bigquery_api.Client(
+        project=filled.project, _http=recorder, client_options=ClientOptions(api_endpoint=url)
+    )
+
+
+@pytest.fixture(scope="module")
+def analyzer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Analyzer]:
+    with running_analyzer(TABLES.values(), tmp_path_factory.mktemp("googlesql") / "log") as running:
+        yield running
+
+
+def test_applying_the_schemas_again_changes_no_table_but_only_makes_the_views_anew(
+    client: bigquery_api.Client, recorder: Recorder
+) -> None:
+    apply_all(client)
+    changed = {
+        url.partition("?")[0].rpartition("/")[2] for method, url, _ in recorder.sent if method == "PATCH"
+    }
+    assert changed == {table.name for table in TABLES.values() if table.view}
+
+
+def test_a_view_names_the_project_of_each_table_that_it_reads(
+    client: bigquery_api.Client, recorder: Recorder
+) -> None:
+    """BigQuery resolves a view's names in the project of whoever asks it, unless they are complete."""
+    apply_all(client)
+    statements = [job["query"]["query"] for job in recorder.query_jobs]
+    named = {
+        re.split(r"\s+", sql)[4]: set(re.findall(r"(?:FROM|JOIN)\s+(\S+\.\S+)", sql)) for sql in statements
+    }
+    assert named == {
+        table.full_name: {f"`{client.project}.{name}`" for name in table.metadata.reads}
+        for table in TABLES.values()
+        if table.view
+    }
+
+
+@pytest.mark.parametrize("table", BUILT, ids=[table.full_name for table in BUILT])
+def test_each_job_of_a_build_and_its_checks_may_bill_what_the_metadata_allow(
+    client: bigquery_api.Client, recorder: Recorder, table: Table
+) -> None:
+    bigquery.build_day(client, table, DAY, SHARES if table.dataset == "shop_ops" else None)
+    bigquery.run_checks(client, table, DAY)
+
+    assert len(recorder.query_jobs) == 2, "all checks are one query"
+    limits = {job["query"].get("maximumBytesBilled") for job in recorder.query_jobs}
+    assert limits == {str(table.metadata.maximum_bytes_billed)}
+
+
+def a_load(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    row = batch_event(event_id="a", load_id=LOAD_ID)
+    manifest = manifest_of(
+        DAY,
+        LOAD_ID,
+        accepted=[parquet(bucket, "accepted", [row])],
+        rejected=[rejected(bucket, LOAD_ID, [b"bad"])],
+    )
+    staging = bigquery.stage_load(client, manifest)
+    assert bigquery.count_staged_distinct(client, staging) == 1
+    assert bigquery.publish_day(client, manifest, staging) == [str(DAY)]
+    assert bigquery.count_published(client, DAY) == 1
+    bigquery.load_rejected(client, manifest)
+    bigquery.write_audit_row(client, audit_row(LOAD_ID))
+
+
+def the_stream(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    fields = {
+        column.name: {"STRING": "ok", "INT64": 1, "FLOAT64": 0.5, "DATE": DAY, "TIMESTAMP": NOON}[column.type]
+        for column in TABLES["shop_ops.stream_checks"].schema
+    }
+    bigquery.write_stream_check(client, fields)
+    assert bigquery.stream_figures(client, NOON, dt.timedelta(hours=1))[0] is not None
+    table = TABLES["shop_ops.stream_completeness"]
+    completeness.compare_days(client, table, [DAY], Levels(warn=1.0, fail=1.1))
+
+
+def the_report(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    report.read_summaries(client, DAY, DAY)
+
+
+def the_summaries(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    table = TABLES["shop.customer_value"]
+    summaries.build(client, table, [DAY])
+    summaries.changes(client, [table], [DAY])
+
+
+@pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_summaries])
+def test_every_statement_is_right_limited_in_cost_and_reads_no_days_before_those_it_names(
+    client: bigquery_api.Client,
+    recorder: Recorder,
+    analyzer: Analyzer,
+    bucket: storage.Bucket,
+    work: Callable[[bigquery_api.Client, storage.Bucket], None],
+) -> None:
+    work(client, bucket)
+
+    assert recorder.query_jobs
+    known = TABLES | created_tables(recorder)
+    analyzer.tell_tables(known.values())
+    for job in recorder.query_jobs:
+        sql = job["query"]["query"]
+        if not job.get("dryRun"):  # bills nothing
+            assert int(job["query"]["maximumBytesBilled"]) <= bigquery.PUBLISH_MAX_BYTES, sql
+        analyzed = analyzer.analyze(sql, parameter_types(job))
+        reads = reads_of(analyzed, known, lambda view: analyzer.analyze(view.view or "", {}))
+        for name, read in reads.items():
+            assert read.days.first or not known[name].metadata.partition_by, f"all days of {name}: {sql}"
+
+
+def created_tables(recorder: Recorder) -> dict[str, Table]:
+    """Return the tables that were created, such as those in which a load is staged."""
+    standard_names = {older: name for name, older in OLDER_TYPE_NAMES.items()}
+    created = {}
+    for method, _, body in recorder.sent:
+        if method == "POST" and "schema" in body:
+            place = body["tableReference"]
+            columns = tuple(
+                Column(field["name"], standard_names.get(field["type"], field["type"]), field["mode"], "")
+                for field in body["schema"]["fields"]
+            )
+            metadata = TABLES["shop.events"].metadata
+            table = Table(place["datasetId"], place["tableId"], columns, metadata, None, None, ())
+            created[table.full_name] = table
+    return created
+
+
+def parameter_types(job: dict[str, Any]) -> dict[str, str]:
+    types = {}
+    for parameter in job["query"].get("queryParameters", []):
+        kind = parameter["parameterType"]
+        types[parameter["name"]] = (
+            f"ARRAY<{kind['arrayType']['type']}>" if "arrayType" in kind else kind["type"]
+        )
+    assert {name.removeprefix("ARRAY<").removesuffix(">") for name in types.values()} <= set(tables.TYPES)
+    return types

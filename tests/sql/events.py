@@ -1,0 +1,78 @@
+"""Events for tests of the BigQuery side: short in the test, complete in the tables."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from google.cloud import bigquery as bigquery_api
+
+from shopstream import bigquery, tables
+from shopstream.settings import settings
+
+DEFAULTS: Mapping[str, Any] = {
+    "event_time": dt.datetime(2019, 11, 1, 10, 0, 0),  # noqa: DTZ001 (YAML gives naive times; they are UTC)
+    "event_type": "view",
+    "product_id": 1,
+    "category_id": 2,
+    "category_code": "electronics.smartphone",
+    "brand": "apple",
+    "price": "10.5",
+    "user_id": 1,
+    "user_session": "s1",
+}
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all event columns: those given, defaults for others, and what follows from them."""
+    event = {**DEFAULTS, **given}
+    levels = (event["category_code"] or "").split(".")
+    return event | {
+        "event_date": event["event_time"].date(),
+        **{f"category_level_{n}": levels[n - 1] if len(levels) >= n else None for n in (2, 3, 4)},
+        "category_level_1": levels[0] or None,
+    }
+
+
+def batch_event(**given: Any) -> dict[str, Any]:
+    """Return a row of events_batch; its landing day is its event date unless given."""
+    event = complete(given)
+    return {"landing_day": event["event_date"], "load_id": "20191101-00000000", **event}
+
+
+def stream_event(**given: Any) -> dict[str, Any]:
+    """Return a row of events_stream."""
+    event = complete(given)
+    return {"publish_time": event["event_time"], "message_id": "1", **event}
+
+
+def fill(client: bigquery_api.Client, table_name: str, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Replace a table's rows by these, in DML, so that it may be repeated at once."""
+    client.query_and_wait(f"TRUNCATE TABLE {table_name}")
+    fields = client.get_table(table_name).schema
+    values = [", ".join(_literal(field, row.get(field.name)) for field in fields) for row in rows]
+    if values:
+        names = ", ".join(field.name for field in fields)
+        client.query_and_wait(f"INSERT INTO {table_name} ({names}) VALUES ({'), ('.join(values)})")
+
+
+def apply_all(client: bigquery_api.Client) -> None:
+    """Create all tables and views of sql/bigquery."""
+    for table in tables.all_tables(settings().sql_dir):
+        bigquery.apply(client, table)
+
+
+def rows_of(client: bigquery_api.Client, sql: str) -> list[dict[str, Any]]:
+    """Return the rows of a query, as dicts."""
+    return [dict(row) for row in client.query_and_wait(sql)]
+
+
+def _literal(field: bigquery_api.SchemaField, value: Any) -> str:
+    if value is None:
+        return "NULL"
+    if field.field_type == "INT64":
+        return str(value)
+    text = json.dumps(str(value), ensure_ascii=False)
+    return text if field.field_type == "STRING" else f"{field.field_type} {text}"

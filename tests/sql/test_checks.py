@@ -1,0 +1,134 @@
+"""Each check finds what it is there for, and only that: the changes of checks.yaml, one at a time."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.cloud import bigquery as bigquery_api
+
+from shopstream import bigquery, tables
+from shopstream.settings import settings
+from tests.sql.events import apply_all, batch_event, fill, stream_event
+
+CHANGES: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
+    Path(__file__).with_name("checks.yaml").read_text()
+)
+DAY, DAY_BEFORE, WEEK_BEFORE = dt.date(2019, 11, 8), dt.date(2019, 11, 7), dt.date(2019, 11, 1)
+COMPARED_WITH = {
+    "shop.customer_purchases": (WEEK_BEFORE, DAY_BEFORE),
+    "shop.customer_retention": (DAY_BEFORE,),
+    "shop.customer_value": (DAY_BEFORE,),
+    "shop.daily_event_count": (DAY_BEFORE,),
+    "shop.product_performance": (DAY_BEFORE,),
+    "shop.revenue_daily": (WEEK_BEFORE,),
+}
+"""The days that are there beside DAY of the summaries whose checks, or queries, look at them."""
+
+
+def ordinary_day(day: dt.date) -> list[dict[str, Any]]:
+    """Return events in every hour, of twelve sub-categories; some are carted, some of these purchased."""
+    events = []
+    for hour in range(24):
+        # Of DAY, two customers are new.
+        user_id = hour % 6 + 1 if hour not in (10, 11) or day != DAY else hour + 10
+        event = {
+            "product_id": hour % 12 + 1,
+            "category_code": f"all.sub{hour % 12 + 1}",
+            "brand": None if hour % 12 == 11 else "apple" if hour % 2 else "nan",
+            "price": f"{10 + hour}.5",
+            "user_id": user_id,
+            "user_session": f"{day} {user_id}",
+        }
+        steps = ("view", "cart", "purchase")[: 3 if 8 <= hour < 13 else 2 if hour < 8 else 1]
+        for minute, event_type in enumerate(steps):
+            moment = dt.datetime.combine(day, dt.time(hour, minute))
+            event_id = f"{day} {hour} {event_type}"
+            events.append(batch_event(event_id=event_id, event_time=moment, event_type=event_type, **event))
+    return events
+
+
+@pytest.fixture(scope="module")
+def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with three ordinary days of events, and the summaries of them."""
+    for dataset in bigquery.list_datasets():
+        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    apply_all(bigquery)
+    events = [event for day in (WEEK_BEFORE, DAY_BEFORE, DAY) for event in ordinary_day(day)]
+    fill(bigquery, "shop_raw.events_batch", events)
+    return bigquery
+
+
+@pytest.fixture(scope="module")
+def built(client: bigquery_api.Client) -> dict[str, set[str]]:
+    """What the checks of each summary find on DAY as it is: nothing that fails it."""
+    found = {}
+    for name in tables.SUMMARIES:
+        table = tables.load_table(settings().sql_dir, name)
+        for day in (*COMPARED_WITH.get(name, ()), DAY):
+            bigquery.build_day(client, table, day)
+        bigquery.run_checks(client, table, DAY)
+        found[name] = findings(client, table)
+    return found
+
+
+def findings(client: bigquery_api.Client, table: tables.Table) -> set[str]:
+    """The names of the checks that find something on DAY."""
+    job = bigquery.run(
+        client,
+        tables.checks_statement(table, rows_shown=1),
+        {"day": DAY},
+        job_id_prefix="check",
+        maximum_bytes_billed=10**9,
+    )
+    return {row["check_name"] for row in job.result() if row["check_name"] and row["found_rows"]}
+
+
+@pytest.fixture
+def table(request: pytest.FixtureRequest, client: bigquery_api.Client) -> Iterator[tables.Table]:
+    """The summary, whose DAY is made as it was at the end."""
+    table = tables.load_table(settings().sql_dir, request.param)
+    yield table
+    fill(client, "shop_raw.events_stream", [])
+    bigquery.build_day(client, table, DAY)
+
+
+def statement(name: str, change: dict[str, Any]) -> str:
+    of_day = f"event_date = DATE '{DAY}' AND ({change.get('where', 'TRUE')})"
+    if "set" in change:
+        return f"UPDATE {name} SET {change['set']} WHERE {of_day}"
+    if "insert" in change:
+        return f"INSERT INTO {name} SELECT * FROM {name} WHERE {of_day} AND {change['insert']}"
+    return f"DELETE FROM {name} WHERE {of_day} AND {change['delete']}"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("table", "check"),
+    [(name, check) for name, changes in CHANGES.items() for check in changes],
+    indirect=["table"],
+)
+def test_a_check_finds_its_fault_and_no_other_check_does(
+    client: bigquery_api.Client, built: dict[str, set[str]], table: tables.Table, check: str
+) -> None:
+    change = CHANGES[table.full_name][check]
+    if "arrives" in change:
+        noon = dt.datetime.combine(DAY, dt.time(12))
+        event = stream_event(event_id="new", event_time=noon, **change["arrives"])
+        fill(client, "shop_raw.events_stream", [event])
+    else:
+        client.query_and_wait(statement(table.full_name, change))
+
+    assert findings(client, table) - built[table.full_name] == {check, *change.get("also", ())}
+
+
+def test_every_check_has_a_change_that_it_must_find() -> None:
+    checks = {
+        name: {check.name for check in tables.load_table(settings().sql_dir, name).checks}
+        for name in tables.SUMMARIES
+    }
+    assert {name: set(changes) for name, changes in CHANGES.items()} == checks

@@ -1,0 +1,203 @@
+"""Each summary over its fixture: the events of shop/<table>.yaml in, its expected rows out."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from google.cloud import bigquery as bigquery_api
+
+from shopstream import bigquery, tables
+from shopstream.settings import settings
+from tests.sql.events import apply_all, batch_event, complete, fill, rows_of, stream_event
+
+pytestmark = pytest.mark.integration
+
+FIXTURES = Path(__file__).parent
+VIEWS_OF_DAYS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
+"""Views that show summaries day by day, and are proven by fixtures as those are."""
+WITHOUT_CASES = {
+    "shop_ops.stream_completeness": "tests/plugins/test_completeness.py has its cases, with their shares",
+}
+API_TYPES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
+
+
+def cases() -> list[Any]:
+    return [
+        pytest.param(name, case, id=f"{name}: {case['case']}")
+        for name in (*tables.SUMMARIES, *VIEWS_OF_DAYS)
+        for case in yaml.safe_load((FIXTURES / f"{name.replace('.', '/')}.yaml").read_text())
+    ]
+
+
+@pytest.fixture(scope="module")
+def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    for dataset in bigquery.list_datasets():
+        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    apply_all(bigquery)
+    return bigquery
+
+
+def typed(table: tables.Table, row: dict[str, Any]) -> dict[str, Any]:
+    """Return the expected row with its NUMERIC values, given as text, as numbers."""
+    assert list(row) == list(table.column_names), "an expected row names every column, in order"
+    numeric = {column.name for column in table.schema if column.type == "NUMERIC"}
+    return {
+        name: Decimal(value) if name in numeric and value is not None else value
+        for name, value in row.items()
+    }
+
+
+def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(rows, key=lambda row: [str(value) for value in row.values()])
+
+
+def build_summaries_read(client: bigquery_api.Client, table: tables.Table, case: dict[str, Any]) -> None:
+    """Build what the summary reads, if these are summaries, for every day of the case's events."""
+    given = [*case.get("batch", []), *case.get("stream", [])]
+    for read in map(partial(tables.load_table, settings().sql_dir), table.metadata.reads):
+        if read.query:
+            fill(client, read.full_name, [])
+            for day in {complete(event)["event_date"] for event in given}:
+                bigquery.build_day(client, read, day)
+
+
+def query_of(view: tables.Table) -> str:
+    """Return the query of one day's rows of a view."""
+    return f"SELECT {', '.join(view.column_names)} FROM {view.full_name} WHERE event_date = @day"
+
+
+@pytest.mark.parametrize(("name", "case"), cases())
+def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
+    client: bigquery_api.Client, name: str, case: dict[str, Any]
+) -> None:
+    table = tables.load_table(settings().sql_dir, name)
+    fill(client, "shop_raw.events_batch", [batch_event(**event) for event in case.get("batch", [])])
+    fill(client, "shop_raw.events_stream", [stream_event(**event) for event in case.get("stream", [])])
+    build_summaries_read(client, table, case)
+    expected = in_order([typed(table, row) for row in case["expect"]])
+
+    if table.view:
+        job = bigquery.run(
+            client, query_of(table), {"day": case["day"]}, job_id_prefix="view", maximum_bytes_billed=10**9
+        )
+        assert in_order([dict(row) for row in job.result()]) == expected
+        return
+    fill(client, name, [])
+    bigquery.build_day(client, table, case["day"])
+    assert in_order(rows_of(client, f"SELECT * FROM {name}")) == expected
+    assert bigquery.run_checks(client, table, case["day"]) == len(expected)
+
+
+@pytest.mark.parametrize("name", [*tables.SUMMARIES, *VIEWS_OF_DAYS])
+def test_a_summary_has_the_cases_that_every_summary_must_have(name: str) -> None:
+    own = [case for case in cases() if case.id.startswith(f"{name}:")]
+    for word in ("ordinary", "empty day", "lack|without", "both ways", "midnight UTC", "late"):
+        assert any(any(part in case.id for part in word.split("|")) for case in own), word
+    assert missing_kinds([case.values[1] for case in own]) == []
+
+
+def missing_kinds(given: list[dict[str, Any]]) -> list[str]:
+    """Return what the rows of the cases lack of what any summary must bear, whatever the cases are named."""
+    events = [complete(event) for case in given for event in batch_of(case) + stream_of(case)]
+    kinds = {
+        "a day without its kind of events": any(
+            not case["expect"]
+            or case["day"] not in {complete(e)["event_date"] for e in batch_of(case) + stream_of(case)}
+            for case in given
+        ),
+        **{
+            f"an event without {name}": any(event[name] is None for event in events)
+            for name in ("category_code", "brand", "user_session")
+        },
+        **{
+            f"an event at {time}": any(event["event_time"].time() == time for event in events)
+            for time in (dt.time(0, 0, 0), dt.time(23, 59, 59))
+        },
+        "an event that came both ways": any(ids(batch_of(case)) & ids(stream_of(case)) for case in given),
+        "an event twice by stream": any(len(stream_of(case)) > len(ids(stream_of(case))) for case in given),
+        "a late event": any(
+            event["landing_day"] > complete(event)["event_date"]
+            for case in given
+            for event in batch_of(case)
+            if "landing_day" in event
+        ),
+    }
+    return [kind for kind, is_there in kinds.items() if not is_there]
+
+
+def batch_of(case: dict[str, Any]) -> list[dict[str, Any]]:
+    return case.get("batch", [])
+
+
+def stream_of(case: dict[str, Any]) -> list[dict[str, Any]]:
+    return case.get("stream", [])
+
+
+def ids(events: list[dict[str, Any]]) -> set[str]:
+    return {event["event_id"] for event in events}
+
+
+def test_cases_without_what_is_asked_of_them_are_told() -> None:
+    one = {"day": dt.date(2019, 11, 1), "batch": [{"event_id": "a"}], "expect": ["a row"]}
+    assert len(missing_kinds([one])) == 9
+
+
+def test_every_query_has_cases_or_a_reason_why_not() -> None:
+    with_query = {table.full_name for table in tables.all_tables(settings().sql_dir) if table.query}
+    assert with_query == {*tables.SUMMARIES, *WITHOUT_CASES}
+
+
+@pytest.mark.parametrize("name", tables.SUMMARIES)
+def test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type(
+    client: bigquery_api.Client, name: str
+) -> None:
+    table = tables.load_table(settings().sql_dir, name)
+    job = bigquery.run(
+        client,
+        table.query or "",
+        {"day": dt.date(2019, 11, 1)},
+        job_id_prefix="schema",
+        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+    )
+    found = [(field.name, API_TYPES.get(field.field_type, field.field_type)) for field in job.result().schema]
+    assert found == [(column.name, column.type) for column in table.schema]
+
+
+def test_the_view_gives_the_columns_of_schema_yaml_in_order_and_type(client: bigquery_api.Client) -> None:
+    table = tables.load_table(settings().sql_dir, "shop.events")
+    result = client.query_and_wait("SELECT * FROM shop.events WHERE event_date = DATE '2019-11-01'")
+    found = [(field.name, API_TYPES.get(field.field_type, field.field_type)) for field in result.schema]
+    assert found == [(column.name, column.type) for column in table.schema]
+
+
+def test_the_view_shows_each_event_once_and_the_batch_before_the_stream(client: bigquery_api.Client) -> None:
+    fill(
+        client,
+        "shop_raw.events_batch",
+        [
+            batch_event(event_id="both"),
+            batch_event(event_id="landed twice", landing_day=dt.date(2019, 11, 3)),
+            batch_event(event_id="landed twice", landing_day=dt.date(2019, 11, 2)),
+        ],
+    )
+    fill(
+        client,
+        "shop_raw.events_stream",
+        [
+            stream_event(event_id="both"),
+            stream_event(event_id="streamed twice"),
+            stream_event(event_id="streamed twice"),
+        ],
+    )
+    shown = rows_of(client, "SELECT event_id, source, landing_day FROM shop.events ORDER BY event_id")
+    assert [tuple(row.values()) for row in shown] == [
+        ("both", "batch", dt.date(2019, 11, 1)),
+        ("landed twice", "batch", dt.date(2019, 11, 2)),
+        ("streamed twice", "stream", None),
+    ]
