@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +21,9 @@ from shopstream.migrations import apply_migrations
 from shopstream.settings import settings
 
 LOGS = emulators.ROOT / "build" / "test-logs"
+
+# A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only
 # tests/sql/test_on_bigquery.py needs true ones.
