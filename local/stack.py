@@ -25,7 +25,7 @@ import urllib.request
 import xmlrpc.client
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any
 
 import psutil
@@ -272,11 +272,19 @@ def _services(ports: Mapping[str, int]) -> list[Program]:
         emulators.pubsub(ports["SHOPSTREAM_PUBSUB_PORT"]),
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], STATE / "gcs"),
         emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], STATE / "gcs", PROJECT),
-        *dataflow_and_airflow(ports, f"http://{HOST}:{ports['SHOPSTREAM_AIRFLOW_PORT']}"),
+        *dataflow_and_airflow(
+            ports,
+            f"http://{HOST}:{ports['SHOPSTREAM_AIRFLOW_PORT']}",
+            airflow_settings.api_server_environment(STATE / "airflow"),
+        ),
     ]
 
 
-def dataflow_and_airflow(ports: Mapping[str, int], airflow_url: str) -> list[Program]:
+def dataflow_and_airflow(
+    ports: Mapping[str, int],
+    airflow_url: str,
+    api_server_environment: Mapping[str, str] = MappingProxyType({}),
+) -> list[Program]:
     """The local Dataflow and Airflow's components, whose health the API server at `airflow_url` tells."""
     airflow = str(airflow_settings.AIRFLOW)
     dataflow_port = ports["SHOPSTREAM_DATAFLOW_PORT"]
@@ -296,6 +304,7 @@ def dataflow_and_airflow(ports: Mapping[str, int], airflow_url: str) -> list[Pro
             "api-server",
             (airflow, "api-server"),
             lambda: emulators.answers(f"{airflow_url}/execution/health"),
+            api_server_environment,
             keeps_state=True,
         ),
         *(

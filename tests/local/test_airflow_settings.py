@@ -7,6 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine
 
 from local import airflow_settings
 
@@ -23,3 +24,17 @@ def test_a_home_is_laid_out_also_where_there_is_no_build_folder_yet(
         with sqlite3.connect(home / "airflow.db") as connection:
             assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert [path.name.partition("-")[0] for path in (tmp_path / "clone" / "build").iterdir()] == ["airflow"]
+
+
+def test_the_api_server_waits_a_second_for_another_processs_write_and_all_else_five(tmp_path: Path) -> None:
+    everybody = airflow_settings.environment(tmp_path, 8080, "project")
+    for environment, milliseconds in (
+        (everybody, 5_000),
+        (everybody | airflow_settings.api_server_environment(tmp_path), 1_000),
+    ):
+        engine = create_engine(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == milliseconds
+            assert (
+                Path(connection.exec_driver_sql("PRAGMA database_list").one()[2]) == tmp_path / "airflow.db"
+            )
