@@ -224,8 +224,10 @@ def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
     assert members(environment)
 
     starting.send_signal(signal.SIGINT)
-    _, stderr = starting.communicate(timeout=60)
+    _, stderr = starting.communicate(timeout=UP_TIMEOUT_SECONDS)
+    left = members(environment)
+    run(environment, "down")
 
     assert starting.returncode == 130
     assert stderr == "Stopped.\n"
-    assert members(environment) == []
+    assert left == []
