@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from packaging.utils import canonicalize_name
 
 from local.airflow_client import AirflowClient
 from local.compose import PROVISIONED
@@ -206,8 +207,8 @@ def _prove_flex_template(image: str, checkout: Path) -> None:
     user = _run(*run, "id", image, "--user").strip()
     if user == "0":
         raise Failed(f"{image} runs as root.")
-    pinned = set((checkout / "requirements.txt").read_text().split())
-    installed = {line for line in _run(*run, "pip", image, "freeze").splitlines() if "==" in line}
+    pinned = _packages((checkout / "requirements.txt").read_text())
+    installed = _packages(_run(*run, "pip", image, "freeze"))
     if unpinned := sorted(installed - pinned):
         raise Failed(f"{image} holds what requirements.txt does not pin: {', '.join(unpinned)}")
     told = _run(*run, "python", image, "/template/main.py", "--help").split("\n\n")[0]
@@ -218,6 +219,12 @@ def _prove_flex_template(image: str, checkout: Path) -> None:
 
 
 FAILURES = (Failed, RuntimeError, OSError, subprocess.SubprocessError)
+
+
+def _packages(listed: str) -> set[str]:
+    """The lines of a requirements file that name a version, each name in its normal form."""
+    pairs = (line.split("==") for line in listed.splitlines() if "==" in line)
+    return {f"{canonicalize_name(name)}=={version}" for name, version in pairs}
 
 
 class Stack:
