@@ -161,11 +161,11 @@ def _prove_edit(stack: Stack, checkout: Path) -> None:
     """A new DAG file, and then its edit, show in Airflow's API within seconds."""
     file = checkout / "dags" / "edited.py"
     airflow = stack.airflow()
-    for what, dag_id in (("new DAG file", "before_the_edit"), ("edit of it", "after_the_edit")):
+    for what, dag_id in (("a new DAG file", "before_the_edit"), ("its edit", "after_the_edit")):
         file.write_text(f'from airflow.sdk import DAG\n\ndag = DAG("{dag_id}", schedule=None)\n')
         began = time.monotonic()
         airflow.wait_for_dags([dag_id], EDIT_SECONDS)
-        _say(f"a {what} showed after {time.monotonic() - began:.0f} s")
+        _say(f"{what} showed after {time.monotonic() - began:.0f} s")
     file.unlink()
 
 
