@@ -41,14 +41,20 @@ def run(environment: dict[str, str], *command: str) -> subprocess.CompletedProce
     )
 
 
-def members(environment: dict[str, str]) -> list[str]:
-    """The command lines of all processes that belong to the stack."""
+def processes(environment: dict[str, str]) -> list[tuple[list[str], dict[str, str]]]:
+    """The command and the environment of each process that belongs to the stack."""
     found = []
     for candidate in psutil.process_iter():
         with suppress(psutil.Error):
-            if candidate.environ().get(stack.STACK_ID) == environment["SHOPSTREAM_STACK_DIR"]:
-                found.append(" ".join(candidate.cmdline()))
+            variables = candidate.environ()
+            if variables.get(stack.STACK_ID) == environment["SHOPSTREAM_STACK_DIR"]:
+                found.append((candidate.cmdline(), variables))
     return found
+
+
+def members(environment: dict[str, str]) -> list[str]:
+    """The command lines of all processes that belong to the stack."""
+    return [" ".join(command) for command, _ in processes(environment)]
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +85,21 @@ def test_of_two_ups_at_once_one_waits_and_finds_the_stack_up(
     assert "scheduler is ready" in first
     assert second.startswith("Waiting for another")
     assert "is ready" not in second
+
+
+def test_the_api_server_alone_gives_up_early_on_another_processs_write(environment: dict[str, str]) -> None:
+    gives_up_early = {
+        name: variables["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].endswith("?timeout=1")
+        for command, variables in processes(environment)
+        for name in ("api-server", "scheduler", "dag-processor", "triggerer")
+        if name in " ".join(command).replace("_", "-")  # the API server calls itself api_server
+    }
+    assert gives_up_early == {
+        "api-server": True,
+        "scheduler": False,
+        "dag-processor": False,
+        "triggerer": False,
+    }
 
 
 def test_after_up_every_service_is_healthy(environment: dict[str, str]) -> None:
