@@ -524,7 +524,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("command", choices=("up", "down", "status", "logs"))
     parser.add_argument("service", nargs="?", help="whose log to follow; all without it")
     options = parser.parse_args(argv)
-    signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT too: a shell may have whatever it starts in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         if options.command == "up":
             up()
