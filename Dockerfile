@@ -36,13 +36,13 @@ ENV PATH=/app/.venv/bin:$PATH \
     SHOPSTREAM_LISTEN=0.0.0.0 \
     SHOPSTREAM_SPANNER_EMULATOR=/opt/spanner/emulator_main \
     SHOPSTREAM_STACK_DIR=/state
-COPY local/emulators.py local/
+COPY local/stack/emulators.py local/
 # The volumes take over the owner of their folders.
 RUN mkdir /keys /state && chown shopstream /keys /state .venv-emulators
 USER shopstream
 # Lays out the BigQuery emulator's home.
-RUN python -c "from pathlib import Path; from local.emulators import bigquery; bigquery(9050, Path('/state'), '')"
-ENTRYPOINT ["python", "-m", "local.compose"]
+RUN python -c "from pathlib import Path; from local.stack.emulators import bigquery; bigquery(9050, Path('/state'), '')"
+ENTRYPOINT ["python", "-m", "local.stack.compose"]
 
 
 FROM ${BEAM_IMAGE} AS beam

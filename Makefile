@@ -5,7 +5,7 @@ UV_VERSION := 0.13.9
 UV := .venv-uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed .venv-emulators/.installed plugins/shopstream/charts/vega.js
-ANALYZER := local/googlesql/node_modules/.installed
+ANALYZER := tools/googlesql/node_modules/.installed
 
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
@@ -32,11 +32,11 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	check() { echo "== $$*"; "$(BIN)/$$@" || failed=$$((failed + 1)); }; \
 	check ruff check .; \
 	check ruff format --check .; \
-	check mypy beam_jobs plugins/shopstream dags infra local tests bench; \
+	check mypy beam_jobs plugins/shopstream dags infra local tools tests bench; \
 	check lint-imports; \
 	check sqlfluff lint --disable-progress-bar sql; \
-	check python -m local.googlesql; \
-	check python -m local.docs --check; \
+	check python -m tools.googlesql; \
+	check python -m tools.docs --check; \
 	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
@@ -64,10 +64,10 @@ logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 	@$(BIN)/python -m local.stack logs $(SERVICE)
 
 compose-proof: $(INSTALLED) ## Prove docker-compose.yaml and the Dockerfile with a Docker engine of its own (as root)
-	@$(BIN)/python -m local.compose_proof
+	@$(BIN)/python -m tools.compose_proof
 
 infra-check: .venv-infra/.installed ## Check infra/ by the Google provider's schema, without a cloud
-	@.venv-infra/bin/python -m infra.check
+	@.venv-infra/bin/python -m tools.infra_check
 
 deploy: $(INSTALLED) ## Deploy this commit: ENV=small|medium|production PROJECT=id; DRY_RUN=1 prints every command
 	@$(BIN)/python -m infra.deploy deploy --env "$$ENV" --project "$$PROJECT" $(if $(DRY_RUN),--dry-run)
@@ -106,19 +106,19 @@ $(UV):
 	@$(UV) pip sync --quiet --compile-bytecode --python .venv-emulators/bin/python local/emulators.txt
 	@touch $@
 
-$(ANALYZER): local/googlesql/package-lock.json
+$(ANALYZER): tools/googlesql/package-lock.json
 	@command -v npm >/dev/null || { \
 		echo "npm is needed to fetch Google's SQL analyzer: install Node.js (Debian: nodejs and npm)." >&2; exit 1; }
-	@echo "Installing Google's SQL analyzer into local/googlesql/node_modules, 350 MB"
+	@echo "Installing Google's SQL analyzer into tools/googlesql/node_modules, 350 MB"
 	@npm ci --prefix local/googlesql --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Beside the terraform program: the provider's schema (50 MB), which only the check of infra/ reads.
-.venv-infra/.installed: infra/check-requirements.txt | $(UV)
+.venv-infra/.installed: tools/infra_check/requirements.txt | $(UV)
 	@echo "Installing the schema of the Google provider into .venv-infra"
 	@test -x .venv-infra/bin/python || $(PYTHON) -m venv .venv-infra
-	@$(UV) pip sync --quiet --python .venv-infra/bin/python infra/check-requirements.txt
+	@$(UV) pip sync --quiet --python .venv-infra/bin/python tools/infra_check/requirements.txt
 	@touch $@
 
-plugins/shopstream/charts/vega.js: local/vega_bundle.py .venv/.installed
-	@$(BIN)/python -m local.vega_bundle
+plugins/shopstream/charts/vega.js: tools/vega_bundle.py .venv/.installed
+	@$(BIN)/python -m tools.vega_bundle

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date, timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,11 @@ REASONS: dict[str, str] = {
 
 class ContractError(ValueError):
     """A whole file, not a row, breaks the contract: the message names it, what was found and what to do."""
+
+
+def first_event_day(landing_day: date) -> date:
+    """Return the earliest day that events landed on `landing_day` may be of."""
+    return landing_day - timedelta(days=LATENESS_DAYS)
 
 
 def header_columns(line: str, place: str) -> tuple[str, ...] | None:

@@ -9,7 +9,6 @@ manifest is written last, and names only what finished blocks wrote.
 
 import argparse
 import hashlib
-import json
 import logging
 import re
 import time
@@ -43,6 +42,7 @@ from beam_jobs.files import (
     read_blocks,
 )
 from beam_jobs.identity import EVENT_ID_BYTES, shards
+from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, Block, parse_block
 from beam_jobs.rejected import batch_envelopes
 from beam_jobs.spanner_sink import Refusal, SpannerSink
@@ -54,7 +54,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadOptions:
     """What to load, and where to: the job's options."""
 
     landing_day: date
@@ -100,7 +100,7 @@ class Counts:
     duplicates: int = 0
     late: int = 0
     rejected_by_reason: Counter[str] = field(default_factory=Counter)
-    event_dates: Counter[str] = field(default_factory=Counter)
+    event_dates: Counter[date] = field(default_factory=Counter)
     accepted_files: list[str] = field(default_factory=list)
     rejected_files: list[str] = field(default_factory=list)
 
@@ -125,7 +125,7 @@ def run(argv: list[str] | None = None) -> PipelineResult:
     return pipeline.run()
 
 
-def parse_options(argv: list[str] | None = None) -> tuple[Load, list[str]]:
+def parse_options(argv: list[str] | None = None) -> tuple[LoadOptions, list[str]]:
     """Split the arguments into this job's options and those left for Beam and its runner."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     add = parser.add_argument
@@ -145,10 +145,10 @@ def parse_options(argv: list[str] | None = None) -> tuple[Load, list[str]]:
         help="How many bytes of a file one worker takes at a time (default: %(default)s).",
     )
     options, beam_arguments = parser.parse_known_args(argv)
-    return Load(**vars(options)), beam_arguments
+    return LoadOptions(**vars(options)), beam_arguments
 
 
-def build(pipeline: beam.Pipeline, load: Load) -> None:
+def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
     """Add the load's steps to a pipeline."""
     files = (
         pipeline
@@ -199,7 +199,7 @@ def _read(part: ByteRange) -> Iterator[Any]:
         yield part, block
 
 
-def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: Load) -> LoadedBlock:
+def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:
     part, block = part_and_block
     checked = validate(parse_block(block, part.columns), load.landing_day)
     rows = len(checked.accepted)
@@ -211,7 +211,7 @@ def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: Load) -> 
 class WriteSpanner(beam.DoFn):
     """Writes a block's events to Spanner; those that Spanner refuses become rejects."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LoadOptions) -> None:
         self._load = load
         self._commits = Metrics.counter("load_events", "spanner_commits")
 
@@ -230,7 +230,7 @@ class WriteSpanner(beam.DoFn):
 class WriteFiles(beam.DoFn):
     """Writes a block's accepted and rejected rows; yields its Counts and, as `ids`, its ids by bucket."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: LoadOptions) -> None:
         self._load = load
         self._counters = {
             name: Metrics.counter("load_events", name) for name in ("accepted", "rejected", "late")
@@ -316,7 +316,7 @@ def count(loaded: LoadedBlock, landing_day: date) -> Counts:
         late=pc.sum(pc.less(event_dates, pa.scalar(landing_day))).as_py() or 0,
         rejected_by_reason=Counter(loaded.rejected["reason"].to_pylist()),
         event_dates=Counter(
-            {day["values"].isoformat(): day["counts"] for day in pc.value_counts(event_dates).to_pylist()}
+            {day["values"]: day["counts"] for day in pc.value_counts(event_dates).to_pylist()}
         ),
     )
 
@@ -351,41 +351,39 @@ def count_ids(parts: Iterable[bytes]) -> Counts:
     return Counts(distinct=distinct, duplicates=length - distinct)
 
 
-def manifest(load: Load, files: Iterable[LandingFile], counts: Counts) -> dict[str, object]:
-    """Return the manifest of a finished load: its counters and its files.
-
-    If nothing was lost, read = accepted + rejected, and accepted = distinct + duplicates.
-    """
-    return {
-        "landing_day": load.landing_day.isoformat(),
-        "load_id": load.load_id,
-        "read": counts.read,
-        "accepted": counts.accepted,
-        "rejected": counts.rejected,
-        "distinct": counts.distinct,
-        "duplicates": counts.duplicates,
-        "late": counts.late,
-        "rejected_by_reason": dict(sorted(counts.rejected_by_reason.items())),
-        "event_dates": dict(sorted(counts.event_dates.items())),
-        "files": [
-            {"uri": file.path, "bytes": file.size_bytes, "header": file.has_header}
+def manifest(load: LoadOptions, files: Iterable[LandingFile], counts: Counts) -> Manifest:
+    """Return the manifest of a finished load: its counters and its files."""
+    return Manifest(
+        landing_day=load.landing_day,
+        load_id=load.load_id,
+        read=counts.read,
+        accepted=counts.accepted,
+        rejected=counts.rejected,
+        distinct=counts.distinct,
+        duplicates=counts.duplicates,
+        late=counts.late,
+        rejected_by_reason=dict(sorted(counts.rejected_by_reason.items())),
+        event_dates=dict(sorted(counts.event_dates.items())),
+        files=tuple(
+            LandedFile(file.path, file.size_bytes, file.has_header)
             for file in sorted(files, key=attrgetter("path"))
-        ],
-        "accepted_files": sorted(counts.accepted_files),
-        "rejected_files": sorted(counts.rejected_files),
-        "finished_at": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+        ),
+        accepted_files=tuple(sorted(counts.accepted_files)),
+        rejected_files=tuple(sorted(counts.rejected_files)),
+        finished_at=datetime.now(UTC).replace(microsecond=0),
+    )
 
 
-def _write_manifest(load: Load, files: list[LandingFile], counts: Counts) -> None:
+def _write_manifest(load: LoadOptions, files: list[LandingFile], counts: Counts) -> None:
     check_unchanged(load.landing, files)
     content = manifest(load, files, counts)
-    _write(load.manifest, json.dumps(content, indent=2).encode() + b"\n")
+    _write(load.manifest, content.to_json().encode())
     _log.info(
         "load %s: done; %s",
         load.load_id,
         ", ".join(
-            f"{name} {content[name]:,}" for name in ("read", "accepted", "rejected", "duplicates", "late")
+            f"{name} {getattr(content, name):,}"
+            for name in ("read", "accepted", "rejected", "duplicates", "late")
         ),
     )
 

@@ -8,34 +8,23 @@ Each step has a fixed name, so that a running job can be updated to a new versio
 """
 
 import argparse
-import csv
-import io
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import Any
+from datetime import UTC, datetime
 
 import apache_beam as beam
-import pyarrow as pa
-from apache_beam.io.gcp.bigquery import BigQueryDisposition, WriteToBigQuery
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineResult
 from apache_beam.transforms.window import GlobalWindows
-from apache_beam.utils.timestamp import Timestamp
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.bigquery_sink import BigQuerySink
-from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.identity import canonical_price
-from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, Reject, event_rows, judge
+from beam_jobs.messages import Judged, Message, Reject, event_rows, judge
 from beam_jobs.rejected import stream_envelope
-
-STREAMING_INSERTS = "streaming_inserts"
-STORAGE_WRITE_API = "storage_write_api"
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 16 * 2**20
@@ -45,25 +34,16 @@ AT_LEAST_ONCE = "streaming_mode_at_least_once"
 REDUCED_RAW_BYTES = 1024
 REDUCED_DETAIL_CHARS = 1000
 
-_BIGQUERY_TYPES = {
-    pa.string(): "STRING",
-    pa.date32(): "DATE",
-    pa.int64(): "INTEGER",
-    pa.timestamp("us", tz="UTC"): "TIMESTAMP",
-    STREAM_SCHEMA.field("price").type: "NUMERIC",
-}
-
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamOptions:
     """What to land, and where: the job's options. Tables are PROJECT:DATASET.TABLE."""
 
     subscription: str
     events_table: str
     rejected_table: str
-    write_method: str
 
 
 class RejectRefused(RuntimeError):
@@ -90,7 +70,7 @@ def run(argv: list[str] | None = None) -> PipelineResult:
     return pipeline.run()
 
 
-def parse_options(argv: list[str] | None = None) -> tuple[Stream, list[str]]:
+def parse_options(argv: list[str] | None = None) -> tuple[StreamOptions, list[str]]:
     """Split the arguments into this job's options and those left for Beam and its runner."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0], allow_abbrev=False)
     add = parser.add_argument
@@ -102,15 +82,8 @@ def parse_options(argv: list[str] | None = None) -> tuple[Stream, list[str]]:
     )
     add("--events_table", required=True, type=_table, help="The table for events, PROJECT:DATASET.TABLE.")
     add("--rejected_table", required=True, type=_table, help="The table for rejects, PROJECT:DATASET.TABLE.")
-    add(
-        "--write_method",
-        choices=(STREAMING_INSERTS, STORAGE_WRITE_API),
-        default=STREAMING_INSERTS,
-        help="How events are written (default: %(default)s); storage_write_api needs Java where the job is "
-        "launched.",
-    )
     options, beam_arguments = parser.parse_known_args(argv)
-    return Stream(**vars(options)), beam_arguments
+    return StreamOptions(**vars(options)), beam_arguments
 
 
 def streaming_options(beam_arguments: Sequence[str]) -> PipelineOptions:
@@ -125,7 +98,7 @@ def streaming_options(beam_arguments: Sequence[str]) -> PipelineOptions:
     return options
 
 
-def build(pipeline: beam.Pipeline, stream: Stream) -> None:
+def build(pipeline: beam.Pipeline, stream: StreamOptions) -> None:
     """Add the stream's steps to a pipeline."""
     messages = (
         pipeline
@@ -135,31 +108,10 @@ def build(pipeline: beam.Pipeline, stream: Stream) -> None:
     land(messages, stream)
 
 
-def land(messages: beam.PCollection, stream: Stream) -> None:
+def land(messages: beam.PCollection, stream: StreamOptions) -> None:
     """Add the steps that land messages, of type Message."""
     judged = messages | "Parse and validate" >> beam.ParDo(ParseAndValidate())
-    if stream.write_method == STREAMING_INSERTS:
-        rejects = judged | "Write events" >> beam.ParDo(WriteEvents(stream.events_table))
-    else:
-        written = (
-            judged
-            | "Rows of events" >> beam.FlatMap(storage_rows)
-            | "Write events"
-            >> WriteToBigQuery(
-                stream.events_table,
-                method=WriteToBigQuery.Method.STORAGE_WRITE_API,
-                schema=storage_schema(),
-                create_disposition=BigQueryDisposition.CREATE_NEVER,
-                write_disposition=BigQueryDisposition.WRITE_APPEND,
-                use_at_least_once=True,
-                type_overrides={"DATE": date},
-            )
-        )
-        refused = written.failed_rows_with_errors | "Refused events" >> beam.Map(rejects_of_failed_row)
-        rejects = (
-            judged | "Rejected messages" >> beam.Map(lambda part: part.rejects),
-            refused,
-        ) | "All rejects" >> beam.Flatten()
+    rejects = judged | "Write events" >> beam.ParDo(WriteEvents(stream.events_table))
     _ = rejects | "Write rejects" >> beam.ParDo(WriteRejects(stream.rejected_table))
 
 
@@ -280,51 +232,6 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
             f"{again[0].detail} They stay unacknowledged. Compare the table with "
             "sql/bigquery/shop_raw/rejected_events and run the DAG apply_schemas."
         )
-
-
-def storage_schema() -> dict[str, list[dict[str, str]]]:
-    """Return the schema of shop_raw.events_stream as Beam's Storage Write API sink takes it."""
-    return {
-        "fields": [
-            {
-                "name": field.name,
-                "type": _BIGQUERY_TYPES[field.type],
-                "mode": "NULLABLE" if field.nullable else "REQUIRED",
-            }
-            for field in STREAM_SCHEMA
-        ]
-    }
-
-
-def storage_rows(judged: Judged) -> Iterable[dict[str, Any]]:
-    """Yield events as rows of the Python types that Beam's Storage Write API sink takes."""
-    for row in judged.events.to_pylist():
-        yield {
-            name: Timestamp.from_utc_datetime(value.astimezone(UTC)) if isinstance(value, datetime) else value
-            for name, value in row.items()
-        }
-
-
-def rejects_of_failed_row(failed: Mapping[str, Any]) -> list[Reject]:
-    """Return the one reject of a row that the Storage Write API refused: {"failed_row", "error_message"}.
-
-    Beam gives back the row and not its message, so the raw bytes are the event as a CSV line, of equal
-    event_id; the attributes are lost.
-    """
-    row = failed["failed_row"]
-    text = dict(row) | {
-        "event_time": f"{row['event_time'].to_utc_datetime().isoformat(' ')} UTC",
-        "price": canonical_price(row["price"]),
-    }
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow([text[name] for name in COLUMN_NAMES])
-    published = row["publish_time"]
-    message = Message(
-        line.getvalue().encode(),
-        row["message_id"],
-        published and published.to_utc_datetime(has_tz=True),
-    )
-    return [Reject(message, "refused_by_bigquery", failed["error_message"])]
 
 
 def _subscription(text: str) -> str:

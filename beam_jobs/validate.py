@@ -20,11 +20,13 @@ from beam_jobs.contract import (
     NUMERIC_FRACTION_DIGITS,
     NUMERIC_INTEGER_DIGITS,
     PRICE_INTEGER_DIGITS,
+    first_event_day,
     is_header,
 )
 from beam_jobs.identity import event_ids
 from beam_jobs.parse import ParsedBlock, Verdicts, excerpt
 
+EPOCH = date(1970, 1, 1)
 LEVEL_NAMES = tuple(f"category_level_{level}" for level in range(1, CATEGORY_LEVELS + 1))
 NUMERIC = pa.decimal128(NUMERIC_INTEGER_DIGITS + NUMERIC_FRACTION_DIGITS, NUMERIC_FRACTION_DIGITS)
 
@@ -124,10 +126,10 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
         "category_code", bad_code, "bad_category_code", f"1 to {CATEGORY_LEVELS} levels joined by single dots"
     )
     if landing_day is not None:
-        landed = (landing_day - date(1970, 1, 1)).days
+        landed, earliest = ((day - EPOCH).days for day in (landing_day, first_event_day(landing_day)))
         note(
             "event_time",
-            days < landed - LATENESS_DAYS,
+            days < earliest,
             "too_late",
             f"a day at most {LATENESS_DAYS} days before the landing day {landing_day}",
         )

@@ -20,7 +20,8 @@ from google.cloud.spanner_v1.database import Database
 
 from beam_jobs import spanner_sink
 from beam_jobs.identity import shards
-from local import emulators
+from local.root import ROOT
+from local.stack import emulators
 
 PROJECT, INSTANCE, DATABASE = "shopstream-bench", "bench", "bench"
 BATCH_ROWS = 2000
@@ -33,7 +34,7 @@ def main() -> None:
     rows = parser.parse_args().rows
     port = emulators.free_port()
     os.environ["SPANNER_EMULATOR_HOST"] = f"{emulators.HOST}:{port}"
-    with emulators.running(emulators.spanner(port), emulators.ROOT / "build" / "bench-spanner.log"):
+    with emulators.running(emulators.spanner(port), ROOT / "build" / "bench-spanner.log"):
         database = create_database()
         events = some_events(rows)
         sink = spanner_sink.SpannerSink(PROJECT, INSTANCE, DATABASE)
@@ -60,7 +61,7 @@ def create_database() -> Database:
     instance.create().result(timeout=30)
     database = instance.database(DATABASE)
     database.create().result(timeout=30)
-    ddl = (emulators.ROOT / "sql" / "spanner" / "0001_events.sql").read_text()
+    ddl = (ROOT / "sql" / "spanner" / "0001_events.sql").read_text()
     database.update_ddl([re.sub(r"--.*", "", ddl).strip().rstrip(";")]).result(timeout=30)
     return database
 

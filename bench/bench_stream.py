@@ -28,13 +28,14 @@ from google.cloud import bigquery, pubsub_v1
 
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Message, event_rows, judge
-from beam_jobs.stream_events import Stream, land, write_events, write_rejects
-from local import emulators
-from local.generate_events import write_landing_day
-from local.provision import ACK_DEADLINE_SECONDS, SUBSCRIPTION, TOPIC
-from shopstream.bigquery import apply
+from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
+from local.events.generate import write_landing_day
+from local.root import ROOT
+from local.stack import emulators
+from local.stack.provision import ACK_DEADLINE_SECONDS, SUBSCRIPTION, TOPIC
 from shopstream.settings import settings
-from shopstream.tables import load_table
+from shopstream.tables.apply import apply
+from shopstream.tables.folder import load_table
 
 DAY = date(2019, 11, 1)
 EVENTS = 100_000
@@ -58,11 +59,10 @@ class Bench:
         self.client = bigquery.Client(project=project, credentials=AnonymousCredentials())
         names = ("shop_raw.events_stream", "shop_raw.rejected_events")
         self.tables = [load_table(settings().sql_dir, name) for name in names]
-        self.stream = Stream(
+        self.stream = StreamOptions(
             f"projects/{project}/subscriptions/{SUBSCRIPTION}",
             f"{project}:shop_raw.events_stream",
             f"{project}:shop_raw.rejected_events",
-            "streaming_inserts",
         )
         self.publisher = pubsub_v1.PublisherClient(
             pubsub_v1.types.BatchSettings(max_messages=1000, max_latency=0.02)
@@ -116,7 +116,7 @@ class Bench:
         command = [
             sys.executable,
             "-m",
-            "local.stream_driver",
+            "local.dataflow.stream_driver",
             f"--subscription={self.stream.subscription}",
             f"--events_table={self.stream.events_table}",
             f"--rejected_table={self.stream.rejected_table}",
@@ -133,7 +133,7 @@ class Bench:
 
 def main(events: int, latency_seconds: int) -> None:
     os.environ["NO_GCE_CHECK"] = "true"
-    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(emulators.ROOT / "local" / "google_credentials.json")
+    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(ROOT / "local" / "google_credentials.json")
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         write_landing_day(directory, DAY, events)

@@ -3,7 +3,7 @@
 Run as `make bench-month`. It generates November, once with a quarter of the events, loads its days as the
 daily load does but for Spanner, sends 1 event of 20 by stream, most of them by the load too, builds every
 summary of every day, and compares all rows, and those of the views of summaries, with those that
-tests/reference.py computes from the CSV files by other means. It runs the checks of one day a week. It prints
+tools/reference.py computes from the CSV files by other means. It runs the checks of one day a week. It prints
 the seconds and the bytes of each summary's build and checks and how they grow, and exits non-zero if a figure
 differs.
 
@@ -33,16 +33,22 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 
 from beam_jobs.files import list_files, plan_ranges, read_blocks
+from beam_jobs.manifest import Manifest
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
-from local import emulators, november_2019
-from local.generate_events import day_events, write_landing_day
-from local.googlesql.analyzer import running_analyzer
-from local.googlesql.reads import Read, reads_of
-from shopstream import bigquery
+from local.events import november_2019
+from local.events.generate import day_events, write_landing_day
+from local.root import ROOT
+from local.stack import emulators
+from shopstream.load.publish import drop_staging, publish_day, stage_load
 from shopstream.settings import settings
-from shopstream.tables import SUMMARIES, Column, Table, all_tables, checks_statement
-from tests.reference import compare, reference_summaries
+from shopstream.tables.apply import apply
+from shopstream.tables.day import build_day, checks_statement, run_checks
+from shopstream.tables.folder import SUMMARIES, Column, Table, all_tables
+from shopstream.tables.names import EVENTS_STREAM
+from tools.googlesql.analyzer import running_analyzer
+from tools.googlesql.reads import Read, reads_of
+from tools.reference import compare, reference_summaries
 
 EVENTS = 1_000_000
 MONTH = [dt.date(2019, 11, 1) + dt.timedelta(days=number) for number in range(30)]
@@ -51,7 +57,7 @@ STREAMED_EVERY = 20
 ONLY_STREAMED_EVERY = 100
 """Of the streamed events, those that no load brings."""
 CHECKED_EVERY_DAYS = 7
-WORK = emulators.ROOT / "build" / "month"
+WORK = ROOT / "build" / "month"
 BUCKET = "month"
 VIEWS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
 FIXED_BYTES = {"BOOL": 1, "DATE": 8, "FLOAT64": 8, "INT64": 8, "NUMERIC": 16, "TIMESTAMP": 8}
@@ -130,14 +136,14 @@ def run_month(
             client_options=ClientOptions(api_endpoint=f"http://{emulators.HOST}:{port}"),
         )
         for table in tables.values():
-            bigquery.apply(client, table)
+            apply(client, table)
         days = sorted({day for landing_day in MONTH for day in load_day(client, folder, landing_day)})
         tell(f"loaded, of {len(days)} days")
         costs = build(client, [tables[name] for name in SUMMARIES], days)
         tell(f"built {len(days) * len(costs)} days of summaries")
         for name in SUMMARIES:
             for day in days[::CHECKED_EVERY_DAYS]:
-                bigquery.run_checks(client, tables[name], day)
+                run_checks(client, tables[name], day)
         tell(f"checked {len(days[::CHECKED_EVERY_DAYS])} days of each")
         read_names = {name for of_both in reads.values() for of_one in of_both for name in of_one}
         sizes = column_sizes(client, [tables[name] for name in read_names])
@@ -177,18 +183,33 @@ def load_day(client: bigquery_api.Client, folder: Path, landing_day: dt.date) ->
     accepted = accepted.append_column("landing_day", pa.repeat(pa.scalar(landing_day), len(accepted)))
     accepted = accepted.append_column("load_id", pa.repeat(load_id, len(accepted)))
     uri = write_object(folder, f"accepted/{load_id}.parquet", accepted)
-    manifest = {"landing_day": str(landing_day), "load_id": load_id, "accepted_files": [uri]}
-    staging = bigquery.stage_load(client, manifest)
-    dates = bigquery.publish_day(client, manifest, staging)
-    bigquery.drop_staging(client, staging)
+    manifest = Manifest(
+        landing_day=landing_day,
+        load_id=load_id,
+        read=len(accepted),
+        accepted=len(accepted),
+        rejected=0,
+        distinct=len(accepted),
+        duplicates=0,
+        late=0,
+        rejected_by_reason={},
+        event_dates={},
+        files=(),
+        accepted_files=(uri,),
+        rejected_files=(),
+        finished_at=dt.datetime.now(dt.UTC),
+    )
+    staging = stage_load(client, manifest).table
+    dates = publish_day(client, manifest, staging)
+    drop_staging(client, staging)
 
     streamed = events.take(pa.array(range(0, len(events), STREAMED_EVERY)))
     streamed = streamed.append_column("publish_time", streamed["event_time"])
     streamed = streamed.append_column("message_id", pa.repeat("1", len(streamed)))
     append = bigquery_api.LoadJobConfig(source_format="PARQUET", write_disposition="WRITE_APPEND")
     uri = write_object(folder, f"streamed/{load_id}.parquet", streamed)
-    client.load_table_from_uri(uri, bigquery.EVENTS_STREAM, job_config=append).result()
-    return [dt.date.fromisoformat(date) for date in dates]
+    client.load_table_from_uri(uri, EVENTS_STREAM, job_config=append).result()
+    return list(dates)
 
 
 def build(client: bigquery_api.Client, tables: Iterable[Table], days: Iterable[dt.date]) -> dict[str, Cost]:
@@ -198,7 +219,7 @@ def build(client: bigquery_api.Client, tables: Iterable[Table], days: Iterable[d
         cost = costs[table.full_name] = Cost()
         for day in days:
             started = time.monotonic()
-            bigquery.build_day(client, table, day)
+            build_day(client, table, day)
             cost.seconds.append(time.monotonic() - started)
     return costs
 
@@ -220,7 +241,7 @@ def real_sizes(sizes: Sizes, events: int) -> Sizes:
     factor = november_2019.ROWS / events
     return {
         (name, day): {
-            column: round(size * factor * (STREAMED_EVERY if name == bigquery.EVENTS_STREAM else 1))
+            column: round(size * factor * (STREAMED_EVERY if name == EVENTS_STREAM else 1))
             for column, size in columns.items()
         }
         for (name, day), columns in sizes.items()
@@ -232,7 +253,7 @@ def bytes_of(reads: Mapping[str, Read], sizes: Sizes, day: dt.date) -> int:
     total = 0
     for name, read in reads.items():
         if not read.days.first or not read.days.last:
-            raise ValueError(f"all days of {name} are read; run `python -m local.googlesql`")
+            raise ValueError(f"all days of {name} are read; run `python -m tools.googlesql`")
         for offset in range(read.days.first.days, read.days.last.days + 1):
             of_day = sizes.get((name, day + dt.timedelta(days=offset)), {})
             total += sum(of_day.get(column, 0) for column in read.columns)

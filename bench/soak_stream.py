@@ -34,15 +34,16 @@ from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1
 
 from beam_jobs.contract import MAX_LINE_BYTES
-from beam_jobs.publish_events import FORMATS, publish
-from local import airflow_settings, emulators
 from local.dataflow.jobs import running_workers
-from local.generate_events import generate_day
-from local.provision import ACK_DEADLINE_SECONDS, provision
-from shopstream import bigquery
+from local.events.generate import generate_day
+from local.root import ROOT
+from local.stack import airflow_settings, emulators
+from local.stack.provision import ACK_DEADLINE_SECONDS, provision
 from shopstream.settings import settings
-from shopstream.stream import STREAM_JOB
-from shopstream.tables import all_tables
+from shopstream.stream.decide import STREAM_JOB
+from shopstream.stream.publish import FORMATS, publish
+from shopstream.tables.apply import apply
+from shopstream.tables.folder import all_tables
 
 MESSAGES = 1_000_000
 POISON_SHARE = 0.02
@@ -68,7 +69,7 @@ DEADLINE_MARGIN_SECONDS = 5
 PULL_SECONDS = 10
 DAY = date(2019, 11, 1)
 NEXT_VERSION = "soak-2"
-FOLDER = emulators.ROOT / "build" / "soak"
+FOLDER = ROOT / "build" / "soak"
 
 
 class Broken(RuntimeError):
@@ -229,14 +230,14 @@ def start_stack(stack: ExitStack) -> None:
         STORAGE_EMULATOR_HOST=urls[2],
         BIGQUERY_EMULATOR_HOST=urls[3],
         NO_GCE_CHECK="true",
-        GOOGLE_APPLICATION_CREDENTIALS=str(emulators.ROOT / "local" / "google_credentials.json"),
+        GOOGLE_APPLICATION_CREDENTIALS=str(ROOT / "local" / "google_credentials.json"),
         SHOPSTREAM_DATAFLOW_ENDPOINT=urls[4],
         SHOPSTREAM_MONITORING_ENDPOINT=urls[4],
         SHOPSTREAM_DATAFLOW_PORT=str(dataflow),
         SHOPSTREAM_DATAFLOW_STATE=str(FOLDER / "jobs"),
         # Kills are part of this, and no reason to stay down.
         SHOPSTREAM_STREAM_MAX_LAUNCHES="100",
-        PYTHONPATH=os.pathsep.join((str(emulators.ROOT), str(emulators.ROOT / "plugins"))),
+        PYTHONPATH=os.pathsep.join((str(ROOT), str(ROOT / "plugins"))),
         **airflow_settings.environment(FOLDER / "airflow", airflow, project),
     )
     service = emulators.Program(
@@ -255,7 +256,7 @@ def start_stack(stack: ExitStack) -> None:
     airflow_settings.lay_out(FOLDER / "airflow", "unused", os.environ)
     provision(settings())
     for table in all_tables(settings().sql_dir):
-        bigquery.apply(bigquery_client(), table)
+        apply(bigquery_client(), table)
 
 
 def bigquery_client() -> bigquery_api.Client:
@@ -270,7 +271,7 @@ class Soak:
         self, expected: Expected, files: list[Path], pick: random.Random, tell: Callable[[str], None]
     ) -> None:
         # With Airflow's settings in the environment only now.
-        from shopstream.dataflow import DataflowHook
+        from shopstream.gcp.dataflow import DataflowHook
         from tests.airflow_home import load_dag
 
         self.expected = expected

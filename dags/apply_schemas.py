@@ -17,6 +17,7 @@ from datetime import timedelta
 from airflow.sdk import dag, task
 
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.tables import tasks
 from shopstream.tags import Tag
 
 
@@ -32,30 +33,7 @@ from shopstream.tags import Tag
     tags=[Tag.SETUP],
 )
 def apply_schemas() -> None:
-    @task
-    def migrate_spanner() -> list[str]:
-        """Apply the migrations that are not yet recorded; returns their names."""
-        from shopstream.clients import spanner_database
-        from shopstream.migrations import apply_migrations
-        from shopstream.settings import settings
-
-        return apply_migrations(spanner_database(), settings().sql_dir / "spanner")
-
-    @task
-    def apply_bigquery_tables() -> list[str]:
-        """Create or update each table and view, after those that it reads; returns their names."""
-        from shopstream import bigquery
-        from shopstream.clients import bigquery_client
-        from shopstream.settings import settings
-        from shopstream.tables import all_tables
-
-        client = bigquery_client()
-        tables = all_tables(settings().sql_dir)
-        for table in tables:
-            bigquery.apply(client, table)
-        return [table.full_name for table in tables]
-
-    migrate_spanner() >> apply_bigquery_tables()
+    task(tasks.migrate_spanner)() >> task(tasks.apply_bigquery_tables)()
 
 
 apply_schemas()

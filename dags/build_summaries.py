@@ -25,12 +25,12 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from shopstream import summary_tasks
 from shopstream.alerts import deadline
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import MAX_SUMMARY_DAYS, day_param, is_dry_run, summary_days
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
-from shopstream.report import WriteReport
+from shopstream.report.tasks import WriteReport
+from shopstream.summaries import tasks
 from shopstream.tags import Tag
 
 
@@ -73,11 +73,11 @@ def build_summaries() -> None:
     @task.branch
     def dry_or_real(**context: Any) -> str:
         """Return what is to run: the task `dry_run`, or the tasks that build."""
-        return "dry_run" if is_dry_run(context) else summary_tasks.GROUP_ID
+        return "dry_run" if is_dry_run(context) else tasks.GROUP_ID
 
     days: Any = resolve_days()
-    built = summary_tasks.build_all(days)
-    days >> dry_or_real() >> [task(execution_timeout=timedelta(hours=6))(summary_tasks.dry_run)(days), built]
+    built = tasks.build_all(days)
+    days >> dry_or_real() >> [task(execution_timeout=timedelta(hours=6))(tasks.dry_run)(days), built]
     built >> WriteReport(
         task_id="write_report",
         first_day="{{ ti.xcom_pull(task_ids='resolve_days')[0] }}",

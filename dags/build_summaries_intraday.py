@@ -23,9 +23,9 @@ from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from shopstream import summary_tasks
 from shopstream.days import intraday_window
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.summaries import tasks
 from shopstream.tags import Tag
 
 
@@ -44,9 +44,9 @@ def build_summaries_intraday() -> None:
     @task
     def resolve_days(**context: Any) -> list[str]:
         """Return the unpublished of yesterday and today, and days of new late events, as YYYY-MM-DD."""
-        return [day.isoformat() for day in summary_tasks.intraday_days(*intraday_window(context))]
+        return [day.isoformat() for day in tasks.intraday_days(*intraday_window(context))]
 
-    summary_tasks.build_all(resolve_days())
+    tasks.build_all(resolve_days())
 
 
 build_summaries_intraday()

@@ -17,7 +17,7 @@ its first day a new stream lacks what happened before it began: that is one fail
 there was a stream is at level absent, and does not fail.
 """
 
-from datetime import date, timedelta
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import dag, task
@@ -26,6 +26,7 @@ from shopstream.alerts import deadline
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import MAX_SUMMARY_DAYS, day_param, summary_days
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
@@ -58,27 +59,8 @@ def compare_stream_with_batch() -> None:
         """Return the days to compare, in order, as YYYY-MM-DD."""
         return [day.isoformat() for day in summary_days(context)]
 
-    @task(execution_timeout=timedelta(hours=4), multiple_outputs=False)
-    def compare(days: list[str]) -> dict[str, str]:
-        """Write the rows of each day; returns the worst level of each day that has events."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from shopstream.clients import bigquery_client
-        from shopstream.completeness import StreamIncomplete, compare_days
-        from shopstream.settings import settings
-        from shopstream.tables import load_table
-
-        env = settings()
-        table = load_table(env.sql_dir, "shop_ops.stream_completeness")
-        try:
-            return compare_days(
-                bigquery_client(), table, list(map(date.fromisoformat, days)), env.stream_missing_share
-            )
-        except StreamIncomplete as error:
-            raise AirflowFailException(str(error)) from error
-
     days: Any = resolve_days()
-    compare(days)
+    task(execution_timeout=timedelta(hours=4), multiple_outputs=False)(tasks.compare)(days)
 
 
 compare_stream_with_batch()

@@ -15,10 +15,6 @@ The desired state is the Airflow Variable `shopstream_stream`, JSON such as
 the deployed template version (SHOPSTREAM_TEMPLATE_VERSION), another value pins that one until it is null
 again.
 
-How the job writes events to BigQuery is SHOPSTREAM_STREAM_WRITE_METHOD: `streaming_inserts`, the default, or
-`storage_write_api`, which needs Java in the launcher image. A change holds from the next launch on: stop the
-stream and start it again, since a running job cannot be updated to it.
-
 ### How to rerun
 There is no need to: the next run looks anew. Clearing a run is harmless; it does not undo a start or stop
 that was asked for after it.
@@ -34,9 +30,9 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
-from shopstream import stream_tasks
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
 from shopstream.settings import settings
+from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
@@ -52,7 +48,7 @@ from shopstream.tags import Tag
     tags=[Tag.STREAM],
 )
 def keep_stream_alive() -> None:
-    task(multiple_outputs=False)(stream_tasks.keep_alive)()
+    task(multiple_outputs=False)(tasks.keep_alive)()
 
 
 keep_stream_alive()

@@ -21,12 +21,12 @@ not retried and says what to correct.
 """
 
 from datetime import timedelta
-from typing import Any
 
 from airflow.sdk import Param, dag, task
 
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
-from shopstream.landing import EXPORT_PATTERN
+from shopstream.landing import tasks
+from shopstream.layout import EXPORT_PATTERN
 from shopstream.tags import Tag
 
 
@@ -51,21 +51,7 @@ from shopstream.tags import Tag
     tags=[Tag.BATCH],
 )
 def land_export() -> None:
-    @task(execution_timeout=timedelta(hours=6), multiple_outputs=False)
-    def split_into_days(**context: Any) -> dict[str, Any]:
-        """Write the landing days; returns the rows of each."""
-        from airflow.sdk.exceptions import AirflowFailException
-
-        from shopstream.clients import storage_client
-        from shopstream.landing import ContractError, land
-        from shopstream.settings import settings
-
-        try:
-            return land(storage_client(), settings().bucket, context["params"]["object"])
-        except ContractError as error:
-            raise AirflowFailException(str(error)) from error
-
-    split_into_days()
+    task(execution_timeout=timedelta(hours=6), multiple_outputs=False)(tasks.split_into_days)()
 
 
 land_export()

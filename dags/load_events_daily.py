@@ -25,12 +25,12 @@ from typing import Any
 from airflow.providers.google.cloud.sensors.gcs import GCSObjectExistenceSensor
 from airflow.sdk import CronDataIntervalTimetable, dag, task
 
-from shopstream import loads
+from shopstream import layout
 from shopstream.alerts import deadline
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.dataflow import LaunchLoadEvents, WaitForJob
 from shopstream.days import day_param, landing_day_macro
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.load import tasks
 from shopstream.settings import settings
 from shopstream.tags import Tag
 
@@ -58,13 +58,13 @@ def load_events_daily() -> None:
     landed = GCSObjectExistenceSensor(
         task_id="wait_for_landing",
         bucket="{{ settings().bucket }}",
-        object="landing/events/{{ landing_day() }}/_SUCCESS",
+        object=f"{layout.LANDING}{{{{ landing_day() }}}}/{layout.SUCCESS}",
         mode="reschedule",
         poke_interval=timedelta(minutes=5),
         timeout=timedelta(hours=24),
     )
-    launched = LaunchLoadEvents(task_id="launch_load", landing_day="{{ landing_day() }}")
-    ended = WaitForJob(
+    launched = tasks.LaunchLoadEvents(task_id="launch_load", landing_day="{{ landing_day() }}")
+    ended = tasks.WaitForJob(
         task_id="wait_for_load",
         job_id=launched.output["job_id"],
         # The job of a small day takes half a minute; looking ever more seldom may take as long again.
@@ -74,10 +74,10 @@ def load_events_daily() -> None:
     )
 
     load: Any = launched.output
-    gated = task(loads.gate)(load)
-    reconciled = task(task_id="reconcile", multiple_outputs=False)(loads.reconcile_stores)(load)
-    published = task(multiple_outputs=False)(loads.publish)(load, reconciled)
-    audited = task(outlets=[EVENTS_PUBLISHED])(loads.write_audit_row)(load, reconciled, published)
+    gated = task(tasks.gate)(load)
+    reconciled = task(task_id="reconcile", multiple_outputs=False)(tasks.reconcile_stores)(load)
+    published = task(multiple_outputs=False)(tasks.publish)(load, reconciled)
+    audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(load, reconciled, published)
     landed >> launched >> ended >> gated >> reconciled >> published >> audited
 
 

@@ -21,7 +21,7 @@ from airflow.sdk import Param, dag
 
 from shopstream.days import day_param
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
-from shopstream.simulate import OBJECT_PATTERN, PublishEvents
+from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
@@ -42,7 +42,7 @@ from shopstream.tags import Tag
         "object": Param(
             None,
             type=["null", "string"],
-            pattern=OBJECT_PATTERN,
+            pattern=tasks.OBJECT_PATTERN,
             title="Object",
             description="A .csv or .csv.gz of the bucket, such as exports/2019-Nov.csv.gz, instead of a day.",
         ),
@@ -73,7 +73,7 @@ from shopstream.tags import Tag
 )
 def simulate_stream() -> None:
     # A day at real-time pace, and something more.
-    PublishEvents(task_id="publish_events", execution_timeout=timedelta(hours=26))
+    tasks.PublishEvents(task_id="publish_events", execution_timeout=timedelta(hours=26))
 
 
 simulate_stream()

@@ -23,8 +23,8 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from shopstream import stream_tasks
 from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
@@ -49,14 +49,14 @@ from shopstream.tags import Tag
     tags=[Tag.STREAM],
 )
 def stop_stream() -> None:
-    requested: Any = task(stream_tasks.request_stop)()
+    requested: Any = task(tasks.request_stop)()
     wait = task.sensor(
         task_id="wait_for_end",
         mode="reschedule",
         poke_interval=timedelta(seconds=5),
         timeout=timedelta(hours=1),
     )
-    wait(stream_tasks.has_stopped)(requested)
+    wait(tasks.has_stopped)(requested)
 
 
 stop_stream()

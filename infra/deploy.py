@@ -24,9 +24,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from infra.imports import ROOT, airflow_files
-from shopstream import stream
+from infra.imports import airflow_files
+from local.root import ROOT
 from shopstream.settings import pipeline_image
+from shopstream.stream import decide as stream
 
 ENVIRONMENTS = ("small", "medium", "production")
 ENVIRONMENT = "shopstream"
@@ -35,7 +36,7 @@ PLACEHOLDER_PROJECT = "your-project-id"
 """Stands for the project in a dry run that is given none."""
 VERSION_VARIABLE = "SHOPSTREAM_TEMPLATE_VERSION"
 STREAM_VARIABLE = "shopstream_stream"
-"""The Airflow Variable with the desired state of the stream; see shopstream.stream_tasks."""
+"""The Airflow Variable with the desired state of the stream; see shopstream.stream.tasks."""
 
 DAG_TIMEOUT_SECONDS = 900
 """Airflow finds a new DAG within a minute or two of its file."""

@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+from local.root import ROOT
 
 
 def airflow_files(root: Path = ROOT) -> list[Path]:

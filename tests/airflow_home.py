@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from local import airflow_settings, emulators
+from local.root import ROOT
+from local.stack import airflow_settings, emulators
 from shopstream.settings import settings
 
 PASSWORD = "of-tests-only"
@@ -59,7 +60,7 @@ def load_dag(dag_id: str) -> Any:
     """Parse the DAG file of this name and store the DAG."""
     from airflow.dag_processing.dagbag import DagBag
 
-    bag = DagBag(dag_folder=str(emulators.ROOT / "dags" / f"{dag_id}.py"))
+    bag = DagBag(dag_folder=str(ROOT / "dags" / f"{dag_id}.py"))
     assert not bag.import_errors
     dag = bag.dags[dag_id]
     store(dag)

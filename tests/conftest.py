@@ -16,11 +16,12 @@ from google.cloud import spanner, storage
 from google.cloud.spanner_v1.database import Database
 from google.cloud.spanner_v1.instance import Instance
 
-from local import emulators
-from shopstream.migrations import apply_migrations
+from local.root import ROOT
+from local.stack import emulators
 from shopstream.settings import settings
+from shopstream.tables.migrations import apply_migrations
 
-LOGS = emulators.ROOT / "build" / "test-logs"
+LOGS = ROOT / "build" / "test-logs"
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -29,7 +30,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # tests/sql/test_on_bigquery.py needs true ones.
 if "SHOPSTREAM_TEST_BIGQUERY_PROJECT" not in os.environ:
     os.environ["NO_GCE_CHECK"] = "true"
-    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(emulators.ROOT / "local" / "google_credentials.json")
+    os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(ROOT / "local" / "google_credentials.json")
 
 
 @pytest.fixture(scope="session")

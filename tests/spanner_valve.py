@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from local import emulators
+from local.stack import emulators
 
 PIECE_BYTES = 16_384
 

@@ -20,7 +20,7 @@ import uvicorn
 
 from local.dataflow.api import application
 from local.dataflow.jobs import Jobs, TableInUse
-from local.emulators import LISTEN
+from local.stack.emulators import LISTEN
 
 STOP_SECONDS = 2
 

@@ -16,12 +16,9 @@ from pathlib import Path
 LABELS = {"app": "shopstream"}
 """On each job, data set and table, so that costs can be told apart; Terraform gives it to what it makes."""
 
-STREAM_WRITE_METHODS = ("streaming_inserts", "storage_write_api")
-"""How the stream writes events; docs/adr/0007 says what each costs and needs."""
-
 
 @dataclass(frozen=True, slots=True)
-class Levels:
+class Limits:
     """From which value on a figure calls for a look (`warn`), and from which it fails (`fail`)."""
 
     warn: float
@@ -47,16 +44,10 @@ class Settings:
     monitoring_endpoint: str | None
     keep_alive_seconds: int
     stream_max_launches: int
-    stream_write_method: str
-    unacked_seconds: Levels
-    newest_row_seconds: Levels
-    stream_rejected_share: Levels
-    stream_missing_share: Levels
-
-    @property
-    def template_dir(self) -> str:
-        """Where the Flex Template specifications of the deployed version are."""
-        return f"gs://{self.bucket}/templates/{self.template_version}"
+    unacked_seconds: Limits
+    newest_row_seconds: Limits
+    stream_rejected_share: Limits
+    stream_missing_share: Limits
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -86,11 +77,10 @@ def settings() -> Settings:
         monitoring_endpoint=env.get("SHOPSTREAM_MONITORING_ENDPOINT") or None,
         keep_alive_seconds=_whole_number("SHOPSTREAM_KEEP_ALIVE_SECONDS", "600", 5, 86_400),
         stream_max_launches=_whole_number("SHOPSTREAM_STREAM_MAX_LAUNCHES", "5", 1, 1000),
-        stream_write_method=_one_of("SHOPSTREAM_STREAM_WRITE_METHOD", STREAM_WRITE_METHODS),
-        unacked_seconds=_levels("SHOPSTREAM_UNACKED_{}_SECONDS", "300", "1800", _seconds),
-        newest_row_seconds=_levels("SHOPSTREAM_NEWEST_ROW_{}_SECONDS", "900", "3600", _seconds),
-        stream_rejected_share=_levels("SHOPSTREAM_STREAM_REJECTED_{}_SHARE", "0.01", "0.1", _share),
-        stream_missing_share=_levels("SHOPSTREAM_STREAM_MISSING_{}_SHARE", "0.001", "0.01", _share),
+        unacked_seconds=_limits("SHOPSTREAM_UNACKED_{}_SECONDS", "300", "1800", _seconds),
+        newest_row_seconds=_limits("SHOPSTREAM_NEWEST_ROW_{}_SECONDS", "900", "3600", _seconds),
+        stream_rejected_share=_limits("SHOPSTREAM_STREAM_REJECTED_{}_SHARE", "0.01", "0.1", _share),
+        stream_missing_share=_limits("SHOPSTREAM_STREAM_MISSING_{}_SHARE", "0.001", "0.01", _share),
     )
 
 
@@ -99,23 +89,15 @@ def pipeline_image(region: str, project: str, pipeline: str, version: str) -> st
     return f"{region}-docker.pkg.dev/{project}/shopstream/{pipeline}:{version}"
 
 
-def _one_of(name: str, values: tuple[str, ...]) -> str:
-    """Read a variable that is one of `values`; the first is the default."""
-    text = os.environ.get(name, values[0])
-    if text not in values:
-        raise ValueError(f"{name} is {text!r}; give one of {', '.join(values)}")
-    return text
-
-
-def _levels(name: str, warn: str, fail: str, read: Callable[[str, str], float]) -> Levels:
+def _limits(name: str, warn: str, fail: str, read: Callable[[str, str], float]) -> Limits:
     """Read two variables; `name` has {} for WARN and FAIL."""
-    levels = Levels(read(name.format("WARN"), warn), read(name.format("FAIL"), fail))
-    if levels.warn > levels.fail:
+    limits = Limits(read(name.format("WARN"), warn), read(name.format("FAIL"), fail))
+    if limits.warn > limits.fail:
         raise ValueError(
-            f"{name.format('WARN')} is {levels.warn:g} and {name.format('FAIL')} is {levels.fail:g}; "
+            f"{name.format('WARN')} is {limits.warn:g} and {name.format('FAIL')} is {limits.fail:g}; "
             "give a warn level that is not above the fail level"
         )
-    return levels
+    return limits
 
 
 def _share(name: str, default: str) -> float:

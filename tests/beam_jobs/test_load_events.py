@@ -31,12 +31,13 @@ from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.files import count_lines
 from beam_jobs.identity import event_id, shard
+from beam_jobs.manifest import Manifest
 from beam_jobs.parse import Block, ParsedBlock
 from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
 from beam_jobs.validate import Validated
-from shopstream import reconcile
+from shopstream.load import checks
 from shopstream.settings import settings
-from tests.local.dataflow_service import until
+from tests.local.dataflow.service import until
 from tests.spanner_valve import valve
 
 ROOT = Path(load_events.__file__).parents[1]
@@ -442,8 +443,8 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
 
     manifest = shop.load()
 
-    with pytest.raises(reconcile.LoadRefused, match=re.escape(words)):
-        reconcile.check_counters(manifest)
+    with pytest.raises(checks.LoadRefused, match=re.escape(words)):
+        checks.check_counters(Manifest.from_json(json.dumps(manifest)))
 
 
 @pytest.mark.integration

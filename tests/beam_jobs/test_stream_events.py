@@ -11,23 +11,21 @@ from typing import Any
 
 import apache_beam as beam
 import pytest
-from apache_beam.io.gcp import bigquery as beam_bigquery
 from apache_beam.io.gcp.pubsub import PubsubMessage
 from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
-from apache_beam.utils.timestamp import Timestamp
 from google.cloud import bigquery as bigquery_api
 
 from beam_jobs import stream_events
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.contract import MAX_LINE_BYTES
-from beam_jobs.messages import Message, Reject, judge
-from beam_jobs.stream_events import Stream, land, parse_options, streaming_options, write_rejects
-from local import emulators
-from shopstream.bigquery import apply
+from beam_jobs.messages import Message, Reject
+from beam_jobs.stream_events import StreamOptions, land, parse_options, streaming_options, write_rejects
+from local.root import ROOT
 from shopstream.settings import settings
-from shopstream.tables import load_table
+from shopstream.tables.apply import apply
+from shopstream.tables.folder import load_table
 from tests.beam_jobs.bigquery_server import TAKEN, Answer, not_taken, serving
 from tests.beam_jobs.test_messages import LINE, POISON
 
@@ -38,8 +36,7 @@ OPTIONS = {
     "rejected_table": f"{PROJECT}:shop_raw.rejected_events",
 }
 ARGUMENTS = [f"--{name}={value}" for name, value in OPTIONS.items()]
-STREAM = Stream(**OPTIONS, write_method="streaming_inserts")
-STORAGE_STREAM = Stream(**OPTIONS, write_method="storage_write_api")
+STREAM = StreamOptions(**OPTIONS)
 PUBLISHED = datetime(2026, 3, 1, 23, 59, 59, 123456, tzinfo=UTC)
 
 
@@ -47,7 +44,7 @@ def message(data: bytes, message_id: str = "1", **attributes: str) -> Message:
     return Message(data, message_id, PUBLISHED, attributes)
 
 
-def run(messages: list[Message], stream: Stream = STREAM) -> dict[str, int]:
+def run(messages: list[Message], stream: StreamOptions = STREAM) -> dict[str, int]:
     """Land messages in a pipeline on this machine; return its counters."""
     pipeline = beam.Pipeline(options=PipelineOptions(["--runner=FnApiRunner"]))
     land(pipeline | "Messages" >> beam.Create(messages), stream)
@@ -205,77 +202,6 @@ def test_a_reject_refused_in_its_shortest_form_too_fails_the_step(sent: list[dic
     assert [row["insertId"] for row in sent] == ["1"]
 
 
-def storage_write_refusing(user_id: int, taken: list[dict[str, Any]]) -> Any:
-    """Stands in for Beam's Storage Write API sink, which needs Java: it refuses one user's events."""
-
-    def expand(sink: Any, events: beam.PCollection) -> beam_bigquery.WriteResult:
-        assert sink._use_at_least_once
-        assert sink._create_disposition == "CREATE_NEVER"
-        converted = (
-            events
-            | "Convert"
-            >> sink.ConvertToBeamRows(sink._schema, False, sink._type_overrides).with_output_types()
-        )
-
-        def write(row: Any) -> Iterator[dict[str, Any]]:
-            if row.user_id == user_id:
-                yield {"failed_row": row._asdict(), "error_message": "no such partition"}
-            else:
-                taken.append(row._asdict())
-
-        refused = converted | "Write" >> beam.FlatMap(write)
-        return beam_bigquery.WriteResult(
-            method="STORAGE_WRITE_API", failed_rows=refused, failed_rows_with_errors=refused
-        )
-
-    return expand
-
-
-TAKEN_BY_STORAGE: list[dict[str, Any]] = []
-
-
-@pytest.mark.integration
-def test_a_row_that_the_storage_write_api_refuses_is_a_reject_that_can_be_replayed(
-    client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(beam_bigquery.BeamJarExpansionService, "__init__", lambda *_: None)
-    monkeypatch.setattr(
-        beam_bigquery.StorageWriteToBigQuery, "expand", storage_write_refusing(4, TAKEN_BY_STORAGE)
-    )
-    other = LINE.replace(b",4,", b",5,")
-
-    run([message(LINE, "refused"), message(other, "taken"), message(b"poison", "poison")], STORAGE_STREAM)
-
-    refused, poison = sorted(rows(client, "rejected_events"), key=lambda row: row["reason"])
-    assert (refused["message_id"], refused["reason"]) == ("refused", "refused_by_bigquery")
-    assert (refused["detail"], refused["publish_time"]) == ("no such partition", PUBLISHED)
-    assert judge([message(refused["raw"])]).events == judge([message(LINE)]).events
-    assert (poison["message_id"], poison["raw"]) == ("poison", b"poison")
-
-
-def test_rows_for_the_storage_write_api_have_the_types_of_its_schema() -> None:
-    [row] = stream_events.storage_rows(judge([message(LINE)]))
-    types = {field["name"]: field["type"] for field in stream_events.storage_schema()["fields"]}
-    expected = {
-        "STRING": str,
-        "INTEGER": int,
-        "DATE": date,
-        "NUMERIC": Decimal,
-        "TIMESTAMP": Timestamp,
-    }
-    assert list(row) == list(types)
-    for name, value in row.items():
-        assert value is None or type(value) is expected[types[name]]
-
-
-def test_the_schema_for_the_storage_write_api_is_that_of_the_table() -> None:
-    table = load_table(settings().sql_dir, "shop_raw.events_stream")
-    assert stream_events.storage_schema()["fields"] == [
-        {"name": column.name, "type": column.type.replace("INT64", "INTEGER"), "mode": column.mode}
-        for column in table.schema
-    ]
-
-
 class Labels(PipelineVisitor):
     """Collects the full names of all steps."""
 
@@ -309,27 +235,6 @@ def test_every_step_has_the_name_by_which_a_running_job_is_updated() -> None:
     ]
 
 
-def test_every_step_of_the_storage_write_api_has_a_name_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(beam_bigquery.BeamJarExpansionService, "__init__", lambda *_: None)
-    monkeypatch.setattr(beam_bigquery.StorageWriteToBigQuery, "expand", storage_write_refusing(0, []))
-    pipeline = beam.Pipeline(options=streaming_options(["--runner=FnApiRunner"]))
-    stream_events.build(pipeline, STORAGE_STREAM)
-    labels = Labels()
-    pipeline.visit(labels)
-
-    assert list(dict.fromkeys(label.partition("/")[0] for label in labels.found)) == [
-        "Read messages",
-        "Take messages",
-        "Parse and validate",
-        "Rows of events",
-        "Write events",
-        "Refused events",
-        "Rejected messages",
-        "All rejects",
-        "Write rejects",
-    ]
-
-
 def test_what_beam_reads_is_taken_over_whole() -> None:
     read = PubsubMessage(b"data", {"a": "b"}, "17", PUBLISHED)
     assert stream_events.take_message(read) == Message(b"data", "17", PUBLISHED, {"a": "b"})
@@ -349,14 +254,11 @@ def test_the_stream_runs_on_streaming_engine_at_least_once_unless_told_otherwise
 
 
 def test_the_template_and_the_pipeline_agree_on_the_parameters() -> None:
-    metadata = json.loads((emulators.ROOT / "beam_jobs" / "templates" / "stream_events.json").read_text())
-    optional = {parameter["name"]: parameter.get("isOptional", False) for parameter in metadata["parameters"]}
+    metadata = json.loads((ROOT / "beam_jobs" / "templates" / "stream_events.json").read_text())
 
     assert metadata["streaming"]
-    assert [name for name, is_optional in optional.items() if not is_optional] == list(OPTIONS)
-    assert [name for name, is_optional in optional.items() if is_optional] == ["write_method"]
-    stream, not_known = parse_options([*ARGUMENTS, "--write_method=storage_write_api"])
-    assert (stream, not_known) == (STORAGE_STREAM, [])
+    assert [parameter["name"] for parameter in metadata["parameters"]] == list(OPTIONS)
+    assert not any(parameter.get("isOptional") for parameter in metadata["parameters"])
     assert parse_options(ARGUMENTS) == (STREAM, [])
 
 
@@ -366,7 +268,6 @@ def test_the_template_and_the_pipeline_agree_on_the_parameters() -> None:
         ("--subscription=events-stream", "projects/PROJECT/subscriptions/NAME"),
         ("--events_table=shop_raw.events_stream", "is not a table such as PROJECT:DATASET.TABLE"),
         ("--rejected_table=p:rejected", "'p:rejected' is not a table such as PROJECT:DATASET.TABLE"),
-        ("--write_method=file_loads", "invalid choice: 'file_loads'"),
     ],
 )
 def test_a_malformed_option_is_told_by_name_and_value(

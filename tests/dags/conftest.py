@@ -15,13 +15,13 @@ from google.cloud import pubsub_v1
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
-from local import emulators
-from shopstream import stream_tasks
+from local.root import ROOT
 from shopstream.settings import settings
+from shopstream.stream import jobs
 from tests.airflow_home import airflow_home  # noqa: F401
 from tests.dags.shop import Shop
 from tests.dags.stream import Stream, write_variable
-from tests.local.dataflow_service import Service, serving, upload_template
+from tests.local.dataflow.service import Service, serving, upload_template
 from tests.sql.events import apply_all
 
 
@@ -45,7 +45,7 @@ def shop(
     bigquery_clean: bigquery_api.Client,
 ) -> Iterator[Shop]:
     """An empty shop: a bucket with the job's template, and the tables as apply_schemas makes them."""
-    template = emulators.ROOT / "beam_jobs" / "templates" / "load_events.json"
+    template = ROOT / "beam_jobs" / "templates" / "load_events.json"
     parameters: list[dict[str, Any]] = json.loads(template.read_text())["parameters"]
     upload_template(bucket, "beam_jobs.load_events", *parameters, path="templates/local/load_events.json")
     shop = Shop(bucket, spanner_database, bigquery_clean, dataflow)
@@ -101,9 +101,9 @@ def stream(
     monkeypatch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", stream_dataflow.url)
     monkeypatch.setenv("SHOPSTREAM_MONITORING_ENDPOINT", stream_dataflow.url)
     # Jobs of tests run or die within a second.
-    monkeypatch.setattr(stream_tasks, "SETTLE_SECONDS", 0.3)
-    monkeypatch.setattr(stream_tasks, "POLL_SECONDS", 0.1)
-    monkeypatch.setattr(stream_tasks, "LAUNCH_PAUSES_SECONDS", (0.5, 0.5, 0.5))
+    monkeypatch.setattr(jobs, "SETTLE_SECONDS", 0.3)
+    monkeypatch.setattr(jobs, "POLL_SECONDS", 0.1)
+    monkeypatch.setattr(jobs, "LAUNCH_PAUSES_SECONDS", (0.5, 0.5, 0.5))
     stream = Stream(stream_dataflow, bucket, stream_tables, stream_folder)
     stream.deploy("local")
     stream.fill()

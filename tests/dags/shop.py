@@ -14,7 +14,7 @@ from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES
 from tests.airflow_home import Run, load_dag, run_dag
-from tests.local.dataflow_service import Service
+from tests.local.dataflow.service import Service
 
 DAY = date(2019, 11, 8)
 

@@ -15,20 +15,18 @@ from google.cloud.bigquery import Client as BigQueryClient
 from google.cloud.storage import Bucket
 
 from local.dataflow.jobs import running_workers
-from shopstream.stream import STREAM_JOB
-from shopstream.stream_tasks import DESCRIPTION, DESIRED_STATE
+from shopstream.stream.decide import STREAM_JOB
+from shopstream.stream.tasks import DESCRIPTION, DESIRED_STATE
 from tests.airflow_home import Run, load_dag, run_dag
-from tests.local.dataflow_service import Service, upload_template
+from tests.local.dataflow.service import Service, upload_template
 from tests.sql.events import fill, stream_event
 
-PARAMETERS = tuple(
-    {"name": name} for name in ("subscription", "events_table", "rejected_table", "write_method")
-)
+PARAMETERS = tuple({"name": name} for name in ("subscription", "events_table", "rejected_table"))
 
 
 @dataclass
 class Stream:
-    """The stream of one test, whose jobs are tests/local/pipelines/stream.py."""
+    """The stream of one test, whose jobs are tests/local/dataflow/pipelines/stream.py."""
 
     dataflow: Service
     bucket: Bucket
@@ -50,7 +48,8 @@ class Stream:
     def deploy(self, version: str) -> None:
         """Put the stream's template of this version where deployments put it."""
         path = f"templates/{version}/stream_events.json"
-        upload_template(self.bucket, "tests.local.pipelines.stream", *PARAMETERS, streaming=True, path=path)
+        module = "tests.local.dataflow.pipelines.stream"
+        upload_template(self.bucket, module, *PARAMETERS, streaming=True, path=path)
 
     def launch(self, name: str = STREAM_JOB, version: str = "local") -> str:
         """Launch a job past Airflow, and return its id."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shopstream.settings import settings
-from shopstream.tables import all_tables
+from shopstream.tables.folder import all_tables
 from tests.dags.shop import DAY, Shop, line
 
 pytestmark = pytest.mark.integration

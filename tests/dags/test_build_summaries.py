@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from shopstream.settings import settings
-from shopstream.tables import SUMMARIES, all_tables
+from shopstream.tables.folder import SUMMARIES, all_tables
 from tests.dags.shop import DAY, Shop, line
 
 pytestmark = pytest.mark.integration

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 from google.cloud.bigquery import Client
 
-from shopstream import bigquery
 from tests.airflow_home import Run, load_dag, run_dag
-from tests.plugins.test_bigquery import audit_row
+from tests.plugins.load.landed import audit
 from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
@@ -65,7 +64,7 @@ def test_today_and_yesterday_are_built_from_the_stream_until_a_load_has_publishe
     ]
     fill(client, "shop_raw.events_stream", [*events, *more])
     fill(client, "shop_raw.events_batch", [batch_event(event_id="landed", event_time=at[yesterday])])
-    bigquery.write_audit_row(client, audit_row("20191101-00000000", landing_day=str(yesterday)))
+    audit(client, "20191101-00000000", landing_day=yesterday)
 
     run = run_at(13)
     assert run.errors == {}

@@ -17,13 +17,16 @@ from typing import Any
 import googleapiclient.http
 import pytest
 
-from local import emulators
-from shopstream import bigquery, stream_tasks
-from shopstream.dataflow import DataflowHook
+from local.root import ROOT
+from local.stack import emulators
+from shopstream.gcp import bigquery
+from shopstream.gcp.dataflow import DataflowHook
+from shopstream.stream import health
+from shopstream.stream import tasks as stream_tasks
 from tests.airflow_home import Run, load_dag, run_dag, run_task, store
 from tests.dags.stream import Stream, read_variable, write_variable
-from tests.local.dataflow_proxy import Proxy, after, lose_answer, never_answer, proxying, refuse
-from tests.local.dataflow_service import until
+from tests.local.dataflow.proxy import Proxy, after, lose_answer, never_answer, proxying, refuse
+from tests.local.dataflow.service import until
 
 pytestmark = pytest.mark.integration
 
@@ -69,7 +72,6 @@ def test_a_stream_that_nobody_has_stopped_is_launched_and_then_left_alone(stream
         "subscription": "projects/shopstream-local/subscriptions/events-stream",
         "events_table": "shopstream-local:shop_raw.events_stream",
         "rejected_table": "shopstream-local:shop_raw.rejected_events",
-        "write_method": "streaming_inserts",
     }
 
     second = stream.check()
@@ -246,7 +248,7 @@ def test_two_checks_at_the_same_moment_give_one_job(stream: Stream, proxy: Proxy
         "run = run_dag(load_dag('keep_stream_alive'), {}, by_hand=False); "
         "sys.exit(str(run.errors) if run.errors else 0)"
     )
-    path = os.pathsep.join((str(emulators.ROOT), str(emulators.ROOT / "plugins")))
+    path = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
     runs = [
         subprocess.Popen(
             [sys.executable, "-c", program],
@@ -430,7 +432,7 @@ def test_events_of_long_ago_that_come_today_count_too(stream: Stream) -> None:
 
 
 def test_no_traffic_at_all_is_no_failure(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream_tasks.stream, "CATCH_UP_SECONDS", 0)
+    monkeypatch.setattr(health, "CATCH_UP_SECONDS", 0)
     stream.check()
     stream.fill([timedelta(hours=5)])
     run = stream.check()
@@ -441,7 +443,7 @@ def test_no_traffic_at_all_is_no_failure(stream: Stream, monkeypatch: pytest.Mon
 def test_messages_that_wait_too_long_warn_and_then_fail(
     stream: Stream, monkeypatch: pytest.MonkeyPatch, age: timedelta, level: str
 ) -> None:
-    monkeypatch.setattr(stream_tasks.stream, "CATCH_UP_SECONDS", 0)
+    monkeypatch.setattr(health, "CATCH_UP_SECONDS", 0)
     stream.check()
     stream.hold_message(age)
     _await_told(stream)
@@ -593,6 +595,6 @@ def _make_ready(run: Run, session: Any) -> None:
 
 def _await_told(stream: Stream) -> None:
     """Wait until the running job has told the age of the message that it was given to hold."""
-    from shopstream.monitoring import MonitoringHook
+    from shopstream.gcp.monitoring import MonitoringHook
 
     until(lambda: MonitoringHook().oldest_unacked_seconds("events-stream"), "the age of the held message")

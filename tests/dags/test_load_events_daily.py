@@ -12,7 +12,7 @@ import pytest
 from shopstream.assets import EVENTS_PUBLISHED
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, line
-from tests.local.dataflow_service import serving, until
+from tests.local.dataflow.service import serving, until
 from tests.spanner_valve import valve
 
 pytestmark = pytest.mark.integration

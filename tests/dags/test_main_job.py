@@ -8,9 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from local.generate_events import write_landing_day
+from local.events.generate import write_landing_day
 from tests.dags.shop import Shop
-from tests.reference import compare, landing_counts, reference_summaries
+from tools.reference import compare, landing_counts, reference_summaries
 
 pytestmark = pytest.mark.integration
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from local import emulators
-from shopstream.tables import SUMMARIES, SUMMARIES_READ
+from local.root import ROOT
+from shopstream.tables.folder import SUMMARIES, SUMMARIES_READ
 from shopstream.tags import Tag
 
-DAGS = emulators.ROOT / "dags"
+DAGS = ROOT / "dags"
 DAG_IDS = {
     "apply_schemas",
     "build_summaries",
@@ -142,7 +142,7 @@ def parse_seconds(dag_file: Path) -> dict[str, float]:
         [sys.executable, "-c", PARSE, str(dag_file)],
         env={
             **os.environ,
-            "PYTHONPATH": os.pathsep.join((str(emulators.ROOT), str(emulators.ROOT / "plugins"))),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "plugins"))),
         },
         capture_output=True,
         text=True,

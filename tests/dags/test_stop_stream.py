@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from shopstream import stream_tasks
+from shopstream.stream import tasks as stream_tasks
 from tests.airflow_home import load_dag, run_dag
 from tests.dags.stream import Stream, read_variable
-from tests.local.dataflow_service import until
+from tests.local.dataflow.service import until
 
 pytestmark = pytest.mark.integration
 

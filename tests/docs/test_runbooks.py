@@ -13,10 +13,10 @@ import pytest
 
 from beam_jobs.identity import SHARD_SQL
 from infra.deploy import ENVIRONMENTS, read_place
-from local.googlesql.analyzer import Analyzer, Refused, running_analyzer
 from shopstream import settings as settings_module
-from shopstream.tables import all_tables
+from shopstream.tables.folder import all_tables
 from tests.infra.gcloud import unknown_to_gcloud
+from tools.googlesql.analyzer import Analyzer, Refused, running_analyzer
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"

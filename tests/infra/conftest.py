@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.imports import ROOT
+from local.root import ROOT
 from tests.airflow_home import airflow_home  # noqa: F401
 from tests.infra.airflow_api import airflow, airflow_app, apply_schemas  # noqa: F401
 
@@ -22,7 +22,7 @@ Check = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture(scope="session")
 def check() -> Check:
-    """Runs `python -m infra.check` with arguments."""
+    """Runs `python -m tools.infra_check` with arguments."""
     if shutil.which("terraform") is None:
         pytest.skip("terraform is not installed")
     if not PYTHON.exists():
@@ -30,7 +30,7 @@ def check() -> Check:
 
     def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [PYTHON, "-m", "infra.check", *arguments],
+            [PYTHON, "-m", "tools.infra_check", *arguments],
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
             capture_output=True,

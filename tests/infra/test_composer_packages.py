@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from infra.imports import ROOT, airflow_files, imported_modules
+from infra.imports import airflow_files, imported_modules
+from local.root import ROOT
 
 SITE = Path(sysconfig.get_path("purelib"))
 OWN = {"beam_jobs", "shopstream"}

@@ -17,8 +17,8 @@ import pytest
 from airflow._shared.module_loading.file_discovery import find_path_from_directory
 
 from infra import deploy
-from infra.imports import ROOT
-from shopstream.stream import DesiredState, How, desired_state_text, parse_desired_state
+from local.root import ROOT
+from shopstream.stream.decide import DesiredState, How, desired_state_text, parse_desired_state
 from tests.infra.airflow_api import Airflow
 from tests.infra.gcloud import unknown_to_gcloud
 
@@ -433,7 +433,7 @@ def test_what_a_release_holds_can_be_imported_by_itself(tmp_path: Path) -> None:
         f"for name in {sorted(modules)!r}: importlib.import_module(name)\n"
         f"for path in pathlib.Path({str(plugins)!r}, '../dags').glob('*.py'): runpy.run_path(str(path))\n"
         "from shopstream.settings import settings\n"
-        "from shopstream.tables import all_tables\n"
+        "from shopstream.tables.folder import all_tables\n"
         "assert all_tables(settings().sql_dir)\n"
         "assert not [name for name in sys.modules if name.startswith('apache_beam')]\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.imports import ROOT
+from local.root import ROOT
 from tests.infra.gcloud import unknown_to_gcloud
 
 PAGES = [ROOT / "docs" / name for name in ("deployment.md", "getting-started.md", "permissions.md")]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_place
-from infra.imports import ROOT
-from local.provision import SUBSCRIPTION, TOPIC
+from local.root import ROOT
+from local.stack.provision import SUBSCRIPTION, TOPIC
 from shopstream import settings as settings_module
 from shopstream.alerts import ALERT_PREFIX
 from shopstream.settings import settings
-from shopstream.stream import STREAM_JOB
-from shopstream.tables import all_tables
+from shopstream.stream.decide import STREAM_JOB
+from shopstream.tables.folder import all_tables
 from tests.infra.conftest import Check
 from tests.infra.test_composer_packages import requirements
 

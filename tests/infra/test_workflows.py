@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from infra.deploy import ENVIRONMENTS
-from infra.imports import ROOT
+from local.root import ROOT
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yaml"))
 MAKEFILE = (ROOT / "Makefile").read_text()
@@ -54,7 +54,7 @@ def test_a_pull_request_runs_checks_tests_and_the_compose_proof_and_may_only_rea
 
 def test_the_compose_proof_runs_where_it_can() -> None:
     job = workflow("pull-request")["jobs"]["compose"]
-    assert job["container"]["image"] == "debian:12", "whose packages local/compose_proof.py installs"
+    assert job["container"]["image"] == "debian:12", "whose packages tools/compose_proof.py installs"
     assert "--privileged" in job["container"]["options"], "a Docker engine"
     assert f"{job['env']['TMPDIR']}" in {volume.partition(":")[2] for volume in job["container"]["volumes"]}
     assert job["timeout-minutes"] >= 120

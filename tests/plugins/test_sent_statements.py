@@ -15,13 +15,25 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
-from local.googlesql.analyzer import Analyzer, running_analyzer
-from local.googlesql.reads import reads_of
-from shopstream import bigquery, completeness, report, summaries, tables
-from shopstream.settings import Levels, settings
-from shopstream.tables import Column, Table
-from tests.plugins.test_bigquery import audit_row, manifest_of, parquet, rejected
+from shopstream.load.publish import (
+    PUBLISH_MAX_BYTES,
+    count_published,
+    load_rejected,
+    publish_day,
+    stage_load,
+)
+from shopstream.report import tasks as report
+from shopstream.settings import Limits, settings
+from shopstream.stream import completeness
+from shopstream.stream.checks import stream_figures, write_stream_check
+from shopstream.summaries import build as summaries
+from shopstream.tables import folder as tables
+from shopstream.tables.day import build_day, run_checks
+from shopstream.tables.folder import Column, Table
+from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
 from tests.sql.events import apply_all, batch_event, fill, stream_event
+from tools.googlesql.analyzer import Analyzer, running_analyzer
+from tools.googlesql.reads import reads_of
 
 pytestmark = pytest.mark.integration
 
@@ -123,8 +135,8 @@ def test_a_view_names_the_project_of_each_table_that_it_reads(
 def test_each_job_of_a_build_and_its_checks_may_bill_what_the_metadata_allow(
     client: bigquery_api.Client, recorder: Recorder, table: Table
 ) -> None:
-    bigquery.build_day(client, table, DAY, SHARES if table.dataset == "shop_ops" else None)
-    bigquery.run_checks(client, table, DAY)
+    build_day(client, table, DAY, SHARES if table.dataset == "shop_ops" else None)
+    run_checks(client, table, DAY)
 
     assert len(recorder.query_jobs) == 2, "all checks are one query"
     limits = {job["query"].get("maximumBytesBilled") for job in recorder.query_jobs}
@@ -139,12 +151,12 @@ def a_load(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
         accepted=[parquet(bucket, "accepted", [row])],
         rejected=[rejected(bucket, LOAD_ID, [b"bad"])],
     )
-    staging = bigquery.stage_load(client, manifest)
-    assert bigquery.count_staged_distinct(client, staging) == 1
-    assert bigquery.publish_day(client, manifest, staging) == [str(DAY)]
-    assert bigquery.count_published(client, DAY) == 1
-    bigquery.load_rejected(client, manifest)
-    bigquery.write_audit_row(client, audit_row(LOAD_ID))
+    staged = stage_load(client, manifest)
+    assert staged.events == 1
+    assert publish_day(client, manifest, staged.table) == (DAY,)
+    assert count_published(client, DAY) == 1
+    load_rejected(client, manifest)
+    audit(client, LOAD_ID)
 
 
 def the_stream(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
@@ -152,10 +164,10 @@ def the_stream(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
         column.name: {"STRING": "ok", "INT64": 1, "FLOAT64": 0.5, "DATE": DAY, "TIMESTAMP": NOON}[column.type]
         for column in TABLES["shop_ops.stream_checks"].schema
     }
-    bigquery.write_stream_check(client, fields)
-    assert bigquery.stream_figures(client, NOON, dt.timedelta(hours=1))[0] is not None
+    write_stream_check(client, fields)
+    assert stream_figures(client, NOON, dt.timedelta(hours=1))[0] is not None
     table = TABLES["shop_ops.stream_completeness"]
-    completeness.compare_days(client, table, [DAY], Levels(warn=1.0, fail=1.1))
+    completeness.compare_days(client, table, [DAY], Limits(warn=1.0, fail=1.1))
 
 
 def the_report(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
@@ -184,7 +196,7 @@ def test_every_statement_is_right_limited_in_cost_and_reads_no_days_before_those
     for job in recorder.query_jobs:
         sql = job["query"]["query"]
         if not job.get("dryRun"):  # bills nothing
-            assert int(job["query"]["maximumBytesBilled"]) <= bigquery.PUBLISH_MAX_BYTES, sql
+            assert int(job["query"]["maximumBytesBilled"]) <= PUBLISH_MAX_BYTES, sql
         analyzed = analyzer.analyze(sql, parameter_types(job))
         reads = reads_of(analyzed, known, lambda view: analyzer.analyze(view.view or "", {}))
         for name, read in reads.items():

@@ -9,8 +9,9 @@ from typing import Any
 
 from google.cloud import bigquery as bigquery_api
 
-from shopstream import bigquery, tables
 from shopstream.settings import settings
+from shopstream.tables import folder as tables
+from shopstream.tables.apply import apply
 
 DEFAULTS: Mapping[str, Any] = {
     "event_time": dt.datetime(2019, 11, 1, 10, 0, 0),  # noqa: DTZ001 (YAML gives naive times; they are UTC)
@@ -61,7 +62,7 @@ def fill(client: bigquery_api.Client, table_name: str, rows: Iterable[Mapping[st
 def apply_all(client: bigquery_api.Client) -> None:
     """Create all tables and views of sql/bigquery."""
     for table in tables.all_tables(settings().sql_dir):
-        bigquery.apply(client, table)
+        apply(client, table)
 
 
 def rows_of(client: bigquery_api.Client, sql: str) -> list[dict[str, Any]]:

@@ -18,11 +18,12 @@ import pytest
 from google.cloud import bigquery as bigquery_api
 
 from beam_jobs.contract import COLUMN_NAMES, EVENT_TYPES
-from shopstream import bigquery, tables
 from shopstream.settings import settings
-from tests.reference import compare, reference_summaries
+from shopstream.tables import folder as tables
+from shopstream.tables.day import build_day
 from tests.sql.events import apply_all, batch_event, fill
 from tests.sql.test_summaries import VIEWS_OF_DAYS
+from tools.reference import compare, reference_summaries
 
 pytestmark = pytest.mark.integration
 
@@ -84,7 +85,7 @@ def test_every_figure_of_every_summary_of_odd_events_equals_the_reference(
         table = tables.load_table(settings().sql_dir, name)
         if table.query:
             for day in DAYS if name != "shop.customer_purchases" else EARLIER + DAYS:
-                bigquery.build_day(bigquery_clean, table, day)
+                build_day(bigquery_clean, table, day)
         frame = expected[table.name].query("event_date in @DAYS")
         sql = f"SELECT {', '.join(frame.columns)} FROM {name} WHERE event_date >= '{DAYS[0]}'"
         rows = [tuple(row.values()) for row in bigquery_clean.query_and_wait(sql)]

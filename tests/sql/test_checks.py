@@ -11,8 +11,10 @@ import pytest
 import yaml
 from google.cloud import bigquery as bigquery_api
 
-from shopstream import bigquery, tables
+from shopstream.gcp import bigquery
 from shopstream.settings import settings
+from shopstream.tables import folder as tables
+from shopstream.tables.day import build_day, checks_statement, run_checks
 from tests.sql.events import apply_all, batch_event, fill, stream_event
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
@@ -70,8 +72,8 @@ def built(client: bigquery_api.Client) -> dict[str, set[str]]:
     for name in tables.SUMMARIES:
         table = tables.load_table(settings().sql_dir, name)
         for day in (*COMPARED_WITH.get(name, ()), DAY):
-            bigquery.build_day(client, table, day)
-        bigquery.run_checks(client, table, DAY)
+            build_day(client, table, day)
+        run_checks(client, table, DAY)
         found[name] = findings(client, table)
     return found
 
@@ -80,7 +82,7 @@ def findings(client: bigquery_api.Client, table: tables.Table) -> set[str]:
     """The names of the checks that find something on DAY."""
     job = bigquery.run(
         client,
-        tables.checks_statement(table, rows_shown=1),
+        checks_statement(table, rows_shown=1),
         {"day": DAY},
         job_id_prefix="check",
         maximum_bytes_billed=10**9,
@@ -94,7 +96,7 @@ def table(request: pytest.FixtureRequest, client: bigquery_api.Client) -> Iterat
     table = tables.load_table(settings().sql_dir, request.param)
     yield table
     fill(client, "shop_raw.events_stream", [])
-    bigquery.build_day(client, table, DAY)
+    build_day(client, table, DAY)
 
 
 def statement(name: str, change: dict[str, Any]) -> str:

@@ -18,8 +18,10 @@ import pytest
 from google.api_core.exceptions import NotFound
 from google.cloud import bigquery as bigquery_api
 
-from shopstream import bigquery, tables
+from shopstream.gcp import bigquery
 from shopstream.settings import settings
+from shopstream.tables import folder as tables
+from shopstream.tables.day import build_day
 from tests.sql.events import apply_all, batch_event, fill, stream_event
 from tests.sql.test_summaries import (  # noqa: F401 (tests collected here too, for the client of this file)
     VIEWS_OF_DAYS,
@@ -76,7 +78,7 @@ def test_a_build_reads_nothing_of_the_days_before_its_lookback(
     for read in table.metadata.reads:
         if (below := tables.load_table(settings().sql_dir, read)).query:
             fill(client, read, [])  # of the days of other tests
-            bigquery.build_day(client, below, LONG_AGO.date())
+            build_day(client, below, LONG_AGO.date())
 
     sql = table.query or query_of(table)
     assert bigquery.bytes_read(client, sql, {"day": DAY}) == 0

@@ -12,8 +12,10 @@ import pytest
 import yaml
 from google.cloud import bigquery as bigquery_api
 
-from shopstream import bigquery, tables
+from shopstream.gcp import bigquery
 from shopstream.settings import settings
+from shopstream.tables import folder as tables
+from shopstream.tables.day import build_day, run_checks
 from tests.sql.events import apply_all, batch_event, complete, fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
@@ -22,7 +24,7 @@ FIXTURES = Path(__file__).parent
 VIEWS_OF_DAYS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
 """Views that show summaries day by day, and are proven by fixtures as those are."""
 WITHOUT_CASES = {
-    "shop_ops.stream_completeness": "tests/plugins/test_completeness.py has its cases, with their shares",
+    "shop_ops.stream_completeness": "its cases are in tests/plugins/stream/test_completeness.py",
 }
 API_TYPES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
 
@@ -64,7 +66,7 @@ def build_summaries_read(client: bigquery_api.Client, table: tables.Table, case:
         if read.query:
             fill(client, read.full_name, [])
             for day in {complete(event)["event_date"] for event in given}:
-                bigquery.build_day(client, read, day)
+                build_day(client, read, day)
 
 
 def query_of(view: tables.Table) -> str:
@@ -89,9 +91,9 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
         assert in_order([dict(row) for row in job.result()]) == expected
         return
     fill(client, name, [])
-    bigquery.build_day(client, table, case["day"])
+    build_day(client, table, case["day"])
     assert in_order(rows_of(client, f"SELECT * FROM {name}")) == expected
-    assert bigquery.run_checks(client, table, case["day"]) == len(expected)
+    assert run_checks(client, table, case["day"]) == len(expected)
 
 
 @pytest.mark.parametrize("name", [*tables.SUMMARIES, *VIEWS_OF_DAYS])

@@ -1,0 +1,335 @@
+"""Runs the stream on one machine: what beam_jobs.stream_events does, over messages pulled in small batches.
+
+    python -m local.dataflow.stream_driver --subscription projects/P/subscriptions/S ...
+
+It takes the options of beam_jobs.stream_events and calls the functions that its steps are made of; Beam's own
+local reading acknowledges messages before they are written (docs/adr/0007). Here a message is acknowledged
+after its row was written, so that killing the driver at any moment loses nothing: what it held is delivered
+again when its acknowledgement deadline has passed.
+
+SIGUSR1 drains: what was pulled is written and acknowledged, then the driver ends. SIGTERM ends it at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import grpc
+from apache_beam.metrics.execution import MetricKey, MetricResult
+from apache_beam.metrics.metric import MetricResults
+from apache_beam.metrics.metricbase import MetricName
+from google.api_core.exceptions import DeadlineExceeded, NotFound, ServiceUnavailable
+from google.pubsub_v1 import PullResponse, SubscriberClient
+from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+
+from beam_jobs.bigquery_sink import BigQuerySink
+from beam_jobs.messages import Message, judge
+from beam_jobs.stream_events import (
+    StreamOptions,
+    parse_options,
+    write_events,
+    write_rejects,
+)
+from local.dataflow import backlog
+
+PULL_MESSAGES = 1000
+"""The emulator gives at most 100 a pull."""
+PULL_TIMEOUT_SECONDS = 4.0
+"""The emulator answers a second before, if there is no message; a drain waits for that."""
+BATCH_MESSAGES = 2000
+BATCH_BYTES = 32 * 2**20
+MAX_HELD_MESSAGES = 10_000
+MAX_HELD_BYTES = 64 * 2**20
+"""With so much pulled and not yet acknowledged, nothing more is pulled."""
+ACK_DEADLINE_SECONDS = 20
+"""So long after a driver's death what it held is delivered again."""
+EXTEND_SECONDS = 5.0
+ACK_IDS = 1000
+"""Ids in one request; Pub/Sub takes at most 512 KiB of them."""
+TICK_SECONDS = 0.5
+PROGRESS_SECONDS = 10.0
+OUTAGE_SECONDS = 120.0
+"""How long pulling may fail before the job does."""
+
+_log = logging.getLogger(__name__)
+
+
+class Delivery(NamedTuple):
+    """A message, and the id by which this delivery of it is acknowledged."""
+
+    ack_id: str
+    message: Message
+
+
+class StreamDriver:
+    """A stream that runs while `wait_until_finish` does: of Beam's PipelineResult what a worker asks."""
+
+    def __init__(self, stream: StreamOptions) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            ValueError: PUBSUB_EMULATOR_HOST is not set.
+        """
+        host = os.environ.get("PUBSUB_EMULATOR_HOST")
+        if not host:
+            raise ValueError("PUBSUB_EMULATOR_HOST is not set; name the Pub/Sub emulator as HOST:PORT.")
+        # A pull may bring several messages of 10 MB; gRPC's own limit is 4 MiB.
+        channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
+        self._client = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
+        self._subscription = stream.subscription
+        self._events = BigQuerySink(stream.events_table)
+        self._rejects = BigQuerySink(stream.rejected_table)
+        self._held = _Held()
+        self._pulled: queue.SimpleQueue[list[Delivery] | Exception | None] = queue.SimpleQueue()
+        self._asked_to_drain = False
+        self._draining = threading.Event()
+        self._ended = threading.Event()
+        self._counts: Counter[str] = Counter(read=0, accepted=0, rejected=0, refused_by_bigquery=0)
+
+    def wait_until_finish(self) -> str:
+        """Run until drained; return DRAINED. To be called in the main thread, since it takes SIGUSR1.
+
+        Raises:
+            GoogleAPIError: Pub/Sub does not answer, or there is no such subscription.
+            BigQueryTableError, BigQueryUnavailable, RejectRefused: of beam_jobs; a write failed.
+        """
+        # Whoever starts the process may have blocked the signal, so that it waits until here.
+        signal.signal(signal.SIGUSR1, self._drain)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGUSR1])
+        threading.Thread(target=self._pull, name="pull", daemon=True).start()
+        keeping = threading.Thread(target=self._keep, name="keep", daemon=True)
+        keeping.start()
+        try:
+            self._write_until_drained()
+        finally:
+            self._ended.set()
+            self._draining.set()
+        # It tells too, and what it tells must not come after, or amid, the last word.
+        keeping.join()
+        backlog.tell(None)
+        _log.info("drained: %s", self._told())
+        return "DRAINED"
+
+    def metrics(self) -> MetricResults:
+        """The counters so far, of the names that the pipeline's steps use."""
+        return _Metrics(dict(self._counts))
+
+    def _drain(self, *_: object) -> None:
+        # No more than this: a signal comes while any line runs, and the event's lock may be held.
+        self._asked_to_drain = True
+
+    def _write_until_drained(self) -> None:
+        logged, read_before = time.monotonic(), 0
+        while True:
+            if self._asked_to_drain and not self._draining.is_set():
+                _log.info("draining: %s", self._told())
+                self._draining.set()
+            batch, is_last = self._next_batch()
+            if batch:
+                self._write(batch)
+            if is_last:
+                return
+            if (seconds := time.monotonic() - logged) >= PROGRESS_SECONDS:
+                rate = (self._counts["read"] - read_before) / seconds
+                _log.info("%s; %s events/s", self._told(), f"{rate:,.0f}")
+                logged, read_before = time.monotonic(), self._counts["read"]
+
+    def _next_batch(self) -> tuple[list[Delivery], bool]:
+        """Return what was pulled, up to a batch, and whether nothing comes after it."""
+        batch: list[Delivery] = []
+        batch_bytes = 0
+        while len(batch) < BATCH_MESSAGES and batch_bytes < BATCH_BYTES:
+            try:
+                pulled = self._pulled.get(timeout=0 if batch else TICK_SECONDS)
+            except queue.Empty:
+                break
+            if pulled is None:
+                return batch, True
+            if isinstance(pulled, Exception):
+                raise pulled
+            batch += pulled
+            batch_bytes += sum(len(delivery.message.data) for delivery in pulled)
+        return batch, False
+
+    def _write(self, batch: Sequence[Delivery]) -> None:
+        """Write a batch, and only then acknowledge it."""
+        judged = judge([delivery.message for delivery in batch])
+        refused = write_events(self._events, judged)
+        write_rejects(self._rejects, judged.rejects + refused)
+        ack_ids = [delivery.ack_id for delivery in batch]
+        for start in range(0, len(ack_ids), ACK_IDS):
+            self._client.acknowledge(
+                subscription=self._subscription, ack_ids=ack_ids[start : start + ACK_IDS]
+            )
+        self._held.remove(batch)
+        self._counts.update(
+            read=len(batch),
+            accepted=len(judged.messages),
+            rejected=len(judged.rejects),
+            refused_by_bigquery=len(refused),
+        )
+
+    def _pull(self) -> None:
+        """Pull until drained, then put None; an error is put for the writing thread to raise.
+
+        Whatever the error: else that thread would wait for ever for what nobody pulls.
+        """
+        try:
+            self._pull_until_drained()
+        except Exception as error:
+            self._pulled.put(error)
+        else:
+            self._pulled.put(None)
+
+    def _pull_until_drained(self) -> None:
+        failing_since: float | None = None
+        while not self._draining.is_set():
+            if not self._held.wait_for_room(TICK_SECONDS):
+                continue
+            try:
+                response = self._client.pull(
+                    subscription=self._subscription,
+                    max_messages=PULL_MESSAGES,
+                    timeout=PULL_TIMEOUT_SECONDS,
+                    retry=None,
+                )
+            except (DeadlineExceeded, ServiceUnavailable) as error:
+                failing_since = failing_since or time.monotonic()
+                if time.monotonic() - failing_since > OUTAGE_SECONDS:
+                    raise
+                _log.warning("Pub/Sub gave nothing; asking again: %s", error)
+                self._draining.wait(TICK_SECONDS)
+                continue
+            except NotFound as error:
+                told = f"{error.message}: {self._subscription}; make it with local.stack.provision."
+                raise NotFound(told) from error
+            failing_since = None
+            if deliveries := _deliveries(response):
+                self._held.add(deliveries)
+                self._pulled.put(deliveries)
+
+    def _keep(self) -> None:
+        """Keep what is held from being delivered again, and tell how old it is."""
+        extended = time.monotonic()
+        while not self._ended.wait(TICK_SECONDS):
+            try:
+                backlog.tell(self._held.oldest())
+                if time.monotonic() - extended >= EXTEND_SECONDS:
+                    extended = time.monotonic()
+                    self._extend_deadlines()
+            except Exception:
+                # The next turn tries again. What is held may be delivered twice, which readers expect.
+                _log.warning("what is held was not kept or told", exc_info=True)
+
+    def _extend_deadlines(self) -> None:
+        ack_ids = self._held.ack_ids()
+        for start in range(0, len(ack_ids), ACK_IDS):
+            self._client.modify_ack_deadline(
+                subscription=self._subscription,
+                ack_ids=ack_ids[start : start + ACK_IDS],
+                ack_deadline_seconds=ACK_DEADLINE_SECONDS,
+                # Not for longer, since the end of a drain waits for it.
+                timeout=PULL_TIMEOUT_SECONDS,
+                retry=None,
+            )
+
+    def _told(self) -> str:
+        oldest = self._held.oldest()
+        waiting = f"{(datetime.now(UTC) - oldest).total_seconds():.1f} s" if oldest else "none"
+        counts = ", ".join(f"{name} {count:,}" for name, count in self._counts.items())
+        return f"{counts}; oldest unacknowledged message held: {waiting}"
+
+
+class _Held:
+    """The deliveries pulled and not yet acknowledged; for use by several threads."""
+
+    def __init__(self) -> None:
+        self._deliveries: dict[str, Message] = {}
+        self._bytes = 0
+        self._changed = threading.Condition()
+
+    def add(self, deliveries: Sequence[Delivery]) -> None:
+        with self._changed:
+            self._deliveries.update(deliveries)
+            self._bytes += sum(len(delivery.message.data) for delivery in deliveries)
+
+    def remove(self, deliveries: Sequence[Delivery]) -> None:
+        with self._changed:
+            for delivery in deliveries:
+                del self._deliveries[delivery.ack_id]
+                self._bytes -= len(delivery.message.data)
+            self._changed.notify()
+
+    def wait_for_room(self, timeout_seconds: float) -> bool:
+        """Wait until more may be pulled; return whether it may."""
+
+        def has_room() -> bool:
+            return len(self._deliveries) < MAX_HELD_MESSAGES and self._bytes < MAX_HELD_BYTES
+
+        with self._changed:
+            return self._changed.wait_for(has_room, timeout_seconds)
+
+    def ack_ids(self) -> list[str]:
+        with self._changed:
+            return list(self._deliveries)
+
+    def oldest(self) -> datetime | None:
+        """The earliest publish time."""
+        with self._changed:
+            times = [message.publish_time for message in self._deliveries.values()]
+        return min(filter(None, times), default=None)
+
+
+class _Metrics(MetricResults):
+    """Counters in the form in which Beam's PipelineResult gives them."""
+
+    def __init__(self, counts: dict[str, int]) -> None:
+        self._counts = counts
+
+    def query(self, filter: object = None) -> dict[str, list[MetricResult]]:
+        counters = [
+            MetricResult(MetricKey("stream", MetricName("stream_events", name)), count, count)
+            for name, count in self._counts.items()
+        ]
+        return {self.COUNTERS: counters, self.DISTRIBUTIONS: [], self.GAUGES: []}
+
+
+def run(argv: list[str] | None = None) -> StreamDriver:
+    """Return the stream that the options (default: the command line's) describe; Beam's own are left out.
+
+    Raises:
+        ValueError: PUBSUB_EMULATOR_HOST is not set.
+        SystemExit: an option is missing or malformed; the message on stderr says which.
+    """
+    stream, _ = parse_options(argv)
+    return StreamDriver(stream)
+
+
+def _deliveries(response: PullResponse) -> list[Delivery]:
+    # The messages beneath proto-plus's, whose attributes cost several times as much.
+    return [
+        Delivery(
+            received.ack_id,
+            Message(
+                received.message.data,
+                received.message.message_id,
+                received.message.publish_time.ToDatetime(UTC),
+                dict(received.message.attributes),
+            ),
+        )
+        for received in PullResponse.pb(response).received_messages
+    ]
+
+
+if __name__ == "__main__":
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run().wait_until_finish()

@@ -1,0 +1,306 @@
+"""The main job on one machine: days of events go from files to Spanner, BigQuery summaries and charts.
+
+Starts the local stack, lands events, triggers the DAGs over Airflow's REST API as a user would, counts in the
+stores what came of them, and holds the counts against what must always be true. See `--help`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections.abc import Callable
+from concurrent.futures import Future
+from datetime import UTC, date, datetime
+from pathlib import Path
+from types import FrameType
+
+import psutil
+from google.cloud import storage
+
+from local.demo.run import Run, clients, console
+from local.demo.stream import Stream
+from local.events import generate as generate_events
+from local.stack import control as stack
+from local.stack.airflow_client import AirflowClient, RunFailed
+from shopstream.landing.split import EXPORT_PATTERN
+
+GENERATED_DAYS = (date(2019, 11, 1), date(2019, 11, 2), date(2019, 11, 3))
+GENERATED_EVENTS_A_DAY = 50_000
+SEED = 20191101
+LATE_SHARE = 0.002
+BAD_SHARE = 0.003
+SUMMARIES_START_SECONDS = 180
+INPUT_SUFFIXES = (".csv", ".csv.gz", ".zip")
+BATCH_DAG_IDS = ("apply_schemas", "land_export", "load_events_daily")
+SUMMARIES_DAG_ID = "build_summaries"
+STREAM_DAG_IDS = ("keep_stream_alive", "stop_stream", "simulate_stream")
+MAX_STREAMED_ROWS = 200_000
+"""A first day of more rows, in a file of the user's own, goes by batch alone."""
+KEEP_ALIVE_SECONDS = 15
+"""Instead of 10 minutes, so that a killed stream is back while somebody watches."""
+EMULATOR_BYTES_A_ROW = 4_500
+"""Of memory, in the Spanner emulator, which keeps all rows there; a little more than was measured."""
+INPUT_BYTES_A_ROW = 133
+"""In the November 2019 file: 9,006,762,395 bytes, 67,501,979 rows."""
+GZIP_RATIO = 5
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the demo; 0 when every run succeeded and every invariant holds."""
+    options = _parse(argv)
+    run = Run.into(options.out)
+    was_up = stack.is_up()
+    try:
+        os.environ.setdefault("SHOPSTREAM_KEEP_ALIVE_SECONDS", str(KEEP_ALIVE_SECONDS))
+        with run.step("start", "Starting the local stack"):
+            stack.up(progress)
+        os.environ.update(stack.environment())
+        airflow = AirflowClient(stack.airflow_url(), *stack.airflow_login())
+        _run_to_the_end(run, airflow, options.input)
+        if run.stream and not run.stream.kills:
+            run.broken.append("stream: its process was not found, so it was not killed")
+        if run.stream and options.keep:
+            airflow.unpause("keep_stream_alive")
+    except stack.NotReady as error:
+        run.broken.append(str(error))
+    except KeyboardInterrupt:
+        run.broken.append("Stopped by Ctrl-C.")
+    finally:
+        if was_up and run.stream and not options.keep:
+            run.stream.stop()
+        if stack.is_up() and (options.keep or was_up):
+            console.print(stack.describe(), highlight=False)
+        else:
+            with run.step("stop", "Stopping the local stack"):
+                stack.down(progress)
+    return run.tell()
+
+
+def run_in_running_stack(airflow: AirflowClient, out: Path) -> int:
+    """Run the demo in a stack that others started and whose variables are in the environment; 0 as `main`."""
+    run = Run.into(out)
+    _run_to_the_end(run, airflow, None)
+    if run.stream:
+        run.stream.stop()
+    return run.tell()
+
+
+def _run_to_the_end(run: Run, airflow: AirflowClient, input_file: Path | None) -> None:
+    """Do the job; an error ends it, and is among what is broken."""
+    try:
+        _do_the_job(run, airflow, input_file)
+    except RunFailed as error:
+        run.broken.append(str(error))
+    except Exception as error:
+        console.print_exception()
+        run.broken.append(f"{type(error).__name__}: {error}")
+
+
+def progress(line: str) -> None:
+    """Print one line of progress under the current step."""
+    console.print(f"  {line}", highlight=False, markup=False)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
+    parser.add_argument(
+        "--input",
+        type=Path,
+        help=f"a file of the events' CSV format ({', '.join(INPUT_SUFFIXES)}), all of whose days are loaded; "
+        f"without it {len(GENERATED_DAYS)} generated days of {GENERATED_EVENTS_A_DAY:,} events",
+    )
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="where the results go")
+    parser.add_argument(
+        "--keep", action="store_true", help="leave the stack running; print its pages and login"
+    )
+    options = parser.parse_args(argv)
+    if options.input:
+        if not options.input.is_file():
+            parser.error(f"INPUT={options.input} is no file; name a file of click events.")
+        if not options.input.name.endswith(INPUT_SUFFIXES):
+            parser.error(f"INPUT={options.input} must end in one of {', '.join(INPUT_SUFFIXES)}.")
+        if not re.fullmatch(EXPORT_PATTERN, f"exports/{options.input.name}"):
+            parser.error(f"INPUT={options.input}: an export may have none of * ? # [ ] in its name.")
+        if too_large := _too_large(options.input, psutil.virtual_memory().available):
+            parser.error(too_large)
+    return options
+
+
+def _too_large(file: Path, free_bytes: int) -> str | None:
+    """Why the file's rows will not fit in the Spanner emulator's memory, or None if they will."""
+    size = file.stat().st_size
+    if file.suffix == ".gz":
+        size *= GZIP_RATIO
+    elif zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            size = sum(member.file_size for member in archive.infolist())
+    rows, fit = size // INPUT_BYTES_A_ROW, free_bytes // EMULATOR_BYTES_A_ROW
+    if rows <= fit:
+        return None
+    return (
+        f"INPUT={file} has about {rows:,} rows, and the Spanner emulator, which keeps every row in memory, "
+        f"has room for about {fit:,} on this machine: give a part of it, such as its first days."
+    )
+
+
+def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None) -> None:
+    bucket = clients()[2].bucket(os.environ["SHOPSTREAM_BUCKET"])
+    airflow.wait_for_dags([*BATCH_DAG_IDS, SUMMARIES_DAG_ID, *STREAM_DAG_IDS])
+    for dag_id in BATCH_DAG_IDS:
+        airflow.unpause(dag_id)
+    # Landing needs no Airflow, but for splitting an export.
+    landing = None if input_file else _in_background(lambda: _land_generated(run, bucket))
+    with run.step("apply_schemas", "Applying the schemas"):
+        airflow.run("apply_schemas", {}, progress)
+    with run.step("land", f"Landing {input_file or 'generated days'}"):
+        if landing:
+            landing.result()
+        elif input_file:
+            _land_export(run, airflow, bucket, input_file)
+    another = airflow.another_session()
+    streamed = _in_background(lambda: _stream_first_day(run, another, bucket))
+    airflow.pause(SUMMARIES_DAG_ID)  # which it is, unless the stack was up before
+    airflow.forget_scheduled_runs("load_events_daily")
+    with run.step("load", f"Loading {len(run.landed)} landing days"):
+        loads, unpaused = _load(airflow, sorted(run.landed))
+    with run.step("summaries", "Building the summaries and the report"):
+        _build_summaries(airflow, loads, unpaused)
+    streamed.result()
+    with run.step("check", "Counting in the stores"):
+        run.collect([airflow.returned("load_events_daily", run_id, "launch_load") for run_id in loads])
+
+
+def _in_background(work: Callable[[], None]) -> Future[None]:
+    """Start work in a thread that Ctrl-C and failures elsewhere do not wait for."""
+    future: Future[None] = Future()
+
+    def run() -> None:
+        try:
+            work()
+            future.set_result(None)
+        except Exception as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+def _stream_first_day(run: Run, airflow: AirflowClient, bucket: storage.Bucket) -> None:
+    """Let the first day come by the stream too, while the batch loads it."""
+    day = min(run.landed)
+    if run.landed[day]["rows"] > MAX_STREAMED_ROWS:
+        progress(f"{day} has more than {MAX_STREAMED_ROWS:,} rows, so it is not streamed")
+        return
+    with run.step("stream", f"Streaming {day} meanwhile, and killing the stream's job in between"):
+        client = clients()[1]
+        run.stream = Stream.start(airflow, client, bucket, date.fromisoformat(day), _stream_progress)
+        run.stream.publish_and_kill()
+
+
+def _stream_progress(line: str) -> None:
+    progress(f"stream: {line}")
+
+
+def _load(airflow: AirflowClient, days: list[str]) -> tuple[list[str], datetime]:
+    """Load landing days side by side; return the run ids, and when build_summaries was unpaused.
+
+    Each load would start a build of its own, of much the same days. So build_summaries is paused until all
+    but one are loaded, and that last one starts it.
+    """
+    runs = {
+        ("load_events_daily", airflow.trigger("load_events_daily", {"landing_day": day})): f"load {day}"
+        for day in days
+    }
+    airflow.wait(runs, progress, enough=len(runs) - 1)
+    airflow.unpause(SUMMARIES_DAG_ID)
+    unpaused = datetime.now(UTC)
+    airflow.wait_for_success(runs, progress)
+    return [run_id for _, run_id in runs], unpaused
+
+
+def _build_summaries(airflow: AirflowClient, load_run_ids: list[str], unpaused: datetime) -> None:
+    """Wait until the run of build_summaries that the last load starts has built the days it touched.
+
+    Days that only the other loads touched are then built by hand, and all, if the last one was too soon.
+    """
+    touched = {
+        run_id: set(airflow.returned("load_events_daily", run_id, "publish")["event_dates"])
+        for run_id in load_run_ids
+    }
+    published = {
+        run_id: airflow.task("load_events_daily", run_id, "write_audit_row")["end_date"]
+        for run_id in load_run_ids
+    }
+    last = max(load_run_ids, key=lambda run_id: published[run_id])
+    built: set[str] = set()
+    if datetime.fromisoformat(published[last]) > unpaused:
+        deadline = time.monotonic() + SUMMARIES_START_SECONDS
+        while not (run_ids := airflow.runs(SUMMARIES_DAG_ID, since=published[last])):
+            if time.monotonic() > deadline:
+                raise RunFailed(
+                    f"No run of {SUMMARIES_DAG_ID} began in {SUMMARIES_START_SECONDS} s after the last load."
+                )
+            time.sleep(1)
+        airflow.wait_for_success({(SUMMARIES_DAG_ID, run_ids[0]): "build"}, progress)
+        built = set(airflow.returned(SUMMARIES_DAG_ID, run_ids[0], "resolve_days"))
+        if missing := sorted(touched[last] - built):
+            raise RunFailed(f"{SUMMARIES_DAG_ID} {run_ids[0]} did not build {', '.join(missing)}.")
+    if unbuilt := sorted(set().union(*touched.values()) - built):
+        params = {"first_day": unbuilt[0], "last_day": unbuilt[-1], "dry_run": False}
+        airflow.run(SUMMARIES_DAG_ID, params, progress)
+
+
+def _land_generated(run: Run, bucket: storage.Bucket) -> None:
+    """Land files as the shop would: one file a day, and _SUCCESS when the day is complete."""
+    with tempfile.TemporaryDirectory() as folder:
+        for day in GENERATED_DAYS:
+            truth = generate_events.write_landing_day(
+                Path(folder),
+                day,
+                GENERATED_EVENTS_A_DAY,
+                SEED,
+                late_share=LATE_SHARE if day > GENERATED_DAYS[0] else 0,
+                # No later than the first day, so that every day of the charts is a whole one.
+                late_days=max(1, (day - GENERATED_DAYS[0]).days),
+                bad_share=BAD_SHARE,
+            )
+            place = f"landing/events/{day}"
+            for earlier in bucket.client.list_blobs(bucket, prefix=f"{place}/"):
+                earlier.delete()  # of a demo before in this stack, with other files
+            for path in sorted((Path(folder) / str(day)).glob("*.csv*")):
+                bucket.blob(f"{place}/{path.name}").upload_from_filename(path)
+                shutil.copy(path, run.out / f"{day}-{path.name}")
+            bucket.blob(f"{place}/_SUCCESS").upload_from_string(b"")
+            run.landed[str(day)] = truth
+            progress(f"landed {day}: {truth['rows']:,} rows")
+
+
+def _land_export(run: Run, airflow: AirflowClient, bucket: storage.Bucket, input_file: Path) -> None:
+    """Upload the user's file as an export and let land_export split it into landing days."""
+    for earlier in bucket.client.list_blobs(bucket, prefix="landing/events/"):
+        earlier.delete()  # of a demo before in this stack: an export is landed beside what is there
+    name = f"exports/{input_file.name}"
+    bucket.blob(name).upload_from_filename(input_file)
+    progress(f"uploaded {input_file} as gs://{bucket.name}/{name}")
+    run_id = airflow.run("land_export", {"object": name}, progress)
+    landed = airflow.returned("land_export", run_id, "split_into_days")
+    run.landed = {day: {"rows": rows} for day, rows in landed["days"].items()}
+    if not run.landed:
+        raise RunFailed(f"{input_file} holds no events, so there is nothing to load.")
+
+
+def _interrupt(signum: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, _interrupt)
+    sys.exit(main())

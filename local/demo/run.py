@@ -1,0 +1,326 @@
+"""One run of the demo: its steps and seconds, what came of it, and whether what must always hold does."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, spanner, storage
+from rich.console import Console
+from rich.table import Table
+
+from local.demo import charts_to_png
+from local.demo.stream import Stream
+from shopstream.report.page import chart_specs, summary_columns
+from shopstream.tables.folder import SUMMARIES
+
+LATEST_REPORT = "reports/events/latest.html"
+_SUMMED = {
+    "cart_abandonment": {"carts": "carts", "abandoned_carts": "of them abandoned"},
+    "customer_purchases": {"orders": "orders", "purchases": "purchases"},
+    "revenue_daily": {"orders": "orders", "revenue": "revenue"},
+}
+DAY_COLUMNS = (
+    "landing_day",
+    "read",
+    "accepted",
+    "rejected",
+    "duplicates",
+    "late",
+    "spanner_rows",
+    "bigquery_rows",
+)
+console = Console(width=max(100, Console().width))
+
+
+@dataclass
+class Run:
+    """One demo: what it was given, what it did and what came of it."""
+
+    out: Path
+    landed: dict[str, dict[str, int]] = field(default_factory=dict)
+    """What was landed, by landing day, as the landing side counted it: rows and, when known, more."""
+    seconds: dict[str, float] = field(default_factory=dict)
+    days: list[dict[str, Any]] = field(default_factory=list)
+    summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    stores: dict[str, Any] = field(default_factory=dict)
+    """What else was counted in BigQuery: rejected lines by landing day, and the rows of shop.events."""
+    stream: Stream | None = None
+    streamed: dict[str, Any] | None = None
+    broken: list[str] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def into(cls, out: Path) -> Run:
+        """A demo whose results go into the folder `out`, which is emptied."""
+        shutil.rmtree(out, ignore_errors=True)
+        out.mkdir(parents=True)
+        return cls(out)
+
+    @contextmanager
+    def step(self, name: str, what: str) -> Iterator[None]:
+        """Announce a step and keep its seconds."""
+        console.print(f"[bold]{what}[/bold]", highlight=False)
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = round(time.monotonic() - began, 1)
+
+    def collect(self, launched: list[dict[str, str]]) -> None:
+        """Read what the launched loads left in the stores, write the summaries' files, and judge it all."""
+        spanner_client, bigquery_client, storage_client = clients()
+        touched = self._count_days(spanner_client, bigquery_client, launched)
+        charted = {f"shop.{table}" for table in summary_columns()}
+        with ThreadPoolExecutor(1) as background:
+            for table in sorted(SUMMARIES, key=lambda table: table not in charted):
+                self._fetch_summary(bigquery_client, table, touched)
+                if len(self.summaries) == len(charted):
+                    drawn = background.submit(self._draw_charts)
+            [seen] = _query(bigquery_client, _SEEN, days=sorted(touched))
+        self.stores |= dict(seen.items())
+        drawn.result()
+        bucket = storage_client.bucket(os.environ["SHOPSTREAM_BUCKET"])
+        bucket.blob(LATEST_REPORT).download_to_filename(self.out / "report.html")
+        self.broken += broken_invariants(self)
+        if self.stream:
+            self.streamed, sentences = self.stream.result()
+            self.broken += sentences
+
+    def _count_days(
+        self, spanner_client: spanner.Client, client: bigquery.Client, launched: list[dict[str, str]]
+    ) -> set[date]:
+        """Count each landing day in both stores; return the days whose events changed."""
+        database = spanner_client.instance(os.environ["SHOPSTREAM_SPANNER_INSTANCE"]).database(
+            os.environ["SHOPSTREAM_SPANNER_DATABASE"]
+        )
+        with database.snapshot() as snapshot:
+            in_spanner = {
+                str(day): rows
+                for day, rows in snapshot.execute_sql(
+                    "SELECT landing_day, COUNT(*) FROM events GROUP BY landing_day"
+                )
+            }
+        in_bigquery = {str(row["landing_day"]): row["events"] for row in _query(client, _IN_BIGQUERY)}
+        touched: set[date] = set()
+        for load in sorted(launched, key=lambda load: load["landing_day"]):
+            day, load_id = load["landing_day"], load["load_id"]
+            audits = _query(client, _AUDIT, day=date.fromisoformat(day), load_id=load_id)
+            if not audits:
+                self.broken.append(f"{day}: load {load_id} has no audit row in shop_ops.loads.")
+                continue
+            [audit] = audits
+            touched |= set(audit["event_dates"])
+            counts = {
+                "landing_day": day,
+                "spanner_rows": in_spanner.get(day, 0),
+                "bigquery_rows": in_bigquery.get(day, 0),
+            }
+            self.days.append({name: counts.get(name, audit.get(name)) for name in DAY_COLUMNS})
+            [rejected] = _query(client, _REJECTED, load_id=load_id)
+            self.stores.setdefault("rejected", {})[day] = rejected["lines"]
+        return touched
+
+    def _fetch_summary(self, client: bigquery.Client, full_name: str, touched: set[date]) -> None:
+        """Keep a summary's rows of the days touched, and write them as CSV."""
+        # One text a row: for 14 values a row the client and the emulator take four times as long.
+        rows = _query(
+            client,
+            f"SELECT TO_JSON_STRING(t) AS row_json FROM {full_name} AS t "  # noqa: S608 - names of our own
+            "WHERE event_date IN UNNEST(@days)",
+            days=sorted(touched),
+        )
+        names = [column.name for column in client.get_table(f"{client.project}.{full_name}").schema]
+        table = full_name.removeprefix("shop.")
+        texts = sorted(row["row_json"] for row in rows)
+        self.summaries[table] = [json.loads(text, parse_float=Decimal) for text in texts]
+        with (self.out / f"{table}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(self.summaries[table])
+
+    def _draw_charts(self) -> None:
+        """Draw the report's charts as PNGs, once their tables' files are there."""
+        for name, spec in chart_specs(charts_to_png.read_datasets(self.out)).items():
+            (self.out / f"{name}.png").write_bytes(charts_to_png.png(spec))
+
+    def tell(self) -> int:
+        """Print the table and the headlines, write result.json; 1 when anything is broken."""
+        table = Table(title="What came of each landing day")
+        for name in DAY_COLUMNS:
+            table.add_column(name, justify="left" if name == "landing_day" else "right")
+        for day in self.days:
+            table.add_row(
+                *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in DAY_COLUMNS)
+            )
+        console.print(table)
+        for name, rows in self.summaries.items():
+            told = "; ".join(filter(None, [f"{len(rows):,} rows", headline(name, rows)]))
+            console.print(f"[bold]{name}[/bold]: {told}", highlight=False)
+        if self.streamed:
+            told = ", ".join(
+                f"{name} {value:,}" for name, value in self.streamed.items() if value is not None
+            )
+            console.print(f"[bold]stream[/bold]: {told}", highlight=False)
+        report = self.out / "report.html"
+        result = {
+            "days": self.days,
+            "stream": self.streamed,
+            "summaries": {name: len(rows) for name, rows in self.summaries.items()},
+            "seconds": self.seconds,
+            "report": str(report.resolve()) if report.exists() else None,
+        }
+        (self.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        console.print(
+            f"Seconds: {', '.join(f'{name} {seconds:g}' for name, seconds in self.seconds.items())}; "
+            f"in all {time.monotonic() - self.began:.0f}",
+            highlight=False,
+        )
+        console.print(f"Result: {self.out / 'result.json'}", highlight=False)
+        if report.exists():
+            console.print(f"Report: {report}", highlight=False)
+        for sentence in self.broken:
+            console.print(f"[red]BROKEN[/red] {sentence}", highlight=False)
+        return 1 if self.broken else 0
+
+
+_IN_BIGQUERY = """
+SELECT landing_day, COUNT(DISTINCT event_id) AS events FROM shop_raw.events_batch
+WHERE event_date >= '0001-01-01' GROUP BY landing_day
+"""
+_AUDIT = "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id"
+_REJECTED = """
+SELECT COUNT(*) AS lines FROM shop_raw.rejected_events
+WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id = @load_id
+"""
+_SEEN = """
+SELECT COUNT(*) AS events, COUNT(DISTINCT event_id) AS distinct_events
+FROM shop.events WHERE event_date IN UNNEST(@days)
+"""
+
+
+def clients() -> tuple[spanner.Client, bigquery.Client, storage.Client]:
+    """Clients of the stack whose variables are in the environment."""
+    project, anonymous = os.environ["SHOPSTREAM_PROJECT"], AnonymousCredentials()
+    return (
+        spanner.Client(project=project, credentials=anonymous),
+        bigquery.Client(
+            project=project,
+            credentials=anonymous,
+            client_options=ClientOptions(api_endpoint=os.environ["BIGQUERY_EMULATOR_HOST"]),
+        ),
+        storage.Client(project=project, credentials=anonymous),
+    )
+
+
+def broken_invariants(run: Run) -> list[str]:
+    """Every sentence of docs/design.md's "What always holds" that this run's counts contradict."""
+    broken = []
+    for day in run.days:
+        name, landed = day["landing_day"], run.landed[day["landing_day"]]
+        distinct = day["accepted"] - day["duplicates"]
+        checks = {
+            "rows read = accepted + rejected": (day["read"], day["accepted"] + day["rejected"]),
+            "rows landed = rows read": (landed["rows"], day["read"]),
+            "Spanner's rows = accepted - duplicates": (day["spanner_rows"], distinct),
+            "BigQuery's rows = accepted - duplicates": (day["bigquery_rows"], distinct),
+            "lines kept in rejected_events = rejected": (run.stores["rejected"][name], day["rejected"]),
+        }
+        for count in ("rejected", "duplicates", "late"):
+            if count in landed:
+                checks[f"{count} landed = {count} counted"] = (landed[count], day[count])
+        broken += [
+            f"{name}: {rule}: {left:,} is not {right:,}"
+            for rule, (left, right) in checks.items()
+            if left != right
+        ]
+    if missing := sorted(set(run.landed) - {day["landing_day"] for day in run.days}):
+        broken.append(f"landed but not loaded: {', '.join(missing)}")
+    seen = run.stores["events"]
+    if seen != run.stores["distinct_events"]:
+        broken.append(f"shop.events shows {run.stores['distinct_events']:,} events in {seen:,} rows")
+    for table in ("daily_event_count", "purchase_conversion_volume", "hourly_price_by_event_type"):
+        counted = sum(row["events"] for row in run.summaries[table])
+        if counted != seen:
+            broken.append(f"{table} counts {counted:,} events, shop.events has {seen:,}")
+    return broken
+
+
+def headline(table: str, rows: list[dict[str, Any]]) -> str:
+    """The one figure of a summary that a reader looks for first."""
+    if not rows:
+        return "no rows"
+    if table == "daily_event_count":
+        return ", ".join(f"{events:,} {kind}s" for kind, events in _totals(rows, "event_type", "events"))
+    if table == "most_visited_subcategories":
+        return ", ".join(f"{name} {views:,}" for name, views in _totals(rows, "subcategory", "views")[:3])
+    if table == "hourly_price_by_event_type":
+        hour, events = _totals(rows, "event_hour", "events")[0]
+        return f"the busiest hour begins at {hour:02}:00 UTC with {events:,} events"
+    if table == "purchase_conversion_volume" and (bought := _of_purchases(rows, "weekday_name")):
+        return f"most purchases on {bought[0][0]}: {bought[0][1]:,}"
+    if table in _SUMMED:
+        sums = {what: sum(row[name] for row in rows) for name, what in _SUMMED[table].items()}
+        return ", ".join(
+            f"{total:,.{2 * isinstance(total, Decimal)}f} {what}" for what, total in sums.items()
+        )
+    if table == "purchase_funnels":
+        shop = [row for row in rows if row["scope"] == "shop" and row["unit"] == "session"]
+        carted, straight = (
+            sum(row[name] for row in shop) for name in ("view_cart_purchase", "view_purchase")
+        )
+        return f"{carted:,} sessions bought by view, cart, purchase; {straight:,} by view, purchase"
+    if table in ("customer_retention", "customer_value"):
+        latest = [row for row in rows if row["event_date"] == rows[-1]["event_date"]]
+        if table == "customer_value":
+            return f"{len(latest):,} customers by {rows[-1]['event_date']}"
+        return ", ".join(
+            f"week of {row['cohort_week']}: {row['active_customers']:,} of {row['customers']:,} active"
+            for row in latest
+            if row["weeks_since"] == 0
+        )
+    if table in ("brand_performance", "product_performance"):
+        by = table.removesuffix("_performance")
+        name, revenue = _totals(rows, "brand" if by == "brand" else "product_id", "revenue")[0]
+        return f"most revenue by {by} {name}: {revenue:,.2f}"
+    if table == "purchase_conversion_rate" and (bought := _of_purchases(rows, "subcategory")):
+        name, purchases = bought[0]
+        events = sum(row["events"] for row in rows if row["subcategory"] == name)
+        return f"{name}: {purchases / events:.2%} of its events are purchases"
+    return ""
+
+
+def _of_purchases(rows: list[dict[str, Any]], by: str) -> list[tuple[Any, int]]:
+    return _totals([row for row in rows if row["event_type"] == "purchase"], by, "events")
+
+
+def _totals(rows: list[dict[str, Any]], by: str, of: str) -> list[tuple[Any, int]]:
+    """Sums of one column by another, largest first."""
+    totals: dict[Any, int] = {}
+    for row in rows:
+        totals[row[by]] = totals.get(row[by], 0) + row[of]
+    return sorted(totals.items(), key=lambda item: -item[1])
+
+
+def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:
+    """The rows of a query; dates and texts, or lists of dates, for its parameters."""
+    given = [
+        bigquery.ArrayQueryParameter(name, "DATE", value)
+        if isinstance(value, list)
+        else bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
+        for name, value in parameters.items()
+    ]
+    return list(client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=given)).result())

@@ -1,0 +1,495 @@
+"""The local stack: everything that stands in for Google Cloud on one machine, and Airflow, under supervisor.
+
+Every `up` starts empty, since the Spanner and BigQuery emulators keep their rows in memory. Whatever the
+stack starts, and whatever that starts, carries SHOPSTREAM_STACK_ID in its environment; so `down` finds all of
+it, even what made a process group of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+import xmlrpc.client
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import psutil
+from supervisor.xmlrpc import SupervisorTransport
+
+from local.root import ROOT
+from local.stack import airflow_settings, emulators
+from local.stack.emulators import HOST, NotReady, Program
+
+STATE = Path(os.environ.get("SHOPSTREAM_STACK_DIR") or ROOT / "build" / "stack").resolve()
+STACK_ID = "SHOPSTREAM_STACK_ID"
+PROJECT = "shopstream-local"
+BUCKET = "shopstream-local"
+
+DEFAULT_PORTS = {
+    "SHOPSTREAM_AIRFLOW_PORT": 8080,
+    "SHOPSTREAM_DATAFLOW_PORT": 8091,
+    "SHOPSTREAM_SPANNER_PORT": 9010,
+    "SHOPSTREAM_PUBSUB_PORT": 8085,
+    "SHOPSTREAM_BIGQUERY_PORT": 9050,
+    "SHOPSTREAM_GCS_PORT": 4443,
+}
+NEEDED_TO_PROVISION = {"spanner", "pubsub", "gcs"}
+UP_TIMEOUT_SECONDS = 300
+FIRST_SECONDS = 20
+STOP_SECONDS = 1
+MAX_SOCKET_PATH_BYTES = 107
+
+Progress = Callable[[str], None]
+
+
+def up(progress: Progress = print) -> None:
+    """Start everything and wait until all of it is healthy; after a failure nothing is left running.
+
+    Raises:
+        NotReady: a port is taken, a program is missing or does not stay up; the message says what to do.
+        KeyboardInterrupt: by Ctrl-C, once everything that was started has been stopped.
+    """
+    with _lock(progress):
+        if is_up():
+            progress(f"The stack is up already: {airflow_url()}")
+            return
+        _stop_everything(progress)  # what a killed stack left
+        ports = _ports()
+        try:
+            _start(ports, progress)
+        except BaseException:
+            with _no_interrupts():
+                _stop_everything(progress)
+            raise
+
+
+def down(progress: Progress = print) -> None:
+    """Stop everything that the stack started; harmless when nothing runs."""
+    with _lock(progress), _no_interrupts():
+        if not _stop_everything(progress):
+            progress("The stack is down already.")
+
+
+def is_up() -> bool:
+    """Whether the stack's supervisor runs."""
+    return _supervisor_pid() is not None
+
+
+def find(argument: str) -> list[psutil.Process]:
+    """The stack's processes that have this word in their command line."""
+    found = []
+    for member in _members():
+        with contextlib.suppress(psutil.Error):
+            if argument in member.cmdline():
+                found.append(member)
+    return found
+
+
+def environment() -> dict[str, str]:
+    """The variables with which Google's clients, shopstream and Airflow reach the running stack.
+
+    Raises:
+        NotReady: the stack is down.
+    """
+    if not is_up():
+        raise NotReady("The local stack is down: run `make up`.")
+    kept: dict[str, str] = json.loads(_environment_file().read_text())
+    return {name: value for name, value in kept.items() if name != STACK_ID}  # whoever reads it is no member
+
+
+def airflow_url() -> str:
+    """Where Airflow's pages and REST API are."""
+    return environment()["AIRFLOW__API__BASE_URL"]
+
+
+def airflow_login() -> tuple[str, str]:
+    """Airflow's user name and password."""
+    return airflow_settings.USERNAME, _password()
+
+
+def describe() -> str:
+    """The running stack's pages and login, for a person."""
+    username, password = airflow_login()
+    variables = environment()
+    return "\n".join(
+        [
+            f"Airflow   {variables['AIRFLOW__API__BASE_URL']}   login {username} / {password}",
+            f"Dataflow  {variables['SHOPSTREAM_DATAFLOW_ENDPOINT']}",
+            f"Objects   {variables['SHOPSTREAM_OBJECT_URL']}/{variables['SHOPSTREAM_BUCKET']}/<object>",
+            f"Logs      {logs_dir()}",
+            "Stop it with `make down`.",
+        ]
+    )
+
+
+def status() -> dict[str, str]:
+    """Each service's state: healthy, not ready or exited. Empty when the stack is down."""
+    if not is_up():
+        return {}
+    ports = {name: int(value) for name, value in environment().items() if name in DEFAULT_PORTS}
+    states = {info["name"]: info["statename"].lower() for info in _supervisor().getAllProcessInfo()}
+
+    def told(service: Program) -> str:
+        # Supervisor has three words for what ended, by how soon it ended; a person needs one.
+        if states[service.name] not in ("starting", "running"):
+            return "exited"
+        return "healthy" if service.is_ready() else "not ready"
+
+    return {service.name: told(service) for service in _services(ports)}
+
+
+def _start(ports: Mapping[str, int], progress: Progress) -> None:
+    began = time.monotonic()
+    _refuse_taken_ports(ports)
+    services = _services(ports)
+    for folder in ("gcs", "dataflow", "logs"):
+        shutil.rmtree(STATE / folder, ignore_errors=True)
+        (STATE / folder).mkdir(parents=True)
+    variables = {
+        **environment_for(ports),
+        STACK_ID: str(STATE),
+        # Without it setproctitle overwrites the environment in which `down` looks for SHOPSTREAM_STACK_ID.
+        "SPT_NOENV": "1",
+    }
+    _write_private(_environment_file(), json.dumps(variables, indent=1))
+    progress("Laying out Airflow's database")
+    airflow_settings.lay_out(STATE / "airflow", _password(), variables)
+
+    _write_private(_config_file(), _supervisor_config(services))
+    with (logs_dir() / "supervisor.log").open("wb") as log:
+        supervisor = subprocess.Popen(
+            [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", _config_file()],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that a Ctrl-C meant for `up` reaches `up` alone
+        )
+    waiting = {service.name: service for service in services}
+    provisioned = False
+    while waiting:
+        for service in list(waiting.values()):
+            if service.is_ready():
+                del waiting[service.name]
+                progress(f"{service.name} is ready ({time.monotonic() - began:.0f} s)")
+        if not provisioned and not waiting.keys() & NEEDED_TO_PROVISION:
+            _provision(variables)
+            provisioned = True
+            progress(f"bucket, database, topics and templates are made ({time.monotonic() - began:.0f} s)")
+        if supervisor.poll() is not None:
+            raise NotReady(f"supervisor ended at its start; read {logs_dir() / 'supervisor.log'}.")
+        _check_start(waiting.values(), time.monotonic() - began)
+        time.sleep(0.2)
+
+
+def _provision(variables: Mapping[str, str]) -> None:
+    """In a process of its own, since Google's clients read the emulators' places from the environment."""
+    log_file = logs_dir() / "provision.log"
+    with log_file.open("wb") as log:
+        ended = subprocess.run(
+            [sys.executable, "-m", "local.stack.provision"],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+    if ended.returncode:
+        raise NotReady(
+            f"Making the bucket and the database failed: {_last_line(log_file)!r}; read {log_file}."
+        )
+
+
+def _check_start(waiting: Iterable[Program], seconds: float) -> None:
+    """Raise NotReady when a service will not come up, or not in time."""
+    try:
+        states = {info["name"]: info["statename"] for info in _supervisor().getAllProcessInfo()}
+    except OSError:  # supervisor's own socket is not there yet
+        states = {}
+    for service in waiting:
+        log = logs_dir() / f"{service.name}.log"
+        if states.get(service.name) in ("BACKOFF", "EXITED", "FATAL"):
+            raise NotReady(f"{service.name} does not stay up: {_last_line(log)!r}; read {log}.")
+        if seconds > UP_TIMEOUT_SECONDS:
+            raise NotReady(f"{service.name} is not healthy after {UP_TIMEOUT_SECONDS} seconds; read {log}.")
+
+
+def _stop_everything(progress: Progress) -> bool:
+    """Ask supervisor to stop, then end whatever of the stack still runs; whether there was anything."""
+    members = _members()
+    if not members:
+        return False
+    progress("Stopping the stack")
+    supervisor_pid = _supervisor_pid()
+    with contextlib.suppress(OSError, xmlrpc.client.Fault):
+        _supervisor().shutdown()
+    # Tasks and jobs are in process groups of their own, which supervisor's signal does not reach.
+    for member in members:
+        if member.pid != supervisor_pid:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                member.terminate()
+    deadline = time.monotonic() + STOP_SECONDS
+    while members := _members():
+        if time.monotonic() > deadline:
+            for member in members:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
+        time.sleep(0.1)
+    for leftover in (_environment_file(), _socket_file()):
+        leftover.unlink(missing_ok=True)
+    progress("The stack is down.")
+    return True
+
+
+def _members() -> list[psutil.Process]:
+    """Every process of this stack, found by the variable that all of them inherited."""
+    found = []
+    for candidate in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if candidate.environ().get(STACK_ID) == str(STATE) and candidate.pid != os.getpid():
+                found.append(candidate)
+    return found
+
+
+def _services(ports: Mapping[str, int]) -> list[Program]:
+    return [
+        emulators.spanner(ports["SHOPSTREAM_SPANNER_PORT"]),
+        emulators.pubsub(ports["SHOPSTREAM_PUBSUB_PORT"]),
+        emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], STATE / "gcs"),
+        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], STATE / "gcs", PROJECT),
+        *dataflow_and_airflow(
+            ports,
+            f"http://{HOST}:{ports['SHOPSTREAM_AIRFLOW_PORT']}",
+            airflow_settings.api_server_environment(STATE / "airflow"),
+        ),
+    ]
+
+
+def dataflow_and_airflow(
+    ports: Mapping[str, int],
+    airflow_url: str,
+    api_server_environment: Mapping[str, str] = MappingProxyType({}),
+) -> list[Program]:
+    """The local Dataflow and Airflow's components, whose health the API server at `airflow_url` tells."""
+    airflow = str(airflow_settings.AIRFLOW)
+    dataflow_port = ports["SHOPSTREAM_DATAFLOW_PORT"]
+
+    def airflow_is_healthy(component: str) -> Callable[[], bool]:
+        return lambda: _airflow_health(airflow_url).get(component, {}).get("status") == "healthy"
+
+    return [
+        Program(
+            "dataflow",
+            (sys.executable, "-m", "local.dataflow"),
+            lambda: emulators.answers(f"http://{HOST}:{dataflow_port}/healthz"),
+            keeps_state=True,
+        ),
+        # The first request to the API of the tasks takes seconds; made here, no task waits for it.
+        Program(
+            "api-server",
+            (airflow, "api-server"),
+            lambda: emulators.answers(f"{airflow_url}/execution/health"),
+            api_server_environment,
+            keeps_state=True,
+        ),
+        *(
+            Program(name, (airflow, name, *options), airflow_is_healthy(component), keeps_state=True)
+            for name, component, options in (
+                ("scheduler", "scheduler", ("--skip-serve-logs",)),
+                ("dag-processor", "dag_processor", ()),
+                ("triggerer", "triggerer", ("--skip-serve-logs",)),
+            )
+        ),
+    ]
+
+
+def environment_for(
+    ports: Mapping[str, int], host_of: Callable[[str], str] = lambda service: HOST
+) -> dict[str, str]:
+    """The variables of a stack on these ports, with new secrets; `host_of` names the host of a service."""
+
+    def place(service: str) -> str:
+        return f"{host_of(service)}:{ports[f'SHOPSTREAM_{service.upper()}_PORT']}"
+
+    gcs, bigquery, dataflow = (f"http://{place(service)}" for service in ("gcs", "bigquery", "dataflow"))
+    return {
+        **{name: str(port) for name, port in ports.items()},
+        **airflow_settings.environment(STATE / "airflow", ports["SHOPSTREAM_AIRFLOW_PORT"], PROJECT),
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
+        "SHOPSTREAM_PROJECT": PROJECT,
+        "SHOPSTREAM_BUCKET": BUCKET,
+        "SHOPSTREAM_SPANNER_INSTANCE": "shopstream",
+        "SHOPSTREAM_SPANNER_DATABASE": "shopstream",
+        "SHOPSTREAM_TEMPLATE_VERSION": "local",
+        "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
+        "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
+        "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,
+        "SHOPSTREAM_DATAFLOW_STATE": str(STATE / "dataflow"),
+        "SHOPSTREAM_OBJECT_URL": gcs,
+        "SPANNER_EMULATOR_HOST": place("spanner"),
+        "PUBSUB_EMULATOR_HOST": place("pubsub"),
+        "STORAGE_EMULATOR_HOST": gcs,
+        "BIGQUERY_EMULATOR_HOST": bigquery,
+        # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials.
+        "NO_GCE_CHECK": "true",
+        "GOOGLE_APPLICATION_CREDENTIALS": str(ROOT / "local" / "google_credentials.json"),
+    }
+
+
+def _supervisor_config(services: Sequence[Program]) -> str:
+    lines = [
+        "[supervisord]",
+        f"pidfile={_escape(STATE / 'supervisor.pid')}",
+        "logfile=/dev/stdout",
+        "logfile_maxbytes=0",
+        "[unix_http_server]",
+        f"file={_escape(_socket_file())}",
+        "[rpcinterface:supervisor]",
+        "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
+    ]
+    for service in services:
+        extra = ",".join(f'{name}="{_escape(value)}"' for name, value in service.environment.items())
+        lines += [
+            f"[program:{service.name}]",
+            "command=" + " ".join(f'"{_escape(part)}"' for part in service.command),
+            f"environment={extra}",
+            f"stdout_logfile={_escape(logs_dir() / (service.name + '.log'))}",
+            "stdout_logfile_maxbytes=50MB",
+            "stdout_logfile_backups=1",
+            "redirect_stderr=true",
+            "stopasgroup=true",
+            "killasgroup=true",
+            f"autorestart={'unexpected' if service.keeps_state else 'false'}",
+            # Whoever ends this soon will not stay up: supervisor then gives up at once, and `up` tells why.
+            f"startsecs={FIRST_SECONDS}",
+            "startretries=0",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(value: object) -> str:
+    return str(value).replace("%", "%%")
+
+
+def _supervisor() -> Any:
+    transport = SupervisorTransport(None, None, f"unix://{_socket_file()}")
+    return xmlrpc.client.ServerProxy("http://localhost", transport).supervisor
+
+
+def _supervisor_pid() -> int | None:
+    try:
+        pid = int((STATE / "supervisor.pid").read_text())
+        running = psutil.Process(pid)
+        if running.environ().get(STACK_ID) == str(STATE) and running.status() != psutil.STATUS_ZOMBIE:
+            return pid
+    except (OSError, ValueError, psutil.Error):
+        pass
+    return None
+
+
+def _airflow_health(url: str) -> dict[str, dict[str, str]]:
+    try:
+        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 (ours)
+            told: dict[str, dict[str, str]] = json.load(answer)
+            return told
+    except (OSError, ValueError):
+        return {}
+
+
+def _ports() -> dict[str, int]:
+    chosen = {}
+    for variable, default in DEFAULT_PORTS.items():
+        given = os.environ.get(variable, str(default))
+        if not given.isdigit() or not 0 < int(given) < 65_536:
+            raise NotReady(f"{variable} is {given!r}; give a port from 1 to 65535.")
+        chosen[variable] = int(given)
+    return chosen
+
+
+def _refuse_taken_ports(ports: Mapping[str, int]) -> None:
+    for variable, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, port))
+            except OSError as error:
+                raise NotReady(
+                    f"Port {port} is taken: stop what listens there, or set {variable} to a free port."
+                ) from error
+
+
+@contextlib.contextmanager
+def _lock(progress: Progress) -> Iterator[None]:
+    """Keep two runs of `up` or `down` apart: the second waits for the first."""
+    if len(os.fsencode(_socket_file())) > MAX_SOCKET_PATH_BYTES:
+        raise NotReady(
+            f"The path {STATE} is too long for a socket: set SHOPSTREAM_STACK_DIR to a shorter one."
+        )
+    STATE.mkdir(parents=True, exist_ok=True)
+    with (STATE / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            progress("Waiting for another `up` or `down` to end")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Let a second Ctrl-C not stop the stopping."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _password() -> str:
+    """The login's password, made once and kept, so that a browser's saved login stays good."""
+    file = STATE / "password"
+    if not file.is_file():
+        _write_private(file, secrets.token_urlsafe(12))
+    return file.read_text()
+
+
+def _write_private(file: Path, text: str) -> None:
+    file.unlink(missing_ok=True)
+    file.touch(mode=0o600)
+    file.write_text(text)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
+    return lines[-1] if lines else ""
+
+
+def logs_dir() -> Path:
+    """Where each service writes its log."""
+    return STATE / "logs"
+
+
+def _config_file() -> Path:
+    return STATE / "supervisord.conf"
+
+
+def _socket_file() -> Path:
+    return STATE / "supervisor.sock"
+
+
+def _environment_file() -> Path:
+    return STATE / "environment.json"

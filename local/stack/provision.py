@@ -1,0 +1,84 @@
+"""What Terraform makes in the cloud, made in the running emulators; safe to repeat.
+
+    python -m local.stack.provision
+
+It reads the same environment as shopstream and Google's clients do.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from google.api_core.exceptions import AlreadyExists, Conflict
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import pubsub_v1, spanner, storage
+
+from local.dataflow import spec
+from local.root import ROOT
+from shopstream.settings import Settings, settings
+
+TOPIC = "events"
+SUBSCRIPTION = "events-stream"
+LOCAL_MODULES = {"stream_events": "local.dataflow.stream_driver"}
+"""What runs a template instead of its own pipeline: Beam has no local runner that is fit for this stream."""
+ACK_DEADLINE_SECONDS = 20
+"""So long after a job's death what it held is delivered again; Dataflow and the local driver extend it."""
+TIMEOUT_SECONDS = 30
+
+
+def provision(place: Settings) -> None:
+    """Make the bucket and the templates in it, an empty Spanner database, the topic and its subscription."""
+    _storage(place)
+    _spanner(place)
+    _pubsub(place.project)
+
+
+def _storage(place: Settings) -> None:
+    client = storage.Client(project=place.project, credentials=AnonymousCredentials())
+    with suppress(Conflict):
+        client.create_bucket(place.bucket)
+    bucket = client.bucket(place.bucket)
+    for metadata in sorted((ROOT / "beam_jobs" / "templates").glob("*.json")):
+        module = LOCAL_MODULES.get(metadata.stem, f"beam_jobs.{metadata.stem}")
+        template = spec(json.loads(metadata.read_text()), module)
+        text = json.dumps(template, indent=2)
+        blob = bucket.blob(f"templates/{place.template_version}/{metadata.name}")
+        if not blob.exists() or blob.download_as_text() != text:  # a launch may be reading it
+            blob.upload_from_string(text, content_type="application/json")
+
+
+def _spanner(place: Settings) -> None:
+    client = spanner.Client(project=place.project, credentials=AnonymousCredentials())
+    instance = client.instance(
+        place.spanner_instance,
+        configuration_name=f"projects/{place.project}/instanceConfigs/emulator-config",
+        node_count=1,
+    )
+    with suppress(AlreadyExists):
+        instance.create().result(TIMEOUT_SECONDS)
+    with suppress(AlreadyExists):
+        instance.database(place.spanner_database).create().result(TIMEOUT_SECONDS)
+
+
+def _pubsub(project: str) -> None:
+    publisher = pubsub_v1.PublisherClient(credentials=AnonymousCredentials())
+    subscriber = pubsub_v1.SubscriberClient(credentials=AnonymousCredentials())
+    topic = publisher.topic_path(project, TOPIC)
+    with suppress(AlreadyExists):
+        publisher.create_topic(name=topic, timeout=TIMEOUT_SECONDS)
+    with suppress(AlreadyExists):
+        # No dead letter topic: a message that is no event goes to rejected_events, and a good one would be
+        # moved to the topic after a few deaths of the job.
+        subscriber.create_subscription(
+            request={
+                "name": subscriber.subscription_path(project, SUBSCRIPTION),
+                "topic": topic,
+                "ack_deadline_seconds": ACK_DEADLINE_SECONDS,
+            },
+            timeout=TIMEOUT_SECONDS,
+        )
+
+
+if __name__ == "__main__":
+    provision(settings())

@@ -1,0 +1,142 @@
+"""Run one statement in BigQuery: parameters, a byte limit, and what is tried again.
+
+Each function takes the client of its caller (gcp.clients.bigquery_client). Names in statements have no
+project: the client's project completes them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import Retry
+from google.cloud import bigquery
+
+from shopstream.settings import LABELS
+
+REQUEST_TIMEOUT_SECONDS = 60.0
+"""How long one HTTP request may take, and how long one is repeated while BigQuery does not answer."""
+JOB_TIMEOUT_SECONDS = 1800.0
+JOB_RETRY_SECONDS = 300.0
+SMALL_MAX_BYTES = 2**30
+
+REQUEST_RETRY = bigquery.DEFAULT_RETRY.with_timeout(REQUEST_TIMEOUT_SECONDS)
+_TRANSIENT_REASONS = {
+    "backendError",
+    "internalError",
+    "jobBackendError",
+    "jobInternalError",
+    "jobRateLimitExceeded",
+    "rateLimitExceeded",
+}
+_LEGACY_TYPE_NAMES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
+
+QueryParameter: TypeAlias = bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter
+
+
+def run(
+    client: bigquery.Client,
+    sql: str,
+    params: Mapping[str, Any],
+    *,
+    job_id_prefix: str,
+    maximum_bytes_billed: int,
+) -> bigquery.QueryJob:
+    """Run one statement, wait for its end, and return the finished job.
+
+    `params` maps the statement's @names to a date, datetime, int, float, str, a list of dates, or a query
+    parameter. BigQuery refuses to start a job that would bill more than `maximum_bytes_billed`. A job that
+    failed for a passing reason, such as another statement changing the same table, is run again for up to
+    JOB_RETRY_SECONDS: `sql` must bear that.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: BigQuery refused the statement.
+        google.api_core.exceptions.RetryError: BigQuery did not answer for REQUEST_TIMEOUT_SECONDS.
+    """
+    config = bigquery.QueryJobConfig(
+        query_parameters=[_query_parameter(name, value) for name, value in params.items()],
+        maximum_bytes_billed=maximum_bytes_billed,
+        labels=LABELS,
+    )
+
+    def attempt() -> bigquery.QueryJob:
+        # The client's job_retry would wait ten minutes for a BigQuery that does not answer, whatever `retry`.
+        job = client.query(
+            sql,
+            job_config=config,
+            job_id_prefix=f"{job_id_prefix}-",
+            retry=REQUEST_RETRY,
+            timeout=REQUEST_TIMEOUT_SECONDS,
+            job_retry=None,
+        )
+        job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS, job_retry=None)
+        return job
+
+    return Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=JOB_RETRY_SECONDS)(attempt)()
+
+
+def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> int:
+    """Return how many bytes BigQuery says a query would read, at most, without running it."""
+    config = bigquery.QueryJobConfig(
+        query_parameters=[_query_parameter(name, value) for name, value in params.items()],
+        dry_run=True,
+        use_query_cache=False,
+        labels=LABELS,
+    )
+    job = client.query(
+        sql, job_config=config, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS, job_retry=None
+    )
+    return job.total_bytes_processed
+
+
+def get_table(client: bigquery.Client, full_name: str) -> bigquery.Table:
+    """Ask BigQuery for a table's schema and properties.
+
+    Raises:
+        google.api_core.exceptions.NotFound: there is no such table.
+    """
+    return client.get_table(full_name, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+
+
+def standard_fields(fields: Sequence[bigquery.SchemaField]) -> list[bigquery.SchemaField]:
+    """Return the fields with GoogleSQL's names of types: the API tells those of a table by older names."""
+    return [
+        bigquery.SchemaField(
+            field.name,
+            _LEGACY_TYPE_NAMES.get(field.field_type, field.field_type),
+            field.mode,
+            description=field.description,
+        )
+        for field in fields
+    ]
+
+
+def _is_transient(error: Exception) -> bool:
+    """Tell whether a job that failed so may succeed when it is run again."""
+    if not isinstance(error, GoogleAPICallError):
+        return False
+    reasons = {item.get("reason") for item in error.errors if isinstance(item, Mapping)}
+    return bool(reasons & _TRANSIENT_REASONS) or "Could not serialize access" in str(error)
+
+
+def _query_parameter(name: str, value: Any) -> QueryParameter:
+    if isinstance(value, QueryParameter):
+        return value
+    if isinstance(value, list):
+        return bigquery.ArrayQueryParameter(name, "DATE", value)
+    # A datetime is a date and a bool an int, so the order matters.
+    for kind, type_name in (
+        (bool, "BOOL"),
+        (int, "INT64"),
+        (float, "FLOAT64"),
+        (str, "STRING"),
+        (dt.datetime, "TIMESTAMP"),
+        (dt.date, "DATE"),
+    ):
+        if isinstance(value, kind):
+            return bigquery.ScalarQueryParameter(name, type_name, value)
+    raise TypeError(
+        f"query parameter @{name} is {value!r}; give a date, datetime, int, float, str, or a list of dates"
+    )

@@ -1,0 +1,213 @@
+"""Dataflow jobs as the DAGs start and await them.
+
+Built on the Google provider's hook, operator and sensor. What differs: the endpoint is a setting, job names
+are compared whole (the provider compares beginnings), and a job that failed says why in the task's own log.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from airflow.providers.google.cloud.hooks.dataflow import DataflowHook as GoogleDataflowHook
+from airflow.providers.google.cloud.hooks.dataflow import DataflowJobStatus
+from airflow.providers.google.cloud.sensors.dataflow import DataflowJobStatusSensor
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from google.auth.exceptions import TransportError
+from googleapiclient.errors import HttpError
+from httplib2 import HttpLib2Error
+
+from shopstream.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from google.api_core.client_options import ClientOptions
+
+CANCEL_TIMEOUT_SECONDS = 600
+"""Dataflow takes minutes to stop the workers of a cancelled job."""
+
+POLL_SECONDS = 2
+MAX_ERROR_CHARS = 4000
+
+
+class DataflowHook(GoogleDataflowHook):
+    """The provider's hook for the project, region and Dataflow endpoint of the settings."""
+
+    def get_client_options(self, api_endpoint_override: str | None = None) -> ClientOptions:
+        """The endpoint of the settings, or Google's own."""
+        return super().get_client_options(api_endpoint_override or settings().dataflow_endpoint)
+
+    def active_jobs(self, name: str) -> list[dict[str, Any]]:
+        """The jobs of exactly this name that have not ended, oldest first, each as jobs.list shows it."""
+        jobs = self._jobs()
+        found: list[dict[str, Any]] = []
+        request = jobs.list(**_location(), filter="ACTIVE", name=name)
+        while request is not None:
+            answer = request.execute(num_retries=self.num_retries)
+            found += [job for job in answer.get("jobs", []) if job["name"] == name]
+            request = jobs.list_next(request, answer)
+        return sorted(found, key=lambda job: str(job["createTime"]))
+
+    def cancel_and_await_end(self, job_id: str, timeout_seconds: float = CANCEL_TIMEOUT_SECONDS) -> str:
+        """Cancel a job, wait until it has ended in whichever way, and return its last state.
+
+        Raises:
+            AirflowException: it has not ended after `timeout_seconds`.
+            HttpError: Dataflow refuses to cancel a job that has not ended.
+        """
+        self.request_end(job_id, DataflowJobStatus.JOB_STATE_CANCELLED)
+        deadline = time.monotonic() + timeout_seconds
+        while (state := self.state(job_id)) not in DataflowJobStatus.TERMINAL_STATES:
+            if time.monotonic() > deadline:
+                raise AirflowException(
+                    f"Dataflow job {job_id} is still {state} {timeout_seconds:.0f} seconds after it was "
+                    "cancelled; look at the job, force its end, and run this task again."
+                )
+            time.sleep(POLL_SECONDS)
+        return state
+
+    def request_end(self, job_id: str, state: str) -> None:
+        """Ask Dataflow to end a job as `state`, JOB_STATE_CANCELLED or JOB_STATE_DRAINED, without waiting.
+
+        Raises:
+            HttpError: Dataflow refuses, and the job has not ended.
+        """
+        body = {"requestedState": state}
+        try:
+            self._jobs().update(**_location(), jobId=job_id, body=body).execute(num_retries=self.num_retries)
+        except HttpError:
+            # It may have ended just before.
+            if self.state(job_id) not in DataflowJobStatus.TERMINAL_STATES:
+                raise
+
+    def newest_jobs(self, name: str, since: datetime) -> list[dict[str, Any]]:
+        """The newest job of exactly this name and all others created at or after `since`, newest first.
+
+        Whether they have ended or not; each is whole, as jobs.get shows it.
+        """
+        jobs = self._jobs()
+        found: list[dict[str, Any]] = []
+        # Without a filter the list begins with the newest.
+        request = jobs.list(**_location(), name=name)
+        while request is not None:
+            answer = request.execute(num_retries=self.num_retries)
+            found += [job for job in answer.get("jobs", []) if job["name"] == name]
+            if found and created(found[-1]) < since:
+                break
+            request = jobs.list_next(request, answer)
+        return [self.job(job["id"]) for n, job in enumerate(found) if n == 0 or created(job) >= since]
+
+    def launch_once(self, launch: Mapping[str, Any]) -> dict[str, Any]:
+        """Launch a Flex Template by its launchParameter (v1b3) and return the job, without any retry.
+
+        After an answer that leaves open whether there is a job now, the caller looks before the next one.
+
+        Raises:
+            HttpError: Dataflow refuses.
+            OSError, HttpLib2Error, TransportError: it is not reached, or does not answer.
+        """
+        templates = self.get_conn().projects().locations().flexTemplates()
+        request = templates.launch(**_location(), body={"launchParameter": launch})
+        job: dict[str, Any] = request.execute(num_retries=0)["job"]
+        return job
+
+    def errors(self, job_id: str) -> str:
+        """The job's error messages, each once, oldest first; at most the last MAX_ERROR_CHARS characters."""
+        messages = self._jobs().messages()
+        # Dataflow repeats the same traceback for each attempt at a bundle: a dict keeps one of each.
+        texts: dict[str, None] = {}
+        request = messages.list(**_location(), jobId=job_id, minimumImportance="JOB_MESSAGE_ERROR")
+        while request is not None:
+            answer = request.execute(num_retries=self.num_retries)
+            texts.update(dict.fromkeys(message["messageText"] for message in answer.get("jobMessages", [])))
+            request = messages.list_next(request, answer)
+        return "\n".join(texts)[-MAX_ERROR_CHARS:]
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """The job as jobs.get shows it, with what lists leave out: labels, and which job it replaces."""
+        request = self._jobs().get(**_location(), jobId=job_id)
+        job: dict[str, Any] = request.execute(num_retries=self.num_retries)
+        return job
+
+    def state(self, job_id: str) -> str:
+        """The job's state, such as JOB_STATE_RUNNING."""
+        return str(self.job(job_id)["currentState"])
+
+    def _jobs(self) -> Any:
+        return self.get_conn().projects().locations().jobs()
+
+
+class WaitForJob(DataflowJobStatusSensor):
+    """Waits until a Dataflow job is done, giving its worker slot back between two looks.
+
+    It looks often at first and then ever more seldom. A job that ends otherwise fails the task at once and
+    for good, since looking again would not change it; the error holds the job's own messages. An answer that
+    Dataflow fails to give only postpones the look.
+    """
+
+    def __init__(
+        self,
+        *,
+        job_id: str,
+        poke_interval: timedelta = timedelta(seconds=5),
+        max_wait: timedelta = timedelta(minutes=1),
+        timeout: timedelta = timedelta(hours=12),
+        **kwargs: Any,
+    ) -> None:
+        """Make the task; `job_id` is a template. Waits grow from `poke_interval` to `max_wait`."""
+        env = settings()
+        super().__init__(
+            job_id=job_id,
+            expected_statuses={DataflowJobStatus.JOB_STATE_DONE},
+            location=env.region,
+            project_id=env.project,
+            deferrable=False,
+            mode="reschedule",
+            poke_interval=poke_interval,
+            exponential_backoff=True,
+            max_wait=max_wait,
+            timeout=timeout,
+            **kwargs,
+        )
+
+    @cached_property
+    def hook(self) -> DataflowHook:
+        """The hook of this module."""
+        return DataflowHook(gcp_conn_id=self.gcp_conn_id)
+
+    def poke(self, context: Context) -> bool:
+        """Tell whether the job is done.
+
+        Raises:
+            AirflowFailException: it has failed or was cancelled.
+            HttpError: there is no such job, or it may not be read.
+        """
+        try:
+            return self._is_done(context)
+        except HttpError as error:
+            if error.resp.status != 429 and error.resp.status < 500:
+                raise
+            self.log.warning("Dataflow did not answer about job %s; will ask again: %s", self.job_id, error)
+        except (OSError, HttpLib2Error, TransportError) as error:
+            self.log.warning("Dataflow is not reached about job %s; will ask again: %r", self.job_id, error)
+        return False
+
+    def _is_done(self, context: Context) -> bool:
+        try:
+            return bool(super().poke(context))
+        except AirflowException as error:
+            reasons = self.hook.errors(self.job_id) or "The job has no error message."
+            raise AirflowFailException(f"{error}. {reasons}") from error
+
+
+def created(job: Mapping[str, Any]) -> datetime:
+    """When the job was created."""
+    return datetime.fromisoformat(job["createTime"])
+
+
+def _location() -> dict[str, str]:
+    env = settings()
+    return {"projectId": env.project, "location": env.region}

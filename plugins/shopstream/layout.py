@@ -1,0 +1,43 @@
+"""The layout of the bucket: the names of its objects, in one place."""
+
+from __future__ import annotations
+
+from datetime import date
+
+EXPORTS = "exports/"
+LANDING = "landing/events/"
+EXPORT_PATTERN = rf"^{EXPORTS}[^/*?#\[\]\r\n]+\.(csv|csv\.gz|zip)$"
+"""No sub-folders, so that a part's name, made of the export's, is of one export; no wildcards, for Beam."""
+REPORTS = "reports/events/"
+TEMP = "temp"
+
+SUCCESS = "_SUCCESS"
+"""The object in a landing day's folder that tells that the day is landed whole."""
+
+UNFINISHED = "_UNFINISHED-"
+"""What the name of an object begins with that tells that an export is not yet landed to its end."""
+
+
+def landing(day: date) -> str:
+    """The folder of a landing day's files."""
+    return f"{LANDING}{day}"
+
+
+def accepted(day: date, load_id: str) -> str:
+    """The folder of the Parquet files that a load accepted."""
+    return f"accepted/events/{day}/{load_id}"
+
+
+def rejected(day: date, load_id: str) -> str:
+    """The folder of the JSON lines that a load rejected."""
+    return f"rejected/events/{day}/{load_id}"
+
+
+def manifest(day: date, load_id: str) -> str:
+    """The object with a load's counters."""
+    return f"loads/{day}/{load_id}.json"
+
+
+def template(version: str, pipeline: str) -> str:
+    """The Flex Template of a pipeline, of a deployed version."""
+    return f"templates/{version}/{pipeline}.json"

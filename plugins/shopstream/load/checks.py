@@ -1,0 +1,216 @@
+"""Is a load complete? Its counters add up, its rejected share is small, and both stores hold what it read.
+
+Spanner and BigQuery are counted; what the pipeline says of itself is only the figure they are held against.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowFailException
+
+from beam_jobs.contract import SHARDS, first_event_day
+from beam_jobs.manifest import Manifest
+
+if TYPE_CHECKING:
+    from google.cloud.spanner_v1.database import Database
+    from google.cloud.storage import Client
+
+log = logging.getLogger(__name__)
+
+REASONS_SHOWN = 5
+RAW_CHARS_SHOWN = 160
+
+# All shards by number, not as a range: so Spanner reads one short key range of days in each.
+_SHARDS = ", ".join(map(str, range(SHARDS)))
+_LANDED = "event_date BETWEEN @first_day AND @landing_day AND landing_day = @landing_day"
+# The same plan as of `shard IN (...)`, which the emulator takes twice as long for: it compares each row with
+# each shard.
+_COUNT = f"""
+    SELECT load_id, COUNT(*)
+    FROM UNNEST([{_SHARDS}]) AS wanted
+    JOIN@{{JOIN_METHOD=APPLY_JOIN, FORCE_JOIN_ORDER=TRUE}} events ON shard = wanted
+    WHERE {_LANDED}
+    GROUP BY load_id"""  # noqa: S608
+_DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id != @load_id"  # noqa: S608
+
+
+class LoadRefused(AirflowFailException):
+    """A load is not what it must be. Airflow does not retry: running the task again would not change it."""
+
+
+def read_manifest(client: Client, uri: str) -> Manifest:
+    """Read a load's manifest.
+
+    Raises:
+        LoadRefused: there is none, or it is none of this version.
+    """
+    from google.cloud.exceptions import NotFound
+    from google.cloud.storage import Blob
+
+    try:
+        return Manifest.from_json(Blob.from_uri(uri, client=client).download_as_bytes())
+    except ValueError as error:
+        raise LoadRefused(f"{uri}: {error}. Load the day again.") from error
+    except NotFound:
+        raise LoadRefused(
+            f"{uri} does not exist, though the load's job ended well; its counters are written last. "
+            "Look at the job's log, then clear the run from launch_load on."
+        ) from None
+
+
+def check_counters(manifest: Manifest) -> None:
+    """Check that no line was lost or invented between reading and writing.
+
+    Raises:
+        LoadRefused: read is not accepted + rejected, or accepted is not distinct + duplicates.
+    """
+    for whole, first, second in (("read", "accepted", "rejected"), ("accepted", "distinct", "duplicates")):
+        total, one, other = (getattr(manifest, name) for name in (whole, first, second))
+        if total != one + other:
+            raise LoadRefused(
+                f"{_name(manifest)}: {whole} is {total:,}, but {first} + {second} = "
+                f"{one:,} + {other:,} = {one + other:,}. "
+                "The pipeline lost or invented lines, so the day is not published. Run the load again; if it "
+                "comes again, it is a bug of beam_jobs."
+            )
+
+
+def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share: float) -> None:
+    """Check that the share of rejected lines, from 0 to 1, is not above `max_rejected_share`.
+
+    Logs the most frequent reasons, each with one line of the load's JSONL files, whatever the outcome.
+
+    Raises:
+        LoadRefused: the share is above; the message has it, the threshold, these reasons and what to do.
+    """
+    reasons = describe_rejected(manifest, _rejected_samples(client, manifest))
+    log.info("%s: %d of %d lines rejected.\n%s", _name(manifest), manifest.rejected, manifest.read, reasons)
+    if manifest.rejected > max_rejected_share * manifest.read:
+        raise LoadRefused(
+            f"{_name(manifest)}: {manifest.rejected:,} of {manifest.read:,} lines "
+            f"({manifest.rejected / manifest.read:.2%}) were rejected; "
+            f"SHOPSTREAM_MAX_REJECTED_SHARE allows {max_rejected_share:.2%}. Most frequent:\n{reasons}\n"
+            "The day is not published. Its good rows are in Spanner, its rejected lines in "
+            "shop_raw.rejected_events. Correct the landing files and run load_events_daily for the day "
+            "again; or, to give these lines up, raise SHOPSTREAM_MAX_REJECTED_SHARE and clear this task and "
+            "those after it."
+        )
+
+
+def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`."""
+    return "\n".join(
+        f"  {reason}: {count:,}{_describe(samples.get(reason))}" for reason, count in _top_reasons(manifest)
+    )
+
+
+def check_newest(client: Client, uri: str, active_jobs: Sequence[Mapping[str, Any]]) -> None:
+    """Check that no other load of the landing day has ended later or is running, which this one would undo.
+
+    Args:
+        uri: this load's manifest, loads/<day>/<load_id>.json.
+        active_jobs: the day's Dataflow jobs that have not ended, as jobs.list shows them.
+
+    Raises:
+        LoadRefused: there is one.
+    """
+    advice = "That load goes on by itself; if its run fails, run load_events_daily for the day again."
+    if active_jobs:
+        raise LoadRefused(f"{uri}: Dataflow job {active_jobs[0]['id']} loads the same day anew. {advice}")
+    bucket, _, name = uri.removeprefix("gs://").partition("/")
+    manifests = client.list_blobs(bucket, prefix=f"{name.rpartition('/')[0]}/")
+    newest = max(manifests, key=lambda blob: blob.time_created)
+    if newest.name != name:
+        raise LoadRefused(f"{uri}: gs://{bucket}/{newest.name} is a newer load of the same day. {advice}")
+
+
+def count_in_spanner(database: Database, manifest: Manifest) -> dict[str, int]:
+    """Count the landing day's rows in Spanner by load_id, over all shards and the days it may hold.
+
+    Rows that this load wrote again carry its load_id already, so the others are stale: rows that a corrected
+    file no longer has, or of a load that died.
+    """
+    with database.snapshot() as snapshot:
+        return dict(snapshot.execute_sql(_COUNT, params=_window(manifest), param_types=_window_types()))
+
+
+def delete_stale_rows(database: Database, manifest: Manifest) -> None:
+    """Delete the landing day's rows in Spanner that are not of this load."""
+    database.execute_partitioned_dml(
+        _DELETE,
+        params=_window(manifest) | {"load_id": manifest.load_id},
+        param_types=_window_types() | {"load_id": _types().STRING},
+    )
+
+
+def check_stores(manifest: Manifest, spanner_rows: int, bigquery_rows: int) -> None:
+    """Check that both stores hold each distinct event of the load, once.
+
+    Raises:
+        LoadRefused: one of them holds more or fewer.
+    """
+    distinct = manifest.distinct
+    if spanner_rows == distinct == bigquery_rows:
+        return
+    raise LoadRefused(
+        f"{_name(manifest)}: the load has {distinct:,} distinct events, but Spanner holds {spanner_rows:,} "
+        f"({spanner_rows - distinct:+,}) rows of the landing day and BigQuery {bigquery_rows:,} "
+        f"({bigquery_rows - distinct:+,}); all three must be equal. Look whether another load of this day "
+        "ran at the same time, then run load_events_daily for the day again."
+    )
+
+
+def _top_reasons(manifest: Manifest) -> list[tuple[str, int]]:
+    counts = manifest.rejected_by_reason.items()
+    return sorted(counts, key=lambda item: (-item[1], item[0]))[:REASONS_SHOWN]
+
+
+def _rejected_samples(client: Client, manifest: Manifest) -> dict[str, dict[str, Any]]:
+    """Return the first rejected line of each of the most frequent reasons, from the load's JSONL files."""
+    from google.cloud.storage import Blob
+
+    wanted = {reason for reason, _ in _top_reasons(manifest)}
+    samples: dict[str, dict[str, Any]] = {}
+    for uri in manifest.rejected_files:
+        with Blob.from_uri(uri, client=client).open("rt", encoding="utf-8", chunk_size=2**20) as lines:
+            for line in lines:
+                rejected = json.loads(line)
+                if rejected["reason"] in wanted:
+                    samples.setdefault(rejected["reason"], rejected)
+                if len(samples) == len(wanted):
+                    return samples
+    return samples
+
+
+def _describe(sample: Mapping[str, Any] | None) -> str:
+    if sample is None:
+        return ""
+    raw = base64.b64decode(sample["raw"] or "").decode(errors="replace")
+    return (
+        f", such as {sample['file']} at byte {sample['byte_offset']:,}: {sample['detail']} "
+        f"The line is {raw[:RAW_CHARS_SHOWN]!r}"
+    )
+
+
+def _name(manifest: Manifest) -> str:
+    return f"landing day {manifest.landing_day}, load {manifest.load_id}"
+
+
+def _window(manifest: Manifest) -> dict[str, Any]:
+    """The query parameters of the days whose events may be landed on the landing day."""
+    return {"landing_day": manifest.landing_day, "first_day": first_event_day(manifest.landing_day)}
+
+
+def _types() -> Any:
+    from google.cloud.spanner_v1 import param_types
+
+    return param_types
+
+
+def _window_types() -> dict[str, Any]:
+    return {"landing_day": _types().DATE, "first_day": _types().DATE}

@@ -1,0 +1,247 @@
+"""Publish a load in BigQuery: stage its files, replace its landing day, keep its rejects, write its row.
+
+Each function may be repeated at any time: each replaces what it wrote before.
+"""
+
+# ruff: noqa: S608
+# Only names from our own code, and load ids of the one known form, become part of a statement.
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from google.cloud import bigquery
+
+from beam_jobs.contract import first_event_day
+from beam_jobs.manifest import Manifest
+from shopstream.gcp.bigquery import (
+    JOB_TIMEOUT_SECONDS,
+    REQUEST_RETRY,
+    REQUEST_TIMEOUT_SECONDS,
+    get_table,
+    run,
+)
+from shopstream.settings import LABELS
+from shopstream.tables.day import replace_row, replace_statement
+from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
+
+STAGING_EXPIRATION_DAYS = 2
+PUBLISH_MAX_BYTES = 100 * 2**30
+"""For the statements of a load: the staged rows and the 8 partitions that a landing day may touch."""
+_LOAD_ID = re.compile(r"\d{8}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A load's accepted rows in a staging table, and how many distinct events these are."""
+
+    table: str
+    events: int
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The event dates whose rows may have changed, and the landing day's rows in each store."""
+
+    event_dates: tuple[dt.date, ...]
+    spanner_rows: int
+    bigquery_rows: int
+
+
+class PublishError(RuntimeError):
+    """Staged rows do not belong to the landing day they would be published under."""
+
+
+def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
+    """Load the accepted Parquet files of a load into its own staging table, and count its distinct events.
+
+    The staging table has the columns of events_batch, is made anew each time, and expires by itself after
+    STAGING_EXPIRATION_DAYS. A load without accepted rows gets an empty one.
+    """
+    table = _stage(
+        client,
+        EVENTS_BATCH,
+        manifest.load_id,
+        manifest.accepted_files,
+        source_format=bigquery.SourceFormat.PARQUET,
+    )
+    sql = f"SELECT COUNT(DISTINCT event_id) FROM {table}"
+    [[events]] = run(
+        client, sql, {}, job_id_prefix="count-staged", maximum_bytes_billed=PUBLISH_MAX_BYTES
+    ).result()
+    return Staged(table, events)
+
+
+def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tuple[dt.date, ...]:
+    """Replace the landing day's rows of events_batch by the staged ones, each event once, in one statement.
+
+    Returns:
+        The event dates, sorted, whose rows may have changed: those of the staged rows, of the
+        rows that were replaced, and of earlier audited loads of this landing day, so that a publication
+        repeated after a crash still names the dates that the one before it emptied.
+
+    Raises:
+        PublishError: staged rows are of another landing day, or of a date that this landing day may not hold.
+    """
+    landing_day = manifest.landing_day
+    params = _window(landing_day)
+    options: dict[str, Any] = {
+        "job_id_prefix": f"publish-{manifest.load_id}",
+        "maximum_bytes_billed": PUBLISH_MAX_BYTES,
+    }
+    foreign = f"""
+        SELECT landing_day, event_date, COUNT(*) AS found_rows
+        FROM {staging}
+        WHERE
+            landing_day IS DISTINCT FROM @landing_day
+            OR event_date IS NULL
+            OR event_date NOT BETWEEN @first_day AND @landing_day
+        GROUP BY landing_day, event_date"""
+    if found := list(run(client, foreign, params, **options).result()):
+        rows = "; ".join(
+            f"{row.found_rows} rows of {row.event_date} landed {row.landing_day}" for row in found
+        )
+        raise PublishError(
+            f"{staging} may hold only events of {params['first_day']} to {landing_day}, "
+            f"landed on {landing_day}; it has {rows}. Nothing was published; load the day again."
+        )
+    touched = f"""
+        SELECT DISTINCT event_date FROM {staging}
+        UNION DISTINCT
+        SELECT DISTINCT event_date
+        FROM {EVENTS_BATCH}
+        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day
+        UNION DISTINCT
+        SELECT event_date
+        FROM {LOADS}, UNNEST(event_dates) AS event_date
+        WHERE landing_day = @landing_day"""
+    dates = run(client, touched, params, **options).result()
+    event_dates = tuple(sorted(row.event_date for row in dates))
+    columns = [field.name for field in get_table(client, EVENTS_BATCH).schema]
+    once = f"""
+        SELECT {", ".join(columns)}
+        FROM {staging}
+        WHERE TRUE
+        QUALIFY ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY event_time) = 1"""
+    old = "target.landing_day = @landing_day AND target.event_date BETWEEN @first_day AND @landing_day"
+    run(client, replace_statement(EVENTS_BATCH, columns, once, old), params, **options)
+    return event_dates
+
+
+def count_published(client: bigquery.Client, landing_day: dt.date) -> int:
+    """Count the rows of events_batch that were landed on this day."""
+    sql = f"""
+        SELECT COUNT(*)
+        FROM {EVENTS_BATCH}
+        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"""
+    params = _window(landing_day)
+    [[rows]] = run(
+        client, sql, params, job_id_prefix="count-published", maximum_bytes_billed=PUBLISH_MAX_BYTES
+    ).result()
+    return rows
+
+
+def drop_staging(client: bigquery.Client, staging: str) -> None:
+    """Drop a staging table, if it is still there."""
+    client.delete_table(staging, not_found_ok=True, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+
+
+def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
+    """Replace the batch's rows of the landing day in rejected_events by those of this load."""
+    staging = _stage(
+        client,
+        REJECTED_EVENTS,
+        manifest.load_id,
+        manifest.rejected_files,
+        source_format=bigquery.SourceFormat.NEWLINE_DELIMITED_JSON,
+    )
+    fields = get_table(client, REJECTED_EVENTS).schema
+    decoded = ", ".join(
+        f"FROM_BASE64({field.name}) AS {field.name}" if field.field_type == "BYTES" else field.name
+        for field in fields
+    )
+    statement = replace_statement(
+        REJECTED_EVENTS,
+        [field.name for field in fields],
+        f"SELECT {decoded} FROM {staging}",
+        "target.rejected_date = @landing_day AND target.source = 'batch'",
+    )
+    run(
+        client,
+        statement,
+        {"landing_day": manifest.landing_day},
+        job_id_prefix=f"rejected-{manifest.load_id}",
+        maximum_bytes_billed=PUBLISH_MAX_BYTES,
+    )
+    drop_staging(client, staging)
+
+
+def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, published: Published) -> None:
+    """Write the row of shop_ops.loads of a published load, or replace the one of the same day and load id."""
+    row = {
+        "landing_day": manifest.landing_day,
+        "load_id": manifest.load_id,
+        "job_id": job_id,
+        "read": manifest.read,
+        "accepted": manifest.accepted,
+        "rejected": manifest.rejected,
+        "duplicates": manifest.duplicates,
+        "late": manifest.late,
+        "spanner_rows": published.spanner_rows,
+        "bigquery_rows": published.bigquery_rows,
+        "event_dates": list(published.event_dates),
+        "loaded_at": dt.datetime.now(dt.UTC),
+    }
+    keys = ("landing_day", "load_id")
+    replace_row(client, LOADS, row, keys, job_id_prefix=f"audit-{manifest.load_id}")
+
+
+def _window(landing_day: dt.date) -> dict[str, Any]:
+    """The query parameters of the days whose events may be landed on a day."""
+    return {"landing_day": landing_day, "first_day": first_event_day(landing_day)}
+
+
+def _stage(
+    client: bigquery.Client,
+    target: str,
+    load_id: str,
+    files: Sequence[str],
+    *,
+    source_format: str,
+) -> str:
+    if not _LOAD_ID.fullmatch(load_id):
+        raise ValueError(f"load id {load_id!r} is not of the form YYYYMMDD-<8 hex>")
+    # Files never promise that a column has no gaps, so nothing is REQUIRED here; the MERGE into the target
+    # refuses a missing value. Bytes come as base64 text.
+    schema = [
+        bigquery.SchemaField(
+            field.name, "STRING" if field.field_type == "BYTES" else field.field_type, "NULLABLE"
+        )
+        for field in get_table(client, target).schema
+    ]
+    staging = f"{target}_staging_{load_id.replace('-', '_')}"
+    drop_staging(client, staging)
+    table = bigquery.Table(f"{client.project}.{staging}", schema=schema)
+    table.labels = LABELS
+    table.expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=STAGING_EXPIRATION_DAYS)
+    table = client.create_table(table, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+    if files:
+        job = client.load_table_from_uri(
+            list(files),
+            table.reference,
+            job_id_prefix=f"stage-{load_id}-",
+            job_config=bigquery.LoadJobConfig(
+                schema=schema,
+                source_format=source_format,
+                write_disposition=bigquery.WriteDisposition.WRITE_EMPTY,
+                labels=LABELS,
+            ),
+            retry=REQUEST_RETRY,
+            timeout=REQUEST_TIMEOUT_SECONDS,
+        )
+        job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS)
+    return staging

@@ -1,0 +1,123 @@
+"""The tasks of load_events_daily: launch the load, wait for it, and make known what came of it.
+
+A load crosses the tasks as texts (Load.to_xcom). Every step may be repeated.
+"""
+
+# google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the steps import it.
+from __future__ import annotations
+
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
+from shopstream.gcp.dataflow import DataflowHook, WaitForJob
+from shopstream.load import checks
+from shopstream.load.launch import LaunchLoadEvents, Load, job_name
+from shopstream.settings import settings
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Client
+
+    from beam_jobs.manifest import Manifest
+
+__all__ = ["LaunchLoadEvents", "WaitForJob", "gate", "publish", "reconcile_stores", "write_audit_row"]
+
+
+def gate(load: dict[str, str]) -> None:
+    """Keep the rejected lines in BigQuery; refuse a load that lost lines or rejected too many.
+
+    Raises:
+        LoadRefused: a newer load of the day has begun, its counters do not add up, or its share of rejected
+            lines is above the threshold.
+    """
+    from shopstream.load.publish import load_rejected
+
+    storage = storage_client()
+    manifest = _newest(storage, Load.from_xcom(load))
+    checks.check_counters(manifest)
+    load_rejected(bigquery_client(), manifest)
+    checks.check_rejected_share(storage, manifest, settings().max_rejected_share)
+
+
+def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
+    """Stage the accepted rows in BigQuery, delete the day's stale rows in Spanner, and count in both.
+
+    Returns:
+        {"table": the staging table, "events": the distinct events in it}
+
+    Raises:
+        LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
+    """
+    from shopstream.load.publish import stage_load
+
+    manifest = _newest(storage_client(), Load.from_xcom(load))
+    database = spanner_database()
+    staged = stage_load(bigquery_client(), manifest)
+    counts = checks.count_in_spanner(database, manifest)
+    # What earlier loads left goes only when all of this load has come.
+    checks.check_stores(manifest, counts.get(manifest.load_id, 0), staged.events)
+    if counts.keys() - {manifest.load_id}:
+        checks.delete_stale_rows(database, manifest)
+        counts = checks.count_in_spanner(database, manifest)
+    checks.check_stores(manifest, sum(counts.values()), staged.events)
+    return {"table": staged.table, "events": staged.events}
+
+
+def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
+    """Count the landing day in Spanner again, replace it in events_batch, and count what is there now.
+
+    Returns:
+        {"event_dates": the dates whose events may have changed, "spanner_rows": int, "bigquery_rows": int}
+
+    Raises:
+        LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
+    """
+    from shopstream.load.publish import count_published, publish_day
+
+    manifest = _newest(storage_client(), Load.from_xcom(load))
+    # Since `reconcile` another load may have begun, and died.
+    spanner_rows = sum(checks.count_in_spanner(spanner_database(), manifest).values())
+    checks.check_stores(manifest, spanner_rows, staged["events"])
+    client = bigquery_client()
+    event_dates = publish_day(client, manifest, staged["table"])
+    bigquery_rows = count_published(client, manifest.landing_day)
+    checks.check_stores(manifest, spanner_rows, bigquery_rows)
+    return {
+        "event_dates": [day.isoformat() for day in event_dates],
+        "spanner_rows": spanner_rows,
+        "bigquery_rows": bigquery_rows,
+    }
+
+
+def write_audit_row(
+    load: dict[str, str], staged: dict[str, Any], published: dict[str, Any], **context: Any
+) -> None:
+    """Write the row of shop_ops.loads, and tell by the asset EVENTS_PUBLISHED which days have changed."""
+    from shopstream.load.publish import Published, drop_staging
+    from shopstream.load.publish import write_audit_row as write
+
+    done = Load.from_xcom(load)
+    manifest = checks.read_manifest(storage_client(), done.manifest)
+    event_dates = tuple(map(date.fromisoformat, published["event_dates"]))
+    client = bigquery_client()
+    write(
+        client,
+        manifest,
+        done.job_id,
+        Published(event_dates, published["spanner_rows"], published["bigquery_rows"]),
+    )
+    drop_staging(client, staged["table"])
+    # The landing day too, which may have become empty.
+    days = sorted({done.landing_day, *event_dates})
+    context["outlet_events"][EVENTS_PUBLISHED].extra = {"days": [day.isoformat() for day in days]}
+
+
+def _newest(storage: Client, load: Load) -> Manifest:
+    """Return the load's manifest, once it is sure that no newer load of the day has begun.
+
+    Whatever changes a store asks this first: each task may be cleared long after another load of the day.
+    """
+    manifest = checks.read_manifest(storage, load.manifest)
+    checks.check_newest(storage, load.manifest, DataflowHook().active_jobs(job_name(load.landing_day)))
+    return manifest

@@ -1,0 +1,116 @@
+"""The task that writes the report to Cloud Storage, and its button in Airflow's UI."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseOperatorLink
+
+from shopstream.gcp.clients import bigquery_client, storage_client
+from shopstream.layout import REPORTS
+from shopstream.report.page import Rows, render, summary_columns
+from shopstream.settings import settings
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+    from google.cloud.storage import Blob
+
+HISTORY_DAYS = 31
+"""A report shows at least this many days up to its last, so that a single new day is seen in its context."""
+
+MAX_BYTES_BILLED = 2**30
+LATEST = f"{REPORTS}latest.html"
+LAST_DAY = "last_day"
+"""The key, in a report object's metadata, of the last day that it shows."""
+
+
+class ReportLink(BaseOperatorLink):
+    """The button that opens the report that a task has written.
+
+    Airflow's worker asks for the link when the task ends and stores it; the web server needs no code of ours.
+    """
+
+    name = "Report"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the report's URL, or nothing if the task wrote none."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        return (XCom.get_value(ti_key=ti_key, key="return_value") or {}).get("url", "")
+
+
+class WriteReport(BaseOperator):
+    """Write the report of the days just built, and of at least HISTORY_DAYS, to Cloud Storage.
+
+    Objects: reports/events/<first>_<last>.html, and reports/events/latest.html, which always shows the newest
+    days that any report has shown: a rebuild of older days refreshes it, but never takes it back in time.
+
+    Args:
+        first_day, last_day: The first and the last day built, as YYYY-MM-DD; templated.
+
+    Returns (XCom): {"uri": "gs://...", "url": "https://..."} of the first of these objects.
+    """
+
+    template_fields = ("first_day", "last_day")
+    operator_extra_links = (ReportLink(),)
+
+    def __init__(self, *, first_day: str, last_day: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.first_day = first_day
+        self.last_day = last_day
+
+    def execute(self, context: Any) -> dict[str, str]:
+        """Read the summaries, write the report."""
+        last_day = date.fromisoformat(self.last_day)
+        first_day = min(date.fromisoformat(self.first_day), _history_start(last_day))
+        name = f"{REPORTS}{first_day}_{last_day}.html"
+        bucket = storage_client().bucket(settings().bucket)
+        latest_day = max(last_day, _last_day_shown(bucket.get_blob(LATEST)) or last_day)
+        days_shown = {name: (first_day, last_day), LATEST: (_history_start(latest_day), latest_day)}
+
+        client = bigquery_client()
+        pages = {
+            days: render(read_summaries(client, *days), *days, written_at=datetime.now(UTC))
+            for days in set(days_shown.values())
+        }
+        for object_name, days in days_shown.items():
+            blob = bucket.blob(object_name)
+            blob.metadata = {LAST_DAY: days[1].isoformat()}
+            blob.cache_control = "no-cache"
+            blob.upload_from_string(pages[days], content_type="text/html")
+            self.log.info("Wrote gs://%s/%s of %s to %s.", bucket.name, object_name, *days)
+        return {"uri": f"gs://{bucket.name}/{name}", "url": f"{settings().object_url}/{bucket.name}/{name}"}
+
+
+def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str, Rows]:
+    """Return what the charts need of the summary tables from `first_day` to `last_day`, by table name.
+
+    Rows are dicts, in no set order. The client's project and location are the tables'.
+    """
+    # Here, since it takes seconds to import, which parsing a DAG file should not.
+    from shopstream.gcp.bigquery import run
+
+    datasets = {}
+    for table, columns in summary_columns().items():
+        names = ", ".join(columns)
+        sql = f"SELECT {names} FROM shop.{table} WHERE event_date BETWEEN @first_day AND @last_day"  # noqa: S608
+        job = run(
+            client,
+            sql,
+            {"first_day": first_day, "last_day": last_day},
+            job_id_prefix=f"report-{table}",
+            maximum_bytes_billed=MAX_BYTES_BILLED,
+        )
+        datasets[table] = [dict(row.items()) for row in job.result()]
+    return datasets
+
+
+def _history_start(last_day: date) -> date:
+    return last_day - timedelta(days=HISTORY_DAYS - 1)
+
+
+def _last_day_shown(report: Blob | None) -> date | None:
+    """Return the last day that a report shows, as its object's metadata say."""
+    shown = (report.metadata or {}).get(LAST_DAY) if report else None
+    return date.fromisoformat(shown) if shown else None

@@ -1,0 +1,75 @@
+"""What the stream has written, asked of BigQuery, and the row that each look at it leaves."""
+
+# ruff: noqa: S608
+# Only names from our own code become part of a statement; values are query parameters.
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from beam_jobs.contract import first_event_day
+from shopstream.gcp.bigquery import run
+from shopstream.tables.day import replace_row
+from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS, STREAM_CHECKS
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+
+STREAM_MAX_BYTES = 20 * 2**30
+"""For the publish times of the stream: 8 bytes a row, of all its rows where past days are replayed."""
+
+
+def write_stream_check(client: Client, row: Mapping[str, Any]) -> None:
+    """Write what one run of keep-alive saw and did, or replace the row of the same date and run.
+
+    `row` has a value for each column of shop_ops.stream_checks.
+
+    Raises:
+        ValueError: the row lacks a column or has one more.
+    """
+    replace_row(client, STREAM_CHECKS, row, ("checked_date", "run_id"), job_id_prefix="stream-check")
+
+
+def stream_figures(
+    client: Client, now: dt.datetime, window: dt.timedelta
+) -> tuple[dt.datetime | None, int, int]:
+    """Return when the newest row of events_stream was published, None without any; and how many messages that
+    were published in `window` before `now` the stream accepted and rejected.
+
+    Live events are in the newest partitions; only where those are empty, as when past days are replayed,
+    all are read.
+    """
+    since = now - window
+    options: dict[str, Any] = {"job_id_prefix": "stream-figures", "maximum_bytes_billed": STREAM_MAX_BYTES}
+    events = f"""
+        SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
+        FROM {EVENTS_STREAM}
+        WHERE event_date >= @first_day"""
+    newest, accepted = None, 0
+    for first_day in (first_event_day(now.date()), dt.date(1970, 1, 1)):
+        if newest is None:
+            params = {"since": since, "first_day": first_day}
+            [[newest, accepted]] = run(client, events, params, **options).result()
+    rejects = f"""
+        SELECT COUNT(*)
+        FROM {REJECTED_EVENTS}
+        WHERE
+            source = 'stream'
+            AND rejected_date BETWEEN @first_day AND @last_day
+            AND publish_time >= @since"""
+    params = {"since": since, "first_day": since.date(), "last_day": now.date()}
+    [[rejected]] = run(client, rejects, params, **options).result()
+    return newest, accepted, rejected
+
+
+def streamed_days(client: Client, first_day: dt.date, last_day: dt.date, since: dt.datetime) -> set[dt.date]:
+    """Return the event dates, of those from `first_day` to `last_day`, of messages published since then."""
+    sql = f"""
+        SELECT DISTINCT event_date
+        FROM {EVENTS_STREAM}
+        WHERE event_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
+    params = {"first_day": first_day, "last_day": last_day, "since": since}
+    job = run(client, sql, params, job_id_prefix="streamed-days", maximum_bytes_billed=STREAM_MAX_BYTES)
+    return {row.event_date for row in job.result()}

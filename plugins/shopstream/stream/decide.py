@@ -1,0 +1,228 @@
+"""What is to be done about the stream: a pure function of desired state, active jobs and deployed version.
+
+Nothing here asks a service; jobs.py does.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+STREAM_JOB = "shop-stream"
+"""The job's name at Dataflow, exactly; its uniqueness among active jobs keeps two streams apart."""
+
+VERSION_LABEL = "template_version"
+BUDGET_WINDOW = timedelta(hours=1)
+
+_STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
+"""Not yet running; `stopped` is Dataflow's word for a job that has not yet been started."""
+_ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
+_LABEL_VALUE = re.compile(r"[a-z0-9_-]{1,63}")
+
+
+class MalformedDesiredState(ValueError):
+    """The desired state is not of the one known form; the message has the value and the form."""
+
+
+class Desired(StrEnum):
+    """What somebody wants of the stream."""
+
+    RUNNING = "running"
+    STOPPED = "stopped"
+
+
+class How(StrEnum):
+    """How to stop: finish what was pulled, or end at once and leave it to be delivered again."""
+
+    DRAIN = "drain"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """What is wanted, of which template version (None: the deployed one), and since when it was asked for."""
+
+    desired: Desired = Desired.RUNNING
+    version: str | None = None
+    how: How = How.DRAIN
+    since: datetime | None = None
+
+
+def parse_desired_state(text: str | None) -> DesiredState:
+    """Read a desired state as `desired_state_text` writes it; None is the default, a running stream.
+
+    Raises:
+        MalformedDesiredState: it is not.
+    """
+    if text is None:
+        return DesiredState()
+    try:
+        value = json.loads(text)
+        if not isinstance(value, dict) or "desired" not in value:
+            raise ValueError("it is no object with the key desired")
+        if unknown := sorted(value.keys() - {"desired", "version", "how", "since"}):
+            raise ValueError(f"it has the unknown keys {', '.join(unknown)}")
+        since = value.get("since")
+        state = DesiredState(
+            Desired(value["desired"]),
+            value.get("version"),
+            How(value.get("how", How.DRAIN)),
+            None if since is None else datetime.fromisoformat(since),
+        )
+        if state.since is not None and state.since.tzinfo is None:
+            raise ValueError(f"since is {since!r}, without a time zone")
+        if state.version is not None:
+            check_version(state.version)
+    except (ValueError, TypeError) as error:
+        raise MalformedDesiredState(
+            f"the desired state of the stream is {text!r}: {error}. "
+            'Give {"desired": "running" or "stopped", "version": null or a template version, '
+            '"how": "drain" or "cancel"}.'
+        ) from error
+    return state
+
+
+def desired_state_text(state: DesiredState) -> str:
+    """The desired state as JSON."""
+    since = state.since and state.since.isoformat()
+    return json.dumps({"desired": state.desired, "version": state.version, "how": state.how, "since": since})
+
+
+def check_version(version: Any) -> None:
+    """Check that a template version can be the value of a job's label.
+
+    Raises:
+        ValueError: it cannot.
+    """
+    if not isinstance(version, str) or not _LABEL_VALUE.fullmatch(version):
+        raise ValueError(
+            f"the template version is {version!r}; give 1 to 63 lower case letters, digits, - and _, "
+            "since it is a label of the job"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StreamJob:
+    """A job of the stream. `replaces` and `replaced_by` name the other job of an update."""
+
+    id: str
+    state: str
+    version: str | None
+    created: datetime
+    state_since: datetime
+    replaces: str | None = None
+    replaced_by: str | None = None
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether it does not run yet."""
+        return self.state in _STARTING
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether it will end, without anything more being asked of it."""
+        return self.state in _ENDING or self.replaced_by is not None
+
+    def __str__(self) -> str:
+        """For people."""
+        return f"{self.id} ({self.state.removeprefix('JOB_STATE_')}, version {self.version or 'unknown'})"
+
+
+class Action(StrEnum):
+    """What keep-alive can do."""
+
+    LAUNCH = "launch"
+    UPDATE = "update"
+    DRAIN = "drain"
+    CANCEL = "cancel"
+    WAIT = "wait"
+    NOTHING = "nothing"
+    ALERT = "alert"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do, to which jobs, and why."""
+
+    action: Action
+    reason: str
+    jobs: tuple[StreamJob, ...] = ()
+
+
+def decide(state: DesiredState, deployed_version: str, jobs: Sequence[StreamJob]) -> Decision:
+    """Decide from the desired state and the active jobs of exactly the stream's name."""
+    if state.desired is Desired.STOPPED:
+        return _decide_to_stop(state.how, jobs)
+    wanted = state.version or deployed_version
+    if not jobs:
+        return Decision(Action.LAUNCH, "no job is active")
+    if len(jobs) > 1:
+        if _is_update(jobs):
+            return Decision(Action.WAIT, "an update is under way")
+        return Decision(
+            Action.ALERT,
+            f"{len(jobs)} jobs are active where one should be; stop all but one of them at Dataflow",
+        )
+    [job] = jobs
+    if job.is_ending:
+        return Decision(Action.WAIT, "the job is ending, and the next one can only be launched after it")
+    if job.version == wanted:
+        return Decision(Action.NOTHING, "the job is as wanted")
+    if job.is_starting:
+        return Decision(Action.WAIT, f"the job must run before it can be updated to version {wanted}")
+    return Decision(Action.UPDATE, f"the job is not of version {wanted}", (job,))
+
+
+def _decide_to_stop(how: How, jobs: Sequence[StreamJob]) -> Decision:
+    if not jobs:
+        return Decision(Action.NOTHING, "no job is active, as wanted")
+    # Dataflow drains only what runs; what does not yet has pulled nothing.
+    if starting := tuple(job for job in jobs if job.is_starting and not job.is_ending):
+        return Decision(Action.CANCEL, "a stop is wanted and a job is only starting", starting)
+    if how is How.CANCEL:
+        # A drain that takes too long may be cancelled.
+        if found := tuple(job for job in jobs if job.state != "JOB_STATE_CANCELLING"):
+            return Decision(Action.CANCEL, "a stop by cancelling is wanted", found)
+    elif found := tuple(job for job in jobs if not job.is_ending):
+        return Decision(Action.DRAIN, "a stop by draining is wanted", found)
+    return Decision(Action.WAIT, "a stop is wanted and under way")
+
+
+def _is_update(jobs: Sequence[StreamJob]) -> bool:
+    """Whether all jobs but one are being replaced by another of them."""
+    replaced = [
+        job for job in jobs if any(other.replaces == job.id or job.replaced_by == other.id for other in jobs)
+    ]
+    return len(replaced) == len(jobs) - 1
+
+
+def keep_to_budget(
+    decision: Decision, recent: Sequence[StreamJob], state: DesiredState, max_launches: int, now: datetime
+) -> Decision:
+    """Turn a launch into an alert after `max_launches` within BUDGET_WINDOW; `recent` holds its jobs."""
+    launches = launches_counted(recent, state, now)
+    if decision.action is not Action.LAUNCH or len(launches) < max_launches:
+        return decision
+    again = launches[-max_launches] + BUDGET_WINDOW
+    return Decision(
+        Action.ALERT,
+        f"{decision.reason}, but the stream was launched {len(launches)} times within the last hour, and "
+        f"SHOPSTREAM_STREAM_MAX_LAUNCHES allows {max_launches}. It stays down until {again:%H:%M:%S} UTC; to "
+        "resume at once, mend what ends the jobs and trigger keep_stream_alive by hand",
+    )
+
+
+def launches_counted(recent: Sequence[StreamJob], state: DesiredState, now: datetime) -> list[datetime]:
+    """When jobs were launched within BUDGET_WINDOW before `now`, in order; a start by hand begins anew.
+
+    An update is no launch: the stream was not down.
+    """
+    since = now - BUDGET_WINDOW
+    if state.since is not None:
+        since = max(since, state.since)
+    return sorted(job.created for job in recent if job.created >= since and job.replaces is None)

@@ -1,0 +1,73 @@
+"""The task of simulate_stream: publishes landed events to the stream's topic, as if they happened now."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator
+from airflow.sdk.exceptions import AirflowFailException
+
+from shopstream import layout
+from shopstream.days import landing_day
+from shopstream.settings import settings
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+OBJECT_PATTERN = r"^[^*?#\[\]\r\n]+\.csv(\.gz)?$"
+
+
+class PublishEvents(BaseOperator):
+    """Publishes a landing day, or one object of the bucket, as the run's parameters say.
+
+    They are landing_day, object (instead of a landing day), speed (None: as fast as possible), format and
+    limit (None: all). Killing the task stops it in order: what was read is sent, and the log says how far it
+    came.
+
+    Returns {"source", "lines", "published", "event_time"}.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        """Make the task; what it publishes is the run's choice."""
+        super().__init__(**kwargs)
+        self._killed = False
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Publish.
+
+        Raises:
+            AirflowFailException: there is no such file, Pub/Sub refuses the events, or the task was killed.
+        """
+        from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
+
+        from beam_jobs.contract import ContractError
+        from shopstream.stream.publish import PublishFailed, publish
+
+        env, params = settings(), context["params"]
+        name = params["object"] or layout.landing(landing_day(context))
+        source, topic = f"gs://{env.bucket}/{name}", f"projects/{env.project}/topics/{env.topic}"
+        self.log.info("Publishing %s to %s", source, topic)
+        try:
+            done = publish(
+                source,
+                topic,
+                message_format=params["format"],
+                speed=params["speed"],
+                limit=params["limit"],
+                credentials=GoogleBaseHook().get_credentials(),
+                stopping=lambda: self._killed,
+            )
+        except (ContractError, PublishFailed) as error:
+            raise AirflowFailException(str(error)) from error
+        if done.stopped:
+            raise AirflowFailException(f"Stopped since the task was killed: {done}.")
+        return {
+            "source": source,
+            "lines": done.lines,
+            "published": done.published,
+            "event_time": done.event_time and done.event_time.isoformat(),
+        }
+
+    def on_kill(self) -> None:
+        """Let the publisher send what it has read, and end."""
+        self._killed = True

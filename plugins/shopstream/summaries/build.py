@@ -1,0 +1,193 @@
+"""What a build of summaries does with some days, and what it would do.
+
+shop.days tells which days are known and which of them are provisional: summarised, but not yet published by a
+daily load.
+"""
+
+# ruff: noqa: S608
+# Only names from our own files become part of a statement; days are parameters.
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from beam_jobs.contract import LATENESS_DAYS
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
+from shopstream.stream.checks import streamed_days
+from shopstream.tables.day import build_day, run_checks
+from shopstream.tables.folder import Table
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+
+DRY_RUN_THREADS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What building one day of a summary would do: the bytes its query reads, and what becomes of the rows.
+
+    Of `rows_now`, `rows_gone` have no equal among `rows_then`; of these, `rows_new` have none among those.
+    `is_lower_bound` tells that the summary reads others that a build would change before: their rows as they
+    are now were read.
+    """
+
+    table: str
+    day: dt.date
+    bytes_read: int
+    rows_now: int
+    rows_then: int
+    rows_gone: int
+    rows_new: int
+    is_lower_bound: bool = False
+
+
+def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
+    """Replace the summary's rows of the days and of all later days that look back on them; check each day.
+
+    Returns:
+        How many rows these days have now.
+
+    Raises:
+        CheckFailed: a check of level fail found rows. On a provisional day rows stream in between the build
+            and its checks: there a check that also looks at other tables only warns.
+    """
+    known = known_days(client, days, table.metadata.lookback_days)
+    rows = 0
+    for day in days_to_build(table, days, known):
+        build_day(client, table, day)
+        # At once, since checks look at what the summary reads: if a load publishes late events in between,
+        # they fail, and the retry builds the day again.
+        rows += run_checks(client, as_provisional(table) if known.get(day, True) else table, day)
+    return rows
+
+
+def intraday_days(client: Client, today: dt.date, since: dt.datetime) -> list[dt.date]:
+    """Return the days to build from what has streamed in: those that no daily load rebuilds in time.
+
+    They are yesterday and today until a load has published them, and each day, back to as late as an event
+    may come, of which the stream brought events that were published at `since` or later.
+    """
+    days = [today - dt.timedelta(days=number) for number in range(LATENESS_DAYS, -1, -1)]
+    streamed = streamed_days(client, days[0], today, since)
+    known = known_days(client, days[-2:])
+    return [day for day in days if day in streamed or (day in days[-2:] and known.get(day, True))]
+
+
+def changes(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) -> list[Change]:
+    """Return what `build` would do to each table and day, without doing it.
+
+    A summary that reads another of `tables` is counted from that one as it is now: a lower bound.
+    """
+    tables = list(tables)
+    names = {table.full_name for table in tables}
+    wanted = [
+        (table, day)
+        for table in tables
+        for day in days_to_build(table, days, known_days(client, days, table.metadata.lookback_days))
+    ]
+    with ThreadPoolExecutor(DRY_RUN_THREADS) as threads:
+        found = list(threads.map(lambda pair: _change(client, *pair), wanted))
+    return [
+        replace(change, is_lower_bound=bool(names.intersection(table.metadata.reads)))
+        for change, (table, _) in zip(found, wanted, strict=True)
+    ]
+
+
+def describe(changes: Sequence[Change]) -> str:
+    """Return a text table of the changes, a line each, and their sum; * marks those that are lower bounds."""
+    headings = ("summary", "day", "MB read", "rows now", "rows then", "gone", "new")
+    lines = [
+        (
+            change.table + ("*" if change.is_lower_bound else ""),
+            str(change.day),
+            f"{change.bytes_read / 1e6:,.1f}",
+            *(f"{n:,}" for n in (change.rows_now, change.rows_then, change.rows_gone, change.rows_new)),
+        )
+        for change in changes
+    ]
+    sums = [
+        sum(column)
+        for column in zip(*((c.rows_now, c.rows_then, c.rows_gone, c.rows_new) for c in changes), strict=True)
+    ]
+    megabytes = sum(change.bytes_read for change in changes) / 1e6
+    lines.append(("all", f"{len(changes)} builds", f"{megabytes:,.1f}", *(f"{n:,}" for n in sums)))
+    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
+    text = "\n".join(
+        "  ".join(
+            text.ljust(width) if number < 2 else text.rjust(width)
+            for number, (text, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in (headings, *lines)
+    )
+    if any(change.is_lower_bound for change in changes):
+        text += (
+            "\n* at least: it reads summaries that a build replaces before; they were read as they are now"
+        )
+    return text
+
+
+def known_days(client: Client, days: Sequence[dt.date], lookback_days: int = 0) -> dict[dt.date, bool]:
+    """Return the days that shop.days has from the first of `days` to `lookback_days` after the last of them.
+
+    The value tells whether a day is provisional.
+    """
+    if not days:
+        return {}
+    sql = "SELECT event_date, is_provisional FROM shop.days WHERE event_date BETWEEN @first_day AND @last_day"
+    params = {"first_day": min(days), "last_day": max(days) + dt.timedelta(days=lookback_days)}
+    job = run(client, sql, params, job_id_prefix="known-days", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return {row.event_date: row.is_provisional for row in job.result()}
+
+
+def days_to_build(table: Table, days: Sequence[dt.date], known: Mapping[dt.date, bool]) -> list[dt.date]:
+    """Return `days`, and each later known day whose rows the summary makes from one of them, in order."""
+    reach = range(1, table.metadata.lookback_days + 1)
+    return sorted({*days, *(day for day in known if any((day - built).days in reach for built in days))})
+
+
+def as_provisional(table: Table) -> Table:
+    """Return the table with each check that also looks at other tables at level warn."""
+    checks = []
+    for check in table.checks:
+        others = set(re.findall(r"(?:FROM|JOIN)\s+(\w+\.\w+)", check.sql)) - {table.full_name}
+        checks.append(replace(check, level="warn") if others else check)
+    return replace(table, checks=tuple(checks))
+
+
+def _change(client: Client, table: Table, day: dt.date) -> Change:
+    columns = ", ".join(table.column_names)
+    counts = f"""
+        WITH both_times AS (
+            SELECT {columns}, 1 AS now, 0 AS later
+            FROM {table.full_name}
+            WHERE {table.metadata.partition_by} = @day
+            UNION ALL
+            SELECT {columns}, 0 AS now, 1 AS later
+            FROM (
+                {table.query}
+            )
+        ),
+        equal_rows AS (
+            SELECT SUM(now) AS now, SUM(later) AS later
+            FROM both_times
+            GROUP BY {columns}
+        )
+        SELECT
+            COALESCE(SUM(now), 0), COALESCE(SUM(later), 0), COUNTIF(later = 0), COUNTIF(now = 0)
+        FROM equal_rows"""
+    query = table.query or ""
+    [[rows_now, rows_then, rows_gone, rows_new]] = run(
+        client,
+        counts,
+        {"day": day},
+        job_id_prefix=f"dry-run-{table.name}-{day:%Y%m%d}",
+        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+    ).result()
+    read = bytes_read(client, query, {"day": day})
+    return Change(table.full_name, day, read, rows_now, rows_then, rows_gone, rows_new)

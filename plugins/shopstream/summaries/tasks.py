@@ -1,0 +1,59 @@
+"""The tasks of build_summaries and build_summaries_intraday: one for each summary, and the dry run."""
+
+# google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the tasks import it.
+from __future__ import annotations
+
+import logging
+from datetime import date, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import TaskGroup, task
+
+from shopstream.gcp.clients import bigquery_client
+from shopstream.settings import settings
+from shopstream.tables.folder import SUMMARIES, SUMMARIES_READ, load_table
+
+GROUP_ID = "summaries"
+
+log = logging.getLogger(__name__)
+
+
+def build_all(days: Any) -> TaskGroup:
+    """Make a task for each summary, after those that it reads; `days` is a task's list of YYYY-MM-DD."""
+    tasks: dict[str, Any] = {}
+    with TaskGroup(GROUP_ID) as group:
+        for name in SUMMARIES:
+            made = task(task_id=name.removeprefix("shop."), execution_timeout=timedelta(hours=6))(build)
+            tasks[name] = made(name, days)
+            for read in SUMMARIES_READ.get(name, ()):
+                tasks[read] >> tasks[name]
+    return group
+
+
+def intraday_days(today: date, since: datetime) -> list[date]:
+    """Return the days to build from what has streamed in; see shopstream.summaries.build."""
+    from shopstream.summaries.build import intraday_days as days
+
+    return days(bigquery_client(), today, since)
+
+
+def build(table_name: str, days: list[str]) -> int:
+    """Replace the days' rows of one summary, then check each day; returns the rows of these days."""
+    from shopstream.summaries import build as summaries
+
+    table = load_table(settings().sql_dir, table_name)
+    return summaries.build(bigquery_client(), table, [date.fromisoformat(day) for day in days])
+
+
+def dry_run(days: list[str]) -> dict[str, int]:
+    """Log what building all summaries of the days would read and change; returns the sums."""
+    from shopstream.summaries import build as summaries
+
+    tables = [load_table(settings().sql_dir, name) for name in SUMMARIES]
+    changes = summaries.changes(bigquery_client(), tables, [date.fromisoformat(day) for day in days])
+    log.info("Nothing was changed. A build would do this:\n%s", summaries.describe(changes))
+    return {
+        "bytes_read": sum(change.bytes_read for change in changes),
+        "rows_gone": sum(change.rows_gone for change in changes),
+        "rows_new": sum(change.rows_new for change in changes),
+    }

@@ -1,0 +1,159 @@
+"""A day of a table: replace its rows in one statement, and check them."""
+
+# ruff: noqa: S608
+# Only names from our own files become part of a statement; values are query parameters.
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from google.cloud import bigquery
+
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, get_table, run, standard_fields
+from shopstream.tables.folder import Check, Table, TableError
+
+OFFENDING_ROWS_SHOWN = 5
+
+log = logging.getLogger(__name__)
+
+
+class CheckFailed(RuntimeError):
+    """Checks of level fail found something; the message names each, its table, the day and what it found."""
+
+
+def build_day(
+    client: bigquery.Client, table: Table, day: dt.date, params: Mapping[str, float] | None = None
+) -> None:
+    """Replace the table's rows of the day, in one statement.
+
+    `params` are those that the table's query takes beside @day.
+    """
+    run(
+        client,
+        build_statement(table),
+        {"day": day, **(params or {})},
+        job_id_prefix=f"build-{table.name}-{day:%Y%m%d}",
+        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+    )
+
+
+def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
+    """Run all checks of the table on the day; log what those of level warn find; return the day's rows.
+
+    They are one query: it sees one state of all tables, and costs one job for each day.
+
+    Raises:
+        CheckFailed: checks of level fail found rows.
+    """
+    job = run(
+        client,
+        checks_statement(table),
+        {"day": day},
+        job_id_prefix=f"check-{table.name}-{day:%Y%m%d}",
+        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+    )
+    answers = {row["check_name"]: (row["found_rows"], row["shown"]) for row in job.result()}
+    rows, _ = answers[None]
+    log.info("%s of %s: %d rows.", table.full_name, day, rows)
+    failures = []
+    for check in table.checks:
+        if finding := _finding(table, check, day, *answers[check.name]):
+            if check.level == "fail":
+                failures.append(finding)
+            else:
+                log.warning(finding)
+    if failures:
+        raise CheckFailed("\n".join(failures))
+    return rows
+
+
+def replace_row(
+    client: bigquery.Client, table: str, row: Mapping[str, Any], keys: Sequence[str], *, job_id_prefix: str
+) -> None:
+    """Write one row in place of those with the same values of `keys`; dates may be YYYY-MM-DD.
+
+    Raises:
+        ValueError: the row lacks a column of the table or has one more.
+    """
+    fields = get_table(client, table).schema
+    names = [field.name for field in fields]
+    if set(row) != set(names):
+        raise ValueError(
+            f"the row has {', '.join(sorted(row))}; {table} needs exactly {', '.join(sorted(names))}"
+        )
+    params: dict[str, bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter] = {}
+    for field in standard_fields(fields):
+        kind = bigquery.ArrayQueryParameter if field.mode == "REPEATED" else bigquery.ScalarQueryParameter
+        params[field.name] = kind(field.name, field.field_type, row[field.name])
+    given = "SELECT " + ", ".join(f"@{name} AS {name}" for name in names)
+    same = " AND ".join(f"target.{key} = @{key}" for key in keys)
+    statement = replace_statement(table, names, given, same)
+    run(client, statement, params, job_id_prefix=job_id_prefix, maximum_bytes_billed=SMALL_MAX_BYTES)
+
+
+def build_statement(table: Table) -> str:
+    """Return the statement that replaces the rows of @day by those of the summary's query.
+
+    Raises:
+        TableError: the table is no summary.
+    """
+    if not table.query:
+        raise TableError(f"{table.full_name}: has no query.sql, so there is nothing to build")
+    old = f"target.{table.metadata.partition_by} = @day"
+    return replace_statement(table.full_name, table.column_names, table.query, old)
+
+
+def replace_statement(table: str, columns: Iterable[str], rows: str, old: str) -> str:
+    """Return the one statement that replaces the rows of a table for which `old` holds by those of `rows`.
+
+    Since nothing ever matches ON FALSE, each old row is deleted and each new one inserted, atomically.
+    Without new rows none are left.
+
+    Args:
+        columns: the columns written, which `rows` has.
+        rows: a SELECT of the new rows.
+        old: a condition on the row `target`, such as `target.event_date = @day`.
+    """
+    names = ", ".join(columns)
+    return (
+        f"MERGE {table} AS target\n"
+        f"USING (\n{rows}\n) AS built\n"
+        "ON FALSE\n"
+        f"WHEN NOT MATCHED BY SOURCE AND {old} THEN DELETE\n"
+        f"WHEN NOT MATCHED BY TARGET THEN INSERT ({names}) VALUES ({names})"
+    )
+
+
+def checks_statement(table: Table, rows_shown: int = OFFENDING_ROWS_SHOWN) -> str:
+    """Return the one query that runs all checks of the table on @day.
+
+    Each row has check_name, found_rows, and shown: at most `rows_shown` of the found rows, as JSON objects.
+    In the row whose check_name is NULL, found_rows counts the table's own rows of the day.
+    """
+    counted = (
+        "SELECT CAST(NULL AS STRING) AS check_name, COUNT(*) AS found_rows, ARRAY<STRING>[] AS shown\n"
+        f"FROM {table.full_name}\nWHERE {table.metadata.partition_by} = @day"
+    )
+    checked = (
+        f"SELECT '{check.name}' AS check_name, COUNT(*) AS found_rows,\n"
+        f"ARRAY_AGG(TO_JSON_STRING(found) LIMIT {rows_shown}) AS shown\nFROM (\n{check.sql}\n) AS found"
+        for check in table.checks
+    )
+    return "\nUNION ALL\n".join([counted, *checked])
+
+
+def _finding(table: Table, check: Check, day: dt.date, found_rows: int, shown: Sequence[str]) -> str | None:
+    """Return what a check found as a sentence, None if nothing; `shown` are some of its rows in JSON."""
+    if not found_rows:
+        return None
+    told = (", ".join(f"{name} = {value}" for name, value in json.loads(row).items()) for row in shown)
+    more = found_rows - len(shown)
+    return (
+        f"{table.full_name} of {day}: check {check.name} ({check.level}) found {'; '.join(told)}"
+        + (f"; and {more} more rows" if more else "")
+        + "."
+    )

@@ -1,0 +1,155 @@
+"""Starts a local Dataflow on a free port for tests, and talks to it as its users do."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httplib2
+from google.api_core.client_options import ClientOptions
+from google.cloud import storage
+from googleapiclient.discovery import build
+from googleapiclient.errors import HttpError
+
+from local.dataflow import spec
+from local.root import ROOT
+from local.stack import emulators
+from shopstream.settings import settings
+
+T = TypeVar("T")
+
+
+@dataclass
+class Service:
+    """A running local Dataflow, asked with google-api-python-client about one project of it."""
+
+    url: str
+    state_dir: Path
+    child: subprocess.Popen[bytes]
+    project: str
+
+    @property
+    def place(self) -> dict[str, str]:
+        """The project and location that every request names."""
+        return {"projectId": self.project, "location": settings().region}
+
+    @property
+    def locations(self) -> Any:
+        """projects.locations of google-api-python-client."""
+        client = build(
+            "dataflow",
+            "v1b3",
+            http=httplib2.Http(timeout=30),
+            client_options=ClientOptions(api_endpoint=self.url),
+            cache_discovery=False,
+        )
+        return client.projects().locations()
+
+    def launch(self, name: str, template: str, **more: Any) -> dict[str, Any]:
+        """Launch the template at a gs:// URI; `more` goes into launchParameter."""
+        parameter = {"jobName": name, "containerSpecGcsPath": template, **more}
+        request = self.locations.flexTemplates().launch(**self.place, body={"launchParameter": parameter})
+        job: dict[str, Any] = request.execute()["job"]
+        return job
+
+    def get(self, job_id: str) -> dict[str, Any]:
+        """The job as jobs.get shows it."""
+        job: dict[str, Any] = self.locations.jobs().get(**self.place, jobId=job_id).execute()
+        return job
+
+    def list(self, **query: Any) -> dict[str, Any]:
+        """One answer of jobs.list."""
+        answer: dict[str, Any] = self.locations.jobs().list(**self.place, **query).execute()
+        return answer
+
+    def request_state(self, job_id: str, state: str) -> dict[str, Any]:
+        """Ask with jobs.update for another state."""
+        body = {"requestedState": state}
+        job: dict[str, Any] = self.locations.jobs().update(**self.place, jobId=job_id, body=body).execute()
+        return job
+
+    def messages(self, job_id: str, **query: Any) -> str:
+        """The texts of the job's messages, one after the other."""
+        messages = self.locations.jobs().messages()
+        answer = messages.list(**self.place, jobId=job_id, **query).execute()
+        return "\n".join(message["messageText"] for message in answer.get("jobMessages", []))
+
+    def metrics(self, job_id: str) -> dict[str, Any]:
+        """What jobs.getMetrics answers."""
+        answer: dict[str, Any] = self.locations.jobs().getMetrics(**self.place, jobId=job_id).execute()
+        return answer
+
+    def await_state(self, job_id: str, *states: str) -> dict[str, Any]:
+        """The job, once it is in one of `states`."""
+
+        def arrived() -> dict[str, Any] | None:
+            job = self.get(job_id)
+            return job if job["currentState"] in states else None
+
+        return until(arrived, f"{job_id} to be {' or '.join(states)}")
+
+    def cancel_all(self) -> None:
+        """Cancel every active job of the project and wait for the ends."""
+        for job in self.list(filter="ACTIVE").get("jobs", []):
+            # It may end by itself just now.
+            with suppress(HttpError):
+                self.request_state(job["id"], "JOB_STATE_CANCELLED")
+            self.await_state(job["id"], "JOB_STATE_CANCELLED", "JOB_STATE_DONE", "JOB_STATE_FAILED")
+
+    def kill(self) -> None:
+        """End the service as SIGKILL does, without a chance to say goodbye."""
+        self.child.send_signal(signal.SIGKILL)
+        self.child.wait()
+
+
+@contextmanager
+def serving(
+    state_dir: Path, port: int | None = None, environment: Mapping[str, str] | None = None
+) -> Iterator[Service]:
+    """Serve the jobs in `state_dir` from a real child process; SIGTERM ends it."""
+    port = port or emulators.free_port()
+    url = f"http://{emulators.HOST}:{port}"
+    program = emulators.Program(
+        "dataflow",
+        (sys.executable, "-m", "local.dataflow"),
+        lambda: emulators.answers(f"{url}/healthz"),
+        {
+            "SHOPSTREAM_DATAFLOW_PORT": str(port),
+            "SHOPSTREAM_DATAFLOW_STATE": str(state_dir),
+            "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "plugins"))),
+            **(environment or {}),
+        },
+    )
+    with emulators.running(program, ROOT / "build" / "test-logs" / "dataflow.log") as child:
+        yield Service(url, state_dir, child, settings().project)
+
+
+def upload_template(
+    bucket: storage.Bucket,
+    module: str,
+    *parameters: Mapping[str, Any],
+    streaming: bool = False,
+    path: str = "templates/local/test.json",
+) -> str:
+    """Write a template specification for a module and return its gs:// URI."""
+    metadata = {"name": "test", "parameters": list(parameters), "streaming": streaming}
+    bucket.blob(path).upload_from_string(json.dumps(spec(metadata, module)))
+    return f"gs://{bucket.name}/{path}"
+
+
+def until(question: Callable[[], T | None], what: str, seconds: float = 60) -> T:
+    """Ask until the answer is true, and return it."""
+    deadline = time.monotonic() + seconds
+    while not (answer := question()):
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.05)
+    return answer

@@ -1,0 +1,75 @@
+"""The demo's way to Airflow's REST API, against Airflow's own, which at times answers as a busy one does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import uvicorn
+
+from local.stack.airflow_client import AirflowClient
+from local.stack.airflow_settings import USERNAME
+from tests.airflow_home import PASSWORD
+from tests.infra.airflow_api import DAG_ID, Airflow, airflow, airflow_app, airflow_home, apply_schemas  # noqa: F401
+
+pytestmark = pytest.mark.integration
+
+
+class Busy:
+    """Airflow behind a door that answers each request's first try with 500, after or before it was done."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self.is_done_first = True
+        self.refused: list[str] = []
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        request = f"{scope['method']} {scope['path']}"
+        if request in self.refused:
+            await self.app(scope, receive, send)
+            return
+        self.refused.append(request)
+        if self.is_done_first:
+            await self.app(scope, receive, _nowhere)
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        await send({"type": "http.response.body", "body": b'{"detail": {"reason": "Database error"}}'})
+
+
+async def _nowhere(message: Any) -> None:
+    pass
+
+
+@pytest.fixture
+def busy(airflow: Airflow) -> Iterator[tuple[Busy, str]]:  # noqa: F811
+    """The busy door, and its URL."""
+    airflow.find_the_dag_if_due()
+    door = Busy(airflow.app)
+    server = uvicorn.Server(uvicorn.Config(door, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield door, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.mark.parametrize("is_done_first", [True, False])
+def test_a_busy_airflow_is_asked_again_and_starts_one_run(
+    airflow: Airflow,  # noqa: F811
+    busy: tuple[Busy, str],
+    is_done_first: bool,
+) -> None:
+    door, url = busy
+    door.is_done_first = is_done_first
+    client = AirflowClient(url, USERNAME, PASSWORD)
+
+    client.unpause(DAG_ID)
+    run_id = client.trigger(DAG_ID, {})
+
+    assert not airflow.is_paused()
+    assert list(airflow.runs()) == [run_id]
+    assert {request.split()[0] for request in door.refused} == {"POST", "PATCH"}

@@ -1,0 +1,40 @@
+"""The home folder of the local stack's Airflow."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine
+
+from local.stack import airflow_settings
+
+
+def test_a_home_is_laid_out_also_where_there_is_no_build_folder_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(airflow_settings, "ROOT", tmp_path / "clone")
+    monkeypatch.setattr(airflow_settings, "AIRFLOW", "true")  # the migration itself takes half a minute
+    home = tmp_path / "home"
+    for password in ("first", "second"):
+        airflow_settings.lay_out(home, password, {})
+        assert json.loads((home / "passwords.json").read_text()) == {"admin": password}
+        with sqlite3.connect(home / "airflow.db") as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert [path.name.partition("-")[0] for path in (tmp_path / "clone" / "build").iterdir()] == ["airflow"]
+
+
+def test_the_api_server_waits_a_second_for_another_processs_write_and_all_else_five(tmp_path: Path) -> None:
+    everybody = airflow_settings.environment(tmp_path, 8080, "project")
+    for environment, milliseconds in (
+        (everybody, 5_000),
+        (everybody | airflow_settings.api_server_environment(tmp_path), 1_000),
+    ):
+        engine = create_engine(environment["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"])
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA busy_timeout").scalar() == milliseconds
+            assert (
+                Path(connection.exec_driver_sql("PRAGMA database_list").one()[2]) == tmp_path / "airflow.db"
+            )

@@ -1,0 +1,103 @@
+"""Each emulator answers Google's own client."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as bigquery_api
+from google.cloud import pubsub_v1, storage
+from google.cloud.spanner_v1.database import Database
+
+from local.stack import emulators
+from shopstream.settings import settings
+
+pytestmark = pytest.mark.integration
+
+
+def test_spanner_answers_a_query_in_a_fresh_database(spanner_database: Database) -> None:
+    assert spanner_database.database_id == settings().spanner_database
+    with spanner_database.snapshot() as snapshot:
+        assert list(snapshot.execute_sql("SELECT 1")) == [[1]]
+
+
+def test_bigquery_loads_parquet_that_was_uploaded_to_cloud_storage(
+    bigquery_clean: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    rows = io.BytesIO()
+    pq.write_table(pa.table({"n": [1, 2, 3]}), rows)
+    bucket.blob("accepted/2019-11-01/part-0.parquet").upload_from_string(rows.getvalue())
+
+    bigquery_clean.create_dataset("shop_raw")
+    table = bigquery_api.Table(
+        f"{settings().project}.shop_raw.numbers", [bigquery_api.SchemaField("n", "INT64")]
+    )
+    job = bigquery_clean.load_table_from_uri(
+        f"gs://{bucket.name}/accepted/2019-11-01/*.parquet",
+        bigquery_clean.create_table(table),
+        job_config=bigquery_api.LoadJobConfig(source_format="PARQUET"),
+    )
+    job.result(timeout=30)
+
+    found = bigquery_clean.query_and_wait("SELECT SUM(n) AS total FROM shop_raw.numbers")
+    assert [row.total for row in found] == [6]
+
+
+def test_a_clean_bigquery_has_no_datasets(bigquery_clean: bigquery_api.Client) -> None:
+    assert list(bigquery_clean.list_datasets()) == []
+
+
+def test_an_object_is_served_at_its_own_url(bucket: storage.Bucket, gcs_emulator: str) -> None:
+    bucket.blob("reports/events/a.html").upload_from_string("<html>", content_type="text/html")
+
+    assert emulators.answers(f"{settings().object_url}/{bucket.name}/reports/events/a.html")
+    assert not emulators.answers(f"{settings().object_url}/{bucket.name}/reports/events/b.html")
+
+
+def test_pubsub_delivers_a_published_message(pubsub_emulator: str) -> None:
+    publisher = pubsub_v1.PublisherClient(credentials=AnonymousCredentials())
+    subscriber = pubsub_v1.SubscriberClient(credentials=AnonymousCredentials())
+    topic = publisher.topic_path(settings().project, "test-events")
+    subscription = subscriber.subscription_path(settings().project, "test-events")
+    publisher.create_topic(name=topic)
+    subscriber.create_subscription(name=subscription, topic=topic)
+
+    publisher.publish(topic, b"one").result(timeout=30)
+
+    pulled = subscriber.pull(subscription=subscription, max_messages=1, timeout=30)
+    assert [message.message.data for message in pulled.received_messages] == [b"one"]
+
+
+def test_a_variable_that_names_no_file_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SHOPSTREAM_SPANNER_EMULATOR", str(tmp_path / "gone"))
+
+    with pytest.raises(emulators.NotReady, match=r"SHOPSTREAM_SPANNER_EMULATOR names .*gone, which"):
+        emulators.spanner(1)
+
+
+def test_a_missing_emulator_names_three_ways_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulators, "_gcloud_sdk", lambda: None)
+
+    with pytest.raises(emulators.NotReady) as told:
+        emulators.spanner(1)
+
+    for way in (
+        "gcloud components install",
+        "google-cloud-cli-spanner-emulator",
+        "SHOPSTREAM_SPANNER_EMULATOR",
+    ):
+        assert way in str(told.value)
+
+
+def test_a_program_that_ends_at_its_start_is_told_with_its_log(tmp_path: Path) -> None:
+    program = emulators.Program("false", ("false",), lambda: False)
+
+    with (
+        pytest.raises(emulators.NotReady, match=r"false ended with code 1 .*false\.log"),
+        emulators.running(program, tmp_path / "false.log"),
+    ):
+        pass

@@ -1,0 +1,429 @@
+"""landing: an export of any size becomes landing days, and no line is lost."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import random
+import tracemalloc
+import zipfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from google.cloud import storage
+
+from beam_jobs.contract import COLUMN_NAMES, ContractError
+from shopstream.landing import split as landing
+
+HEADER = ",".join(COLUMN_NAMES) + "\n"
+PLACE = "gs://b/exports/e.csv"
+
+
+def event(day: str, n: int = 0) -> str:
+    return f"{day} 00:00:{n % 60:02d} UTC,view,{n},2053013555631882655,appliances.kitchen,nan,1.5,5,s-{n}\n"
+
+
+class Part(io.BytesIO):
+    """Keeps its bytes after it is closed."""
+
+    def __init__(self, kept: dict[tuple[str, int], bytes], key: tuple[str, int]) -> None:
+        super().__init__()
+        self.kept, self.key = kept, key
+
+    def close(self) -> None:
+        if not self.closed:
+            self.kept[self.key] = self.getvalue()
+        super().close()
+
+
+def split(export: bytes | str) -> tuple[dict[str, int], dict[tuple[str, int], bytes]]:
+    """Return the rows of each day, and the parts as {(day, number): bytes}."""
+    source = io.BytesIO(export.encode() if isinstance(export, str) else export)
+    kept: dict[tuple[str, int], bytes] = {}
+    rows = landing.split(
+        source, PLACE, lambda day, number: Part(kept, (str(day), number)), lambda *counters: None
+    )
+    return {str(day): count for day, count in rows.items()}, kept
+
+
+def text_of(parts: dict[tuple[str, int], bytes], day: str) -> str:
+    return "".join(parts[key].decode() for key in sorted(parts) if key[0] == day)
+
+
+def test_each_day_gets_its_lines_under_the_exports_header() -> None:
+    first, second = event("2019-11-01", 1), event("2019-11-02", 2)
+    rows, parts = split(HEADER + first + second + second)
+    assert rows == {"2019-11-01": 1, "2019-11-02": 2}
+    assert parts == {
+        ("2019-11-01", 0): (HEADER + first).encode(),
+        ("2019-11-02", 0): (HEADER + second + second).encode(),
+    }
+
+
+def test_an_export_without_header_gives_parts_without_header() -> None:
+    rows, parts = split(event("2019-11-01") + event("2019-11-02"))
+    assert rows == {"2019-11-01": 1, "2019-11-02": 1}
+    assert parts["2019-11-02", 0].decode() == event("2019-11-02")
+
+
+def test_a_byte_order_mark_stays_in_front_and_hides_no_day() -> None:
+    line = event("2019-11-01")
+    assert split("\ufeff" + line)[1] == {("2019-11-01", 0): ("\ufeff" + line).encode()}
+    assert split("\ufeff" + HEADER + line)[1] == {("2019-11-01", 0): ("\ufeff" + HEADER + line).encode()}
+
+
+def test_windows_line_ends_are_kept() -> None:
+    export = (HEADER + event("2019-11-01") * 2).replace("\n", "\r\n").encode()
+    assert split(export) == ({"2019-11-01": 2}, {("2019-11-01", 0): export})
+
+
+def test_a_line_without_a_readable_day_goes_with_the_line_before_it() -> None:
+    bad = "yesterday,view\n"
+    rows, parts = split(event("2019-11-01") + bad + event("2019-11-02") + bad + bad)
+    assert rows == {"2019-11-01": 2, "2019-11-02": 3}
+    assert text_of(parts, "2019-11-02") == event("2019-11-02") + bad + bad
+
+
+def test_first_lines_without_a_readable_day_go_with_the_first_line_that_has_one() -> None:
+    rows, parts = split("x\n" + "y\n" + event("2019-11-05"))
+    assert rows == {"2019-11-05": 3}
+    assert text_of(parts, "2019-11-05") == "x\ny\n" + event("2019-11-05")
+
+
+@pytest.mark.parametrize("block_bytes", [64, 100_000])
+@pytest.mark.parametrize("blank", ["\n", "\r\n"])
+def test_blank_lines_are_no_rows(blank: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    one, two = event("2019-11-01"), event("2019-11-02")
+    rows, _ = split(one + blank * 3 + two + blank + two + "\r\r\n" + blank * 100 + "\r")
+    assert rows == {"2019-11-01": 1, "2019-11-02": 3}
+
+
+@pytest.mark.parametrize("block_bytes", [64, 100_000])
+@pytest.mark.parametrize("start", ["\n", "\r\n\n", "\ufeff\r\n", "\n" * 200])
+def test_a_header_is_found_after_blank_lines_also_when_its_columns_are_permuted(
+    start: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    header = ",".join(COLUMN_NAMES[::-1]) + "\n"
+    lines = [",".join(event(day).strip().split(",")[::-1]) + "\n" for day in ("2019-11-02", "2019-11-03")]
+    rows, parts = split(start + header + "".join(lines))
+    assert rows == {"2019-11-02": 1, "2019-11-03": 1}
+    assert text_of(parts, "2019-11-03") == header + lines[1]
+
+
+@pytest.mark.parametrize(
+    "day", ["2019-11-31", "1999-12-31", "2100-01-01", "0000-00-00", "2019-1-01", "2019/11/01"]
+)
+def test_an_impossible_or_implausible_day_is_not_a_day(day: str) -> None:
+    rows, _ = split(event("2019-11-01") + event(day))
+    assert rows == {"2019-11-01": 2}
+
+
+def test_event_time_may_be_any_column() -> None:
+    header = (
+        "event_type,brand," + ",".join(c for c in COLUMN_NAMES if c not in ("event_type", "brand")) + "\n"
+    )
+    days = ["2019-11-01", "2019-11-02", "2019-11-01"]
+    lines = [f"view,b{i},{day} 00:00:00 UTC,1,2,,3,4,s\n" for i, day in enumerate(days)]
+    rows, parts = split(header + "".join(lines) + "view,short\n")
+    assert rows == {"2019-11-01": 3, "2019-11-02": 1}
+    assert text_of(parts, "2019-11-01") == header + lines[0] + lines[2] + "view,short\n"
+
+
+def test_a_comma_inside_quotes_before_event_time_ends_no_field() -> None:
+    header = (
+        "brand,event_time," + ",".join(c for c in COLUMN_NAMES if c not in ("event_time", "brand")) + "\n"
+    )
+    lines = [
+        '"black, decker",2019-11-02 00:00:00 UTC,view,1,2,,3,4,s\n',
+        'plain,"2019-11-03 00:00:00 UTC",view,1,2,,3,4,s\n',
+        '"not closed,2019-11-04 00:00:00 UTC,view,1,2,,3,4,s\n',
+    ]
+    rows, _ = split(header + "".join(lines))
+    assert rows == {"2019-11-02": 1, "2019-11-03": 2}
+
+
+def test_a_quoted_event_time_is_read() -> None:
+    assert split('"2019-11-02 00:00:00 UTC","view"\n')[0] == {"2019-11-02": 1}
+
+
+def test_a_missing_final_newline_loses_nothing() -> None:
+    _, parts = split(event("2019-11-01") + event("2019-11-01").rstrip("\n"))
+    assert text_of(parts, "2019-11-01") == event("2019-11-01") + event("2019-11-01").rstrip("\n")
+
+
+@pytest.mark.parametrize("block_bytes", [64, 200, 1000, 100_000])
+def test_any_block_size_gives_the_same_lines_in_the_same_order(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when a block is smaller than a line."""
+    choose = random.Random(7)
+    lines = [event(f"2019-11-{choose.randint(1, 5):02d}", n) for n in range(300)]
+    lines[50:50] = ["bad\n", "\n", "x" * 500 + "\n"]
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    rows, parts = split(event("2019-11-01") + "".join(lines))
+
+    expected: dict[str, str] = {}
+    day = "2019-11-01"
+    for line in [event("2019-11-01"), *lines]:
+        day = line[:10] if line.startswith("2019") else day
+        expected[day] = expected.get(day, "") + line
+    assert {day: text_of(parts, day) for day in rows} == expected
+    assert rows == {day: len(list(filter(None, text.split("\n")))) for day, text in sorted(expected.items())}
+
+
+def test_lines_in_any_order_of_time_keep_a_bounded_number_of_parts_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(landing, "MAX_OPEN_PARTS", 2)
+    days = ["2019-11-01", "2019-11-02", "2019-11-01", "2019-11-03", "2019-11-02", "2019-11-01"]
+    rows, parts = split(HEADER + "".join(event(day, n) for n, day in enumerate(days)))
+    assert rows == {"2019-11-01": 3, "2019-11-02": 2, "2019-11-03": 1}
+    assert sorted(parts) == [
+        ("2019-11-01", 0),
+        ("2019-11-01", 1),
+        ("2019-11-02", 0),
+        ("2019-11-02", 1),
+        ("2019-11-03", 0),
+    ]
+    assert parts["2019-11-01", 1].decode() == HEADER + event("2019-11-01", 5)
+
+
+@pytest.mark.parametrize(
+    ("export", "words"),
+    [
+        (b"", "holds no event"),
+        (HEADER.encode(), "holds no event"),
+        (b"\n\r\n" * 3, "holds no event"),
+        (b"\xef\xbb\xbf\r", "holds no event"),
+        (b"time,what\n1,2\n", "none of its first 2 lines has an event_time"),
+        (b"event_time,brand,what\n1,2,3\n", "extra columns 'what'; missing columns event_type"),
+        ("event_time,event_type\n".encode("utf-16"), "none of its first 1 lines"),
+        (b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00", "none of its first"),
+        (b"a,b\rc,d\r", "none of its first 1 lines"),
+    ],
+)
+def test_what_is_no_export_is_refused_before_anything_is_written(export: bytes, words: str) -> None:
+    def open_part(day: date, number: int) -> Any:
+        raise AssertionError("a part was opened")
+
+    with pytest.raises(ContractError, match=words) as caught:
+        landing.split(io.BytesIO(export), PLACE, open_part, lambda *counters: None)
+    assert PLACE in str(caught.value)
+
+
+def test_too_many_different_days_are_an_error_and_not_ten_thousand_folders() -> None:
+    many = "".join(event(str(date.fromordinal(date(2001, 1, 1).toordinal() + n))) for n in range(500))
+    with pytest.raises(ContractError, match="more than 400 different days, among them 2001-01-01"):
+        split(many)
+
+
+def test_days_mixed_beyond_measure_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(landing, "MAX_OPEN_PARTS", 1)
+    monkeypatch.setattr(landing, "MAX_PARTS", 5)
+    with pytest.raises(ContractError, match=r"more than 5 parts\. Sort it by event_time"):
+        split("".join(event(f"2019-11-0{1 + n % 2}") for n in range(10)))
+
+
+def zipped(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, text in files.items():
+            archive.writestr(name.replace("__", "/"), text)
+    return buffer.getvalue()
+
+
+def read(stored: bytes, name: str) -> str:
+    with landing.open_export(io.BytesIO(stored), name) as source:
+        return source.read().decode()
+
+
+def test_an_export_is_decompressed_as_its_name_says() -> None:
+    text = HEADER + event("2019-11-01")
+    assert read(text.encode(), "e.csv") == text
+    assert read(gzip.compress(text.encode()), "e.csv.gz") == text
+    assert read(gzip.compress(HEADER.encode()) + gzip.compress(b"x\n"), "e.csv.gz") == HEADER + "x\n"
+    assert read(zipped(**{"folder__2019-Nov.csv": text}), "e.csv.zip") == text
+
+
+@pytest.mark.parametrize(
+    ("stored", "name", "words"),
+    [
+        (b"plain text", "e.csv.gz", "damaged or cut short"),
+        (gzip.compress(b"a" * 100_000)[:-20], "e.csv.gz", "damaged or cut short"),
+        (b"plain text", "e.zip", "damaged or cut short"),
+        (zipped(**{"a.csv": "1", "b.csv": "2"}), "e.zip", "must hold one .csv file, but holds a.csv, b.csv"),
+        (zipped(**{"a.txt": "1"}), "e.zip", "but holds a.txt"),
+        (zipped(), "e.zip", "but holds nothing"),
+    ],
+)
+def test_a_damaged_or_ambiguous_archive_is_refused(stored: bytes, name: str, words: str) -> None:
+    with pytest.raises(ContractError, match=words):
+        read(stored, name)
+
+
+def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
+    export = tmp_path / "big.csv"
+    with export.open("w") as file:
+        file.write(HEADER)
+        for day in range(1, 9):
+            file.write(event(f"2019-11-{day:02d}") * 100_000)
+    assert export.stat().st_size > 60e6
+
+    tracemalloc.start()
+    with export.open("rb") as source:
+        rows = landing.split(
+            source, PLACE, lambda day, n: (tmp_path / f"{day}-{n}").open("wb"), lambda *counters: None
+        )
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(rows.values()) == 800_000
+    assert peak_bytes < 8 * landing.BLOCK_BYTES
+
+
+def listing(bucket: storage.Bucket) -> dict[str, bytes]:
+    return {
+        b.name.removeprefix("landing/events/"): b.download_as_bytes()
+        for b in bucket.list_blobs(prefix="landing/")
+    }
+
+
+@pytest.mark.integration
+class TestOnCloudStorage:
+    """land, on the Cloud Storage emulator."""
+
+    @staticmethod
+    def upload(bucket: storage.Bucket, name: str, stored: bytes) -> None:
+        bucket.blob(name).upload_from_string(stored)
+
+    def test_an_export_becomes_marked_landing_days(self, bucket: storage.Bucket) -> None:
+        one, two = event("2019-11-01", 1), event("2019-11-02", 2)
+        self.upload(bucket, "exports/2019-Nov.csv.zip", zipped(**{"2019-Nov.csv": HEADER + one + two}))
+        landed = landing.land(bucket.client, bucket.name, "exports/2019-Nov.csv.zip")
+        assert landed == {
+            "export": f"gs://{bucket.name}/exports/2019-Nov.csv.zip",
+            "rows": 2,
+            "days": {"2019-11-01": 1, "2019-11-02": 1},
+        }
+        assert listing(bucket) == {
+            "2019-11-01/2019-Nov-00000.csv": (HEADER + one).encode(),
+            "2019-11-01/_SUCCESS": b"",
+            "2019-11-02/2019-Nov-00000.csv": (HEADER + two).encode(),
+            "2019-11-02/_SUCCESS": b"",
+        }
+
+    def test_a_part_longer_than_an_upload_chunk_arrives_whole(
+        self, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(landing, "UPLOAD_CHUNK_BYTES", 256 * 1024)
+        monkeypatch.setattr(landing, "BLOCK_BYTES", 100_000)
+        text = HEADER + "".join(event("2019-11-01", n) for n in range(10_000))
+        self.upload(bucket, "exports/a.csv.gz", gzip.compress(text.encode()))
+        assert landing.land(bucket.client, bucket.name, "exports/a.csv.gz")["rows"] == 10_000
+        assert listing(bucket)["2019-11-01/a-00000.csv"] == text.encode()
+
+    def test_a_name_with_spaces_and_brackets_is_a_name(self, bucket: storage.Bucket) -> None:
+        self.upload(bucket, "exports/2019-Nov (1) \u00e4.csv", event("2019-11-01").encode())
+        landing.land(bucket.client, bucket.name, "exports/2019-Nov (1) \u00e4.csv")
+        assert "2019-11-01/2019-Nov (1) \u00e4-00000.csv" in listing(bucket)
+
+    def test_a_repeated_run_leaves_exactly_the_same(self, bucket: storage.Bucket) -> None:
+        self.upload(bucket, "exports/a.csv", (event("2019-11-01") + event("2019-11-02")).encode())
+        first = landing.land(bucket.client, bucket.name, "exports/a.csv")
+        before = listing(bucket)
+        assert landing.land(bucket.client, bucket.name, "exports/a.csv") == first
+        assert listing(bucket) == before
+
+    def test_a_run_that_died_leaves_no_mark_and_its_repetition_all_of_them(
+        self, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(landing, "BLOCK_BYTES", 100_000)
+        text = "".join(event(f"2019-11-0{1 + n // 5_000}", n) for n in range(10_000))
+        export = gzip.compress(text.encode())
+        self.upload(bucket, "exports/a.csv.gz", export)
+        landing.land(bucket.client, bucket.name, "exports/a.csv.gz")
+        complete = listing(bucket)
+
+        self.upload(bucket, "exports/a.csv.gz", export[:-1000])
+        with pytest.raises(ContractError, match="damaged or cut short"):
+            landing.land(bucket.client, bucket.name, "exports/a.csv.gz")
+        assert not [name for name in listing(bucket) if name.endswith("_SUCCESS")]
+
+        self.upload(bucket, "exports/a.csv.gz", export)
+        landing.land(bucket.client, bucket.name, "exports/a.csv.gz")
+        assert listing(bucket) == complete
+
+    def test_parts_that_only_an_earlier_run_of_the_export_wrote_are_deleted(
+        self, bucket: storage.Bucket
+    ) -> None:
+        for stale in ("01/a-00007.csv", "09/a-00000.csv", "09/_SUCCESS", "08/a-00000.csv"):
+            self.upload(bucket, f"landing/events/2019-11-{stale}", b"stale\n")
+        for kept in ("01/b-00000.csv", "08/a-b-00000.csv", "08/_SUCCESS"):
+            self.upload(bucket, f"landing/events/2019-11-{kept}", b"")
+        self.upload(bucket, "exports/a.csv", event("2019-11-01").encode())
+        landing.land(bucket.client, bucket.name, "exports/a.csv")
+        assert sorted(listing(bucket)) == [
+            "2019-11-01/_SUCCESS",
+            "2019-11-01/a-00000.csv",
+            "2019-11-01/b-00000.csv",
+            "2019-11-08/_SUCCESS",
+            "2019-11-08/a-b-00000.csv",
+        ]
+
+    def test_a_day_with_parts_of_an_export_that_broke_off_is_not_complete_until_that_one_is_landed(
+        self, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(landing, "BLOCK_BYTES", 100_000)
+        text = "".join(event(f"2019-11-0{1 + n // 5_000}", n) for n in range(10_000))
+        half = gzip.compress(text.encode())
+        self.upload(bucket, "exports/half.csv.gz", half[: len(half) // 4])
+        with pytest.raises(ContractError, match="damaged or cut short"):
+            landing.land(bucket.client, bucket.name, "exports/half.csv.gz")
+        [part] = [name for name in listing(bucket) if name.endswith(".csv")]
+        assert part == "2019-11-01/half-00000.csv"
+
+        self.upload(bucket, "exports/other.csv", (event("2019-11-01") + event("2019-11-09")).encode())
+        with pytest.raises(ContractError, match=r"is landed, but .* 2019-11-01 \(half\)"):
+            landing.land(bucket.client, bucket.name, "exports/other.csv")
+        assert [name for name in listing(bucket) if "_" in name] == [
+            "2019-11-01/_UNFINISHED-half",
+            "2019-11-09/_SUCCESS",
+        ]
+
+        self.upload(bucket, "exports/half.csv.gz", half)
+        landing.land(bucket.client, bucket.name, "exports/half.csv.gz")
+        assert [name for name in listing(bucket) if "_" in name] == [
+            f"2019-11-0{day}/_SUCCESS" for day in (1, 2, 9)
+        ]
+
+    def test_a_corrected_export_takes_the_mark_from_a_day_that_it_no_longer_has(
+        self, bucket: storage.Bucket
+    ) -> None:
+        for left in (
+            "08/a-00000.csv",
+            "08/_UNFINISHED-a",
+            "08/b-00000.csv",
+            "09/a-00000.csv",
+            "09/_UNFINISHED-a",
+        ):
+            self.upload(bucket, f"landing/events/2019-11-{left}", b"")
+        self.upload(bucket, "exports/a.csv", event("2019-11-01").encode())
+        landing.land(bucket.client, bucket.name, "exports/a.csv")
+        assert sorted(listing(bucket)) == [
+            "2019-11-01/_SUCCESS",
+            "2019-11-01/a-00000.csv",
+            "2019-11-08/b-00000.csv",
+        ]
+
+    def test_a_missing_export_and_a_bad_name_say_what_to_do(self, bucket: storage.Bucket) -> None:
+        with pytest.raises(ContractError, match=r"does not exist. Upload it: gcloud storage cp"):
+            landing.land(bucket.client, bucket.name, "exports/none.csv")
+        with pytest.raises(ContractError, match="lies directly in exports/"):
+            landing.land(bucket.client, bucket.name, "exports/*.csv")
+        with pytest.raises(ContractError, match="lies directly in exports/"):
+            landing.land(bucket.client, bucket.name, "exports/a.csv\n")

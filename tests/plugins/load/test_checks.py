@@ -1,0 +1,215 @@
+"""When a load is complete, and what is said when it is not."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from datetime import date, timedelta
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from google.cloud.spanner_v1.database import Database
+from google.cloud.storage import Bucket
+
+from beam_jobs.contract import SHARDS
+from beam_jobs.manifest import Manifest
+from shopstream.load import checks
+from shopstream.load.checks import LoadRefused
+from tests.plugins.load.landed import manifest_of
+
+DAY = date(2019, 11, 8)
+LOAD_ID = "20191108-00000002"
+
+
+def manifest(**changes: Any) -> Manifest:
+    counters: dict[str, Any] = {
+        "read": 1000,
+        "accepted": 990,
+        "rejected": 10,
+        "distinct": 980,
+        "duplicates": 10,
+        "rejected_by_reason": {"bad_price": 3, "too_late": 7},
+    }
+    return replace(manifest_of(DAY, LOAD_ID), **counters | changes)
+
+
+def test_counters_that_add_up_pass() -> None:
+    checks.check_counters(manifest())
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"read": 1001}, "read is 1,001, but accepted + rejected = 990 + 10 = 1,000"),
+        ({"rejected": 9}, "read is 1,000, but accepted + rejected = 990 + 9 = 999"),
+        ({"distinct": 981}, "accepted is 990, but distinct + duplicates = 981 + 10 = 991"),
+    ],
+)
+def test_counters_that_do_not_add_up_are_refused_with_the_numbers(
+    changes: dict[str, int], words: str
+) -> None:
+    with pytest.raises(LoadRefused) as caught:
+        checks.check_counters(manifest(**changes))
+    assert f"landing day 2019-11-08, load {LOAD_ID}: {words}" in str(caught.value)
+
+
+def test_a_refused_load_is_not_retried() -> None:
+    assert issubclass(LoadRefused, AirflowFailException)
+
+
+@pytest.mark.parametrize(
+    ("rejected", "read", "share"), [(10, 1000, 0.01), (0, 0, 0.01), (0, 10, 0.0), (10, 10, 1.0)]
+)
+def test_a_share_of_rejected_lines_up_to_the_threshold_passes(rejected: int, read: int, share: float) -> None:
+    checks.check_rejected_share(None, manifest(rejected=rejected, read=read), share)
+
+
+@pytest.mark.parametrize(("rejected", "read", "share"), [(11, 1000, 0.01), (1, 10, 0.0)])
+def test_a_share_of_rejected_lines_above_the_threshold_is_refused(
+    rejected: int, read: int, share: float
+) -> None:
+    with pytest.raises(LoadRefused, match="were rejected"):
+        checks.check_rejected_share(None, manifest(rejected=rejected, read=read), share)
+
+
+def test_the_refusal_names_the_most_frequent_reasons_first_and_at_most_five() -> None:
+    reasons = {"a": 1, "b": 5, "c": 5, "d": 4, "e": 3, "f": 2}
+    assert checks.describe_rejected(manifest(rejected_by_reason=reasons), {}).splitlines() == [
+        "  b: 5",
+        "  c: 5",
+        "  d: 4",
+        "  e: 3",
+        "  f: 2",
+    ]
+
+
+def rejected_line(reason: str, offset: int, raw: bytes) -> dict[str, Any]:
+    return {
+        "reason": reason,
+        "file": "gs://b/landing/events/2019-11-08/e.csv",
+        "byte_offset": offset,
+        "detail": f"why {reason}.",
+        "raw": base64.b64encode(raw).decode(),
+    }
+
+
+def test_a_reason_is_shown_with_a_line_its_file_and_its_place() -> None:
+    samples = {"bad_price": rejected_line("bad_price", 12_345, b"2019,\xffview" + b"x" * 500)}
+    [late, price] = checks.describe_rejected(manifest(), samples).splitlines()
+    assert late == "  too_late: 7"
+    assert price.startswith(
+        "  bad_price: 3, such as gs://b/landing/events/2019-11-08/e.csv at byte 12,345: why bad_price. "
+        "The line is '2019,\ufffdviewxxx"
+    )
+    assert len(price) < 320
+
+
+def test_stores_that_hold_each_distinct_event_once_pass() -> None:
+    checks.check_stores(manifest(), 980, 980)
+
+
+@pytest.mark.parametrize(("spanner", "bigquery"), [(979, 980), (980, 981), (0, 0)])
+def test_stores_that_do_not_are_refused_with_all_numbers(spanner: int, bigquery: int) -> None:
+    with pytest.raises(LoadRefused) as caught:
+        checks.check_stores(manifest(), spanner, bigquery)
+    assert (
+        f"the load has 980 distinct events, but Spanner holds {spanner:,} ({spanner - 980:+,}) rows of the "
+        f"landing day and BigQuery {bigquery:,} ({bigquery - 980:+,})"
+    ) in str(caught.value)
+
+
+@pytest.mark.integration
+class TestOnCloudStorage:
+    """What is read of a load's files."""
+
+    def test_the_manifest_is_read_from_its_uri(self, bucket: Bucket) -> None:
+        bucket.blob("loads/a.json").upload_from_string(manifest().to_json())
+        assert checks.read_manifest(bucket.client, f"gs://{bucket.name}/loads/a.json") == manifest()
+
+    def test_a_missing_manifest_says_what_to_do(self, bucket: Bucket) -> None:
+        with pytest.raises(LoadRefused, match=r"does not exist, .* clear the run from launch_load on"):
+            checks.read_manifest(bucket.client, f"gs://{bucket.name}/loads/none.json")
+
+    def test_one_line_of_each_frequent_reason_is_shown(self, bucket: Bucket) -> None:
+        files = {
+            "rejected/0.jsonl": [
+                rejected_line("too_late", 0, b"first"),
+                rejected_line("too_late", 9, b"second"),
+            ],
+            "rejected/1.jsonl": [rejected_line("bad_price", 5, b"third"), rejected_line("rare", 7, b"x")],
+        }
+        for name, lines in files.items():
+            bucket.blob(name).upload_from_string("".join(json.dumps(line) + "\n" for line in lines))
+        uris = [f"gs://{bucket.name}/{name}" for name in files]
+        with pytest.raises(LoadRefused) as caught:
+            checks.check_rejected_share(bucket.client, manifest(rejected_files=tuple(uris)), 0.001)
+        assert "The line is 'first'" in str(caught.value)
+        assert "The line is 'third'" in str(caught.value)
+        assert "second" not in str(caught.value)
+
+    def test_a_newer_load_of_the_day_refuses_this_one(self, bucket: Bucket) -> None:
+        older, newer = (f"gs://{bucket.name}/loads/{DAY}/{name}.json" for name in ("9-older", "1-newer"))
+        for uri in (older, newer):
+            bucket.blob(uri.partition(f"{bucket.name}/")[2]).upload_from_string("{}")
+        checks.check_newest(bucket.client, newer, [])
+        with pytest.raises(LoadRefused, match=r"1-newer\.json is a newer load of the same day"):
+            checks.check_newest(bucket.client, older, [])
+        with pytest.raises(LoadRefused, match="Dataflow job 2019-x loads the same day anew"):
+            checks.check_newest(bucket.client, newer, [{"id": "2019-x"}])
+
+
+COLUMNS = (
+    "shard", "event_date", "user_id", "event_time", "event_id", "landing_day", "event_type", "product_id",
+    "category_id", "price", "load_id",
+)  # fmt: skip
+
+
+def insert(database: Database, *rows: tuple[int, date, date, str]) -> None:
+    """Insert events given as (shard, event_date, landing_day, load_id)."""
+    with database.batch() as batch:
+        batch.insert(
+            "events",
+            COLUMNS,
+            [
+                (shard, day, n, f"{day}T00:00:00Z", f"{n:032x}", landed, "view", 1, 1, "1", load_id)
+                for n, (shard, day, landed, load_id) in enumerate(rows)
+            ],
+        )
+
+
+@pytest.mark.integration
+class TestOnSpanner:
+    """Counting a landing day, and deleting what is stale of it."""
+
+    def test_all_shards_and_all_days_that_a_landing_day_may_hold_are_counted(
+        self, spanner_database: Database
+    ) -> None:
+        week = [DAY - timedelta(days=n) for n in range(8)]
+        tomorrow = DAY + timedelta(days=1)
+        insert(
+            spanner_database,
+            *((shard, DAY, DAY, LOAD_ID) for shard in range(SHARDS)),
+            *((0, day, DAY, "20191108-00000001") for day in week),
+            (0, DAY, tomorrow, "20191109-00000001"),
+        )
+        counts = checks.count_in_spanner(spanner_database, manifest())
+        assert counts == {LOAD_ID: SHARDS, "20191108-00000001": 8}
+
+    def test_rows_of_other_loads_of_the_landing_day_are_deleted_and_no_others(
+        self, spanner_database: Database
+    ) -> None:
+        tomorrow = DAY + timedelta(days=1)
+        insert(
+            spanner_database,
+            (0, DAY, DAY, LOAD_ID),
+            (15, DAY - timedelta(days=7), DAY, "20191108-ffffffff"),
+            (3, DAY, DAY, "20191108-00000001"),
+            (3, DAY, tomorrow, "20191109-00000001"),
+        )
+        for _ in range(2):
+            checks.delete_stale_rows(spanner_database, manifest())
+            assert checks.count_in_spanner(spanner_database, manifest()) == {LOAD_ID: 1}
+        others = checks.count_in_spanner(spanner_database, manifest(landing_day=tomorrow))
+        assert others == {"20191109-00000001": 1}

@@ -1,0 +1,293 @@
+"""What building summaries does to days, what it would do, and what holds while events stream in."""
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from google.cloud import bigquery as bigquery_api
+
+from shopstream.gcp import bigquery
+from shopstream.settings import settings
+from shopstream.summaries import build as summaries
+from shopstream.summaries.build import Change
+from shopstream.tables import folder as tables
+from shopstream.tables.day import CheckFailed, build_day, build_statement
+from shopstream.tables.folder import Table
+from shopstream.tables.names import LOADS
+from tests.plugins.load.landed import audit
+from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
+
+FILLED = ("shop.customer_purchases", "shop.customer_value", "shop.daily_event_count")
+FIRST, SECOND, THIRD = (dt.date(2019, 11, day) for day in (1, 2, 3))
+
+
+def table_of(name: str) -> Table:
+    return tables.load_table(settings().sql_dir, f"shop.{name}")
+
+
+@pytest.fixture(scope="module")
+def applied(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with all tables."""
+    for dataset in bigquery.list_datasets():
+        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    apply_all(bigquery)
+    return bigquery
+
+
+@pytest.fixture
+def client(applied: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with all tables, those empty that these tests fill."""
+    for name in ("shop_raw.events_batch", "shop_raw.events_stream", LOADS, *FILLED):
+        fill(applied, name, [])
+    return applied
+
+
+def publish(client: bigquery_api.Client, *days: dt.date) -> None:
+    """Write the audit row by which a load says that it has published a day."""
+    for day in days:
+        audit(client, f"{day:%Y%m%d}-00000000", landing_day=day)
+
+
+def purchase(day: dt.date, **given: Any) -> dict[str, Any]:
+    moment = dt.datetime.combine(day, dt.time(10))
+    return batch_event(
+        **{"event_id": f"{day}{given}", "event_type": "purchase", "event_time": moment} | given
+    )
+
+
+# Which days are built
+
+
+@pytest.mark.parametrize(
+    ("name", "days", "built"),
+    [
+        ("daily_event_count", [FIRST], [FIRST]),
+        ("customer_value", [FIRST], [FIRST, SECOND, THIRD]),
+        ("customer_value", [THIRD], [THIRD]),
+        ("customer_value", [SECOND, FIRST], [FIRST, SECOND, THIRD]),
+        ("customer_value", [FIRST - dt.timedelta(days=89)], [FIRST - dt.timedelta(days=89), FIRST]),
+        ("customer_value", [FIRST - dt.timedelta(days=90)], [FIRST - dt.timedelta(days=90)]),
+        ("customer_value", [], []),
+    ],
+)
+def test_a_changed_day_is_built_and_each_known_later_day_that_looks_back_on_it(
+    name: str, days: list[dt.date], built: list[dt.date]
+) -> None:
+    known = {FIRST: False, SECOND: False, THIRD: True}
+    assert summaries.days_to_build(table_of(name), days, known) == built
+
+
+@pytest.mark.integration
+def test_a_late_purchase_is_seen_by_the_later_days_that_look_back_on_it(client: bigquery_api.Client) -> None:
+    publish(client, FIRST, SECOND)
+    events = [purchase(FIRST, user_id=1), purchase(SECOND, user_id=2)]
+    fill(client, "shop_raw.events_batch", events)
+    chain = [table_of("customer_purchases"), table_of("customer_value")]
+    for table in chain:
+        summaries.build(client, table, [FIRST, SECOND])
+
+    fill(client, "shop_raw.events_batch", [*events, purchase(FIRST, user_id=3)])
+    assert [summaries.build(client, table, [FIRST]) for table in chain] == [2, 5]
+    seen = "SELECT event_date, user_id FROM shop.customer_value ORDER BY 1, 2"
+    assert [tuple(row.values()) for row in rows_of(client, seen)] == [
+        (FIRST, 1), (FIRST, 3), (SECOND, 1), (SECOND, 2), (SECOND, 3)
+    ]  # fmt: skip
+
+
+NOON = dt.datetime(2019, 11, 3, 12, tzinfo=dt.UTC)
+
+
+@pytest.mark.integration
+def test_yesterday_and_today_are_built_from_the_stream_until_they_are_published(
+    client: bigquery_api.Client,
+) -> None:
+    assert summaries.intraday_days(client, THIRD, NOON) == [SECOND, THIRD]
+    publish(client, SECOND)
+    assert summaries.intraday_days(client, THIRD, NOON) == [THIRD]
+
+
+@pytest.mark.integration
+def test_days_of_which_late_events_streamed_in_since_the_last_run_are_built_too(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND)
+    week_before = THIRD - dt.timedelta(days=7)
+    published = {
+        FIRST: NOON - dt.timedelta(seconds=1),  # seen by the run before
+        SECOND: NOON,
+        week_before: NOON + dt.timedelta(minutes=1),
+        week_before - dt.timedelta(days=1): NOON,  # too late for a load, too
+        THIRD + dt.timedelta(days=1): NOON,  # by a customer's clock that is ahead
+    }
+    fill(
+        client,
+        "shop_raw.events_stream",
+        [
+            stream_event(
+                event_id=str(day), event_time=dt.datetime.combine(day, dt.time(23)), publish_time=moment
+            )
+            for day, moment in published.items()
+        ],
+    )
+    assert summaries.intraday_days(client, THIRD, NOON) == [week_before, SECOND, THIRD]
+
+
+@pytest.mark.integration
+def test_different_days_may_be_built_at_the_same_time(client: bigquery_api.Client) -> None:
+    days = [FIRST, SECOND, THIRD]
+    publish(client, *days)
+    events = [purchase(day, user_id=user) for day in days for user in range(day.day)]
+    fill(client, "shop_raw.events_batch", events)
+    table = table_of("customer_purchases")
+    with ThreadPoolExecutor(len(days)) as threads:
+        built = list(threads.map(lambda day: summaries.build(client, table, [day]), days))
+    assert built == [1, 2, 3]
+    counted = "SELECT event_date, COUNT(*) AS n FROM shop.customer_purchases GROUP BY 1 ORDER BY 1"
+    assert [tuple(row.values()) for row in rows_of(client, counted)] == list(
+        zip(days, [1, 2, 3], strict=True)
+    )
+
+
+# Checks while events stream in
+
+
+def test_on_a_provisional_day_a_check_that_looks_at_other_tables_only_warns() -> None:
+    table = table_of("daily_event_count")
+    levels = {check.name: check.level for check in table.checks}
+    provisional = {check.name: check.level for check in summaries.as_provisional(table).checks}
+    assert provisional == levels | {"every_event_counted": "warn"}
+    assert levels["every_event_counted"] == provisional["unique_grain"] == "fail"
+
+
+def stream_in_after_each_build(monkeypatch: pytest.MonkeyPatch, client: bigquery_api.Client) -> None:
+    """Let an event arrive each time when a day is built and not yet checked."""
+    arrived = [stream_event(event_id="before")]
+
+    def build_and_stream(*arguments: Any) -> None:
+        build_day(*arguments)
+        arrived.append(stream_event(event_id=f"streamed {len(arrived)}"))
+        fill(client, "shop_raw.events_stream", arrived)
+
+    monkeypatch.setattr(summaries, "build_day", build_and_stream)
+
+
+@pytest.mark.integration
+def test_an_event_that_streams_in_between_build_and_check_warns_until_the_day_is_published(
+    client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    table = table_of("daily_event_count")
+    fill(client, "shop_raw.events_stream", [stream_event(event_id="before")])
+    stream_in_after_each_build(monkeypatch, client)
+
+    with caplog.at_level(logging.WARNING):
+        assert summaries.build(client, table, [FIRST]) == 1
+    assert "every_event_counted (warn) found expected_events = 2, found_events = 1" in caplog.text
+
+    publish(client, FIRST)
+    with pytest.raises(CheckFailed, match=r"every_event_counted \(fail\)"):
+        summaries.build(client, table, [FIRST])
+
+
+@pytest.mark.integration
+def test_on_a_provisional_day_rows_that_cannot_be_still_fail(
+    client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = table_of("daily_event_count")
+    row = {"event_date": FIRST, "event_type": "view", "events": 1, "users": 1, "sessions": 1}
+    fill(client, table.full_name, [row, row])
+    monkeypatch.setattr(bigquery, "build_day", lambda *_: None)
+    with pytest.raises(CheckFailed, match="unique_grain"):
+        summaries.build(client, table, [FIRST])
+
+
+# The dry run
+
+
+def stored(client: bigquery_api.Client) -> dict[str, Any]:
+    """All rows of all summaries."""
+    return {name: rows_of(client, f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in tables.SUMMARIES}
+
+
+@pytest.mark.integration
+def test_a_dry_run_tells_which_rows_a_build_would_change_and_changes_none(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND)
+    counts = table_of("daily_event_count")
+    events = [batch_event(event_id="a"), batch_event(event_id="b", event_type="cart"), purchase(SECOND)]
+    fill(client, "shop_raw.events_batch", events)
+    summaries.build(client, counts, [FIRST, SECOND])
+    # One row would stay, one would go, one be changed, one be new.
+    fill(
+        client,
+        "shop_raw.events_batch",
+        [
+            events[0],
+            batch_event(event_id="c", event_type="purchase"),
+            purchase(SECOND, user_session="s2"),
+            events[2],
+        ],
+    )
+    before = stored(client)
+
+    found = summaries.changes(client, [counts], [FIRST, SECOND, THIRD])
+    assert [(c.day, c.rows_now, c.rows_then, c.rows_gone, c.rows_new) for c in found] == [
+        (FIRST, 2, 2, 1, 1),
+        (SECOND, 1, 1, 1, 1),
+        (THIRD, 0, 0, 0, 0),
+    ]
+    assert stored(client) == before
+
+    summaries.build(client, counts, [FIRST, SECOND])
+    again = summaries.changes(client, [counts], [FIRST, SECOND])
+    assert [(c.rows_gone, c.rows_new) for c in again] == [(0, 0), (0, 0)]
+
+
+@pytest.mark.integration
+def test_a_dry_run_can_be_made_of_every_summary_and_names_the_later_days_too(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND)
+    fill(client, "shop_raw.events_batch", [purchase(FIRST)])
+    chosen = [tables.load_table(settings().sql_dir, name) for name in tables.SUMMARIES]
+    days: dict[str, list[dt.date]] = {name: [] for name in tables.SUMMARIES}
+    found = summaries.changes(client, chosen, [FIRST])
+    for change in found:
+        days[change.table].append(change.day)
+    # Known by its audit row, and looked back from by customer_value, customer_retention and revenue_daily.
+    assert days == {
+        table.full_name: [FIRST, SECOND] if table.metadata.lookback_days else [FIRST] for table in chosen
+    }
+    assert sum(days_of_one == [FIRST, SECOND] for days_of_one in days.values()) == 3
+    assert {change.table for change in found if change.is_lower_bound} == set(tables.SUMMARIES_READ)
+    [alone] = summaries.changes(client, [table_of("customer_value")], [SECOND])
+    assert not alone.is_lower_bound
+
+
+@pytest.mark.integration
+def test_to_ask_what_a_statement_would_read_does_not_run_it(client: bigquery_api.Client) -> None:
+    """The emulator does not know a cost and answers 0."""
+    fill(client, "shop_raw.events_batch", [purchase(FIRST)])
+    merge = build_statement(table_of("customer_purchases"))
+    assert bigquery.bytes_read(client, merge, {"day": FIRST}) == 0
+    assert rows_of(client, "SELECT event_date FROM shop.customer_purchases") == []
+
+
+def test_the_changes_are_told_as_a_table_with_their_sum() -> None:
+    found = [
+        Change("shop.daily_event_count", FIRST, 1_234_567_890, 3, 3, 1, 1),
+        Change("shop.customer_value", SECOND, 50_000, 1_000, 1_200, 0, 200, is_lower_bound=True),
+    ]
+    told = summaries.describe(found).splitlines()
+    assert told == [
+        "summary                 day         MB read  rows now  rows then  gone  new",
+        "shop.daily_event_count  2019-11-01  1,234.6         3          3     1    1",
+        "shop.customer_value*    2019-11-02      0.1     1,000      1,200     0  200",
+        "all                     2 builds    1,234.6     1,003      1,203     1  201",
+        "* at least: it reads summaries that a build replaces before; they were read as they are now",
+    ]
+    assert not summaries.describe(found[:1]).splitlines()[-1].startswith("*")

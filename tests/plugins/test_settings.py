@@ -1,0 +1,31 @@
+"""The environment of a deployment: every value in its range."""
+
+from __future__ import annotations
+
+import pytest
+
+from shopstream.settings import settings
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("SHOPSTREAM_KEEP_ALIVE_SECONDS", "4", "a whole number from 5 to 86,400"),
+        ("SHOPSTREAM_KEEP_ALIVE_SECONDS", "10 minutes", "a whole number from 5 to 86,400"),
+        ("SHOPSTREAM_KEEP_ALIVE_SECONDS", "7.5", "a whole number from 5 to 86,400"),
+        ("SHOPSTREAM_STREAM_MAX_LAUNCHES", "0", "a whole number from 1 to 1,000"),
+        ("SHOPSTREAM_STREAM_REJECTED_FAIL_SHARE", "10%", "a share from 0 to 1"),
+        ("SHOPSTREAM_STREAM_REJECTED_FAIL_SHARE", "nan", "a share from 0 to 1"),
+        ("SHOPSTREAM_NEWEST_ROW_WARN_SECONDS", "-1", "seconds from 1 to"),
+        ("SHOPSTREAM_UNACKED_WARN_SECONDS", "3000", "a warn level that is not above the fail level"),
+    ],
+)
+def test_a_setting_out_of_its_range_is_told_with_its_range(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, words: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError) as raised:
+        settings()
+    assert name in str(raised.value)
+    assert value in str(raised.value)
+    assert words in str(raised.value)
