@@ -114,7 +114,7 @@ def bigquery(port: int, storage_dir: Path, project: str) -> Program:
     where = (f"--rest-host={LISTEN}", f"--rest-port={port}", "--grpc-port=0")
     options = (*where, f"--project={project}", "--log-level=warning")
     # -P keeps the modules beside the script from hiding others of their name.
-    script = str(ROOT / "local" / "bigquery_emulator.py")
+    script = str(Path(__file__).with_name("bigquery_emulator.py"))
     command = (str(_emulator_tool("python")), "-P", script, "start", *options)
     environment = {"HOME": str(_duckdb_home()), "BQEMU_GCS_LOCAL_ROOT": str(storage_dir)}
     return Program("bigquery", command, lambda: answers(f"http://{HOST}:{port}/readyz"), environment)
