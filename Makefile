@@ -27,16 +27,19 @@ test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k
 test-fast: $(INSTALLED) ## Run the tests that start no emulator
 	@$(BIN)/pytest -m "not integration" $(ARGS)
 
+# All others run beside mypy, which takes as long as they do.
 check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and generated docs
-	@failed=0; \
+	@failed=0; told=$$(mktemp); mypy="mypy beam_jobs plugins/shopstream dags infra local tests bench"; \
+	$(BIN)/$$mypy >$$told 2>&1 & \
+	trap "rm -f $$told" EXIT; trap "kill $$!; exit 130" INT TERM; \
 	check() { echo "== $$*"; "$(BIN)/$$@" || failed=$$((failed + 1)); }; \
 	check ruff check .; \
 	check ruff format --check .; \
-	check mypy beam_jobs plugins/shopstream dags infra local tests bench; \
 	check lint-imports; \
 	check sqlfluff lint --disable-progress-bar sql; \
 	check python -m local.googlesql; \
 	check python -m local.docs --check; \
+	echo "== $$mypy"; wait $$! || failed=$$((failed + 1)); cat $$told; \
 	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 

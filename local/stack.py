@@ -20,6 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import xmlrpc.client
@@ -54,6 +55,7 @@ STOP_SECONDS = 1
 MAX_SOCKET_PATH_BYTES = 107
 
 Progress = Callable[[str], None]
+_interrupted = threading.Event()
 
 
 def up(progress: Progress = print) -> None:
@@ -194,6 +196,8 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
         if supervisor.poll() is not None:
             raise NotReady(f"supervisor ended at its start; read {_logs_dir() / 'supervisor.log'}.")
         _check_start(waiting.values(), time.monotonic() - began)
+        if _interrupted.is_set():
+            raise KeyboardInterrupt
         time.sleep(0.2)
 
 
@@ -515,6 +519,11 @@ def _follow_logs(service: str | None) -> int:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """End what runs; also kept, since Python drops what is raised while it closes a forgotten socket.
+
+    Each question to supervisor forgets one.
+    """
+    _interrupted.set()
     raise KeyboardInterrupt
 
 

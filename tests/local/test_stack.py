@@ -252,3 +252,23 @@ def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
     assert starting.returncode == 130
     assert stderr == "Stopped.\n"
     assert left == []
+
+
+def test_a_ctrl_c_that_python_drops_ends_up_too(tmp_path: Path) -> None:
+    """As it drops one that comes while it closes a socket: what is raised there is lost."""
+    environment = stack_environment(tmp_path)
+    program = (
+        "import os, signal, sys; from local import stack; "
+        "Closed = type('Closed', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGINT)}); "
+        "stack._check_start = lambda *_: Closed() and None; "
+        "sys.exit(stack.main(['up']))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+
+    assert ended.returncode == 130, ended.stderr
+    assert "Exception ignored in" in ended.stderr
+    assert ended.stderr.endswith("Stopped.\n")
+    assert members(environment) == []
