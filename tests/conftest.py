@@ -20,7 +20,8 @@ from local import emulators
 from shopstream.migrations import apply_migrations
 from shopstream.settings import settings
 
-LOGS = emulators.ROOT / "build" / "test-logs"
+# A folder for each of the processes that run the tests.
+LOGS = emulators.ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)

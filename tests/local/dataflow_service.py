@@ -23,6 +23,7 @@ from googleapiclient.errors import HttpError
 from local import emulators
 from local.dataflow import spec
 from shopstream.settings import settings
+from tests.conftest import LOGS
 
 T = TypeVar("T")
 
@@ -128,7 +129,7 @@ def serving(
             **(environment or {}),
         },
     )
-    with emulators.running(program, emulators.ROOT / "build" / "test-logs" / "dataflow.log") as child:
+    with emulators.running(program, LOGS / "dataflow.log") as child:
         yield Service(url, state_dir, child, settings().project)
 
 
