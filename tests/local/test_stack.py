@@ -267,8 +267,10 @@ def test_a_ctrl_c_that_python_drops_ends_up_too(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
     )
+    left = members(environment)
+    run(environment, "down")
 
     assert ended.returncode == 130, ended.stderr
     assert "Exception ignored in" in ended.stderr
     assert ended.stderr.endswith("Stopped.\n")
-    assert members(environment) == []
+    assert left == []

@@ -44,10 +44,9 @@ def table_of(full_name: str) -> Table:
 
 
 @pytest.fixture
-def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+def client(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, empty."""
-    apply_all(bigquery_clean)
-    return bigquery_clean
+    return bigquery_tables
 
 
 # Schemas
