@@ -6,6 +6,7 @@ import json
 import os
 import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -126,8 +127,17 @@ def test_no_image_is_run_by_root() -> None:
 def test_the_code_is_mounted_and_cannot_be_changed_from_inside(service: dict[str, Any]) -> None:
     if not service["image"].startswith("shopstream-local") or service.get("user") == "root":
         return
-    for folder in ("beam_jobs", "dags", "local", "plugins", "sql"):
+    for folder in ("beam_jobs", "dags", "local", "plugins", "sql", "tools"):
         assert f"./{folder}:/app/{folder}:ro" in service["volumes"]
+
+
+@each_service
+def test_each_module_that_a_service_runs_is_mounted(service: dict[str, Any]) -> None:
+    words = [*service.get("entrypoint", []), *service.get("healthcheck", {}).get("test", [])]
+    for flag, module in pairwise(words):
+        if flag == "-m":
+            room = module.partition(".")[0]
+            assert f"./{room}:/app/{room}:ro" in service["volumes"]
 
 
 def test_named_volumes_are_declared() -> None:
