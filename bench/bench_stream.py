@@ -29,7 +29,7 @@ from google.cloud import bigquery, pubsub_v1
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Message, event_rows, judge
 from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
-from local.events.generate import write_landing_day
+from local.events.files import write_landing_day
 from local.root import ROOT
 from local.stack import emulators
 from local.stack.provision import ACK_DEADLINE_SECONDS, SUBSCRIPTION, TOPIC

@@ -37,7 +37,8 @@ from beam_jobs.manifest import Manifest
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 from local.events import november_2019
-from local.events.generate import day_events, write_landing_day
+from local.events.files import write_landing_day
+from local.events.sessions import day_events
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.load.publish import drop_staging, publish_day, stage_load

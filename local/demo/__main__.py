@@ -27,7 +27,7 @@ from google.cloud import storage
 
 from local.demo.run import Run, clients, console
 from local.demo.stream import Stream
-from local.events import generate as generate_events
+from local.events.files import write_landing_day
 from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream.landing.split import EXPORT_PATTERN
@@ -262,7 +262,7 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
     """Land files as the shop would: one file a day, and _SUCCESS when the day is complete."""
     with tempfile.TemporaryDirectory() as folder:
         for day in GENERATED_DAYS:
-            truth = generate_events.write_landing_day(
+            truth = write_landing_day(
                 Path(folder),
                 day,
                 GENERATED_EVENTS_A_DAY,
