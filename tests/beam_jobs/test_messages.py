@@ -33,7 +33,7 @@ PUBLISHED = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
 
 def of(*data: bytes) -> list[Message]:
-    return [Message(one, f"m{place}", PUBLISHED, {}) for place, one in enumerate(data)]
+    return [Message(one, f"m{number}", PUBLISHED, {}) for number, one in enumerate(data)]
 
 
 def as_json(**changes: Any) -> bytes:

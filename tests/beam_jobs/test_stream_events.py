@@ -158,14 +158,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
     def answer(sent_rows: list[dict[str, Any]]) -> Answer:
         bad = {
-            place
-            for place, row in enumerate(sent_rows)
+            index
+            for index, row in enumerate(sent_rows)
             if row["json"]["attributes"] not in ("{}", None)
             or len(base64.b64decode(row["json"]["raw"])) > 1024
             or row["json"]["reason"] == "bad_json"
         }
-        taken.extend(row for place, row in enumerate(sent_rows) if place not in bad)
-        return not_taken(**{f"row_{place}": "invalid" for place in bad}) if bad else TAKEN
+        taken.extend(row for index, row in enumerate(sent_rows) if index not in bad)
+        return not_taken(**{f"row_{index}": "invalid" for index in bad}) if bad else TAKEN
 
     with serving(answer) as url:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
