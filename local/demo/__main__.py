@@ -272,13 +272,13 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
                 late_days=max(1, (day - GENERATED_DAYS[0]).days),
                 bad_share=BAD_SHARE,
             )
-            place = f"landing/events/{day}"
-            for earlier in bucket.client.list_blobs(bucket, prefix=f"{place}/"):
+            folder_of_day = f"landing/events/{day}"
+            for earlier in bucket.client.list_blobs(bucket, prefix=f"{folder_of_day}/"):
                 earlier.delete()  # of a demo before in this stack, with other files
             for path in sorted((Path(folder) / str(day)).glob("*.csv*")):
-                bucket.blob(f"{place}/{path.name}").upload_from_filename(path)
+                bucket.blob(f"{folder_of_day}/{path.name}").upload_from_filename(path)
                 shutil.copy(path, run.out / f"{day}-{path.name}")
-            bucket.blob(f"{place}/_SUCCESS").upload_from_string(b"")
+            bucket.blob(f"{folder_of_day}/_SUCCESS").upload_from_string(b"")
             run.landed[str(day)] = truth
             progress(f"landed {day}: {truth['rows']:,} rows")
 

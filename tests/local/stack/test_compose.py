@@ -189,7 +189,7 @@ def test_provision_is_healthy_only_while_it_succeeds(
     class NextRound(Exception):
         pass
 
-    def provision(place: Any) -> None:
+    def provision(env: Any) -> None:
         if fails:
             raise ConnectionError("the emulator is away")
 

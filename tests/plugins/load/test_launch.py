@@ -168,7 +168,7 @@ def test_a_killed_launch_cancels_its_job(dataflow: Service, loading: DAG) -> Non
 
     result.ti.task.on_kill()
 
-    job = dataflow.list(name=NAME, filter="ALL")["jobs"][0]
+    job = dataflow.list(name=NAME)["jobs"][0]
     assert job["currentState"] == "JOB_STATE_CANCELLED"
 
 
