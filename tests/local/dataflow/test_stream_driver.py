@@ -34,8 +34,7 @@ from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
 from tests.beam_jobs.bigquery_server import TAKEN, Answer, failed
 from tests.beam_jobs.bigquery_server import serving as bigquery_answering
-from tests.beam_jobs.test_messages import LINE, POISON
-from tests.beam_jobs.test_stream_events import rows
+from tests.beam_jobs.samples import LINE, POISON, rows_in
 from tests.conftest import LOGS
 from tests.local.dataflow.service import Service, serving, until, upload_template
 
@@ -182,10 +181,10 @@ def test_every_message_is_in_one_table_and_none_is_left(feed: Feed) -> None:
         drain(driver)
 
     assert feed.view_ids() == ids(good)
-    stored = rows(feed.client, "events_stream")
+    stored = rows_in(feed.client, "events_stream")
     assert len({row["message_id"] for row in stored}) == len(good)
     assert all(before.timestamp() - 5 < row["publish_time"].timestamp() for row in stored)
-    rejects = rows(feed.client, "rejected_events")
+    rejects = rows_in(feed.client, "rejected_events")
     assert sorted((row["raw"], row["reason"]) for row in rejects) == sorted(
         (data[:65_536], POISON[name][1]) for name, data in poison.items()
     )
