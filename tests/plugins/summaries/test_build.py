@@ -263,7 +263,7 @@ def test_a_dry_run_can_be_made_of_every_summary_and_names_the_later_days_too(
     assert days == {
         table.full_name: [FIRST, SECOND] if table.metadata.lookback_days else [FIRST] for table in chosen
     }
-    assert sum(days_of_one == [FIRST, SECOND] for days_of_one in days.values()) == 3
+    assert [FIRST, SECOND] in days.values()
     assert {change.table for change in found if change.is_lower_bound} == {
         name for name, reads in SUMMARIES.items() if reads
     }
