@@ -22,9 +22,8 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day
-from tests.sql.events import apply_all, batch_event, fill, stream_event
+from tests.sql.events import SUMMARIES, VIEWS_OF_DAYS, apply_all, batch_event, fill, stream_event
 from tests.sql.test_summaries import (  # noqa: F401 (tests collected here too, for the client of this file)
-    VIEWS_OF_DAYS,
     query_of,
     test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks,
     test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type,
@@ -66,7 +65,7 @@ def client() -> Iterator[bigquery_api.Client]:
         client.delete_dataset(name, delete_contents=True)
 
 
-@pytest.mark.parametrize("name", [*tables.SUMMARIES, *VIEWS_OF_DAYS])
+@pytest.mark.parametrize("name", [*SUMMARIES, *VIEWS_OF_DAYS])
 def test_a_build_reads_nothing_of_the_days_before_its_lookback(
     client: bigquery_api.Client, name: str
 ) -> None:

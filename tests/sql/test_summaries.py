@@ -16,13 +16,20 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
-from tests.sql.events import apply_all, batch_event, complete, fill, rows_of, stream_event
+from tests.sql.events import (
+    SUMMARIES,
+    VIEWS_OF_DAYS,
+    apply_all,
+    batch_event,
+    complete,
+    fill,
+    rows_of,
+    stream_event,
+)
 
 pytestmark = pytest.mark.integration
 
 FIXTURES = Path(__file__).parent
-VIEWS_OF_DAYS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
-"""Views that show summaries day by day, and are proven by fixtures as those are."""
 WITHOUT_CASES = {
     "shop_ops.stream_completeness": "its cases are in tests/plugins/stream/test_completeness.py",
 }
@@ -32,7 +39,7 @@ API_TYPES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
 def cases() -> list[Any]:
     return [
         pytest.param(name, case, id=f"{name}: {case['case']}")
-        for name in (*tables.SUMMARIES, *VIEWS_OF_DAYS)
+        for name in (*SUMMARIES, *VIEWS_OF_DAYS)
         for case in yaml.safe_load((FIXTURES / f"{name.replace('.', '/')}.yaml").read_text())
     ]
 
@@ -96,7 +103,7 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
     assert run_checks(client, table, case["day"]) == len(expected)
 
 
-@pytest.mark.parametrize("name", [*tables.SUMMARIES, *VIEWS_OF_DAYS])
+@pytest.mark.parametrize("name", [*SUMMARIES, *VIEWS_OF_DAYS])
 def test_a_summary_has_the_cases_that_every_summary_must_have(name: str) -> None:
     own = [case for case in cases() if case.id.startswith(f"{name}:")]
     for word in ("ordinary", "empty day", "lack|without", "both ways", "midnight UTC", "late"):
@@ -152,10 +159,10 @@ def test_cases_without_what_is_asked_of_them_are_told() -> None:
 
 def test_every_query_has_cases_or_a_reason_why_not() -> None:
     with_query = {table.full_name for table in tables.all_tables(settings().sql_dir) if table.query}
-    assert with_query == {*tables.SUMMARIES, *WITHOUT_CASES}
+    assert with_query == {*SUMMARIES, *WITHOUT_CASES}
 
 
-@pytest.mark.parametrize("name", tables.SUMMARIES)
+@pytest.mark.parametrize("name", SUMMARIES)
 def test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type(
     client: bigquery_api.Client, name: str
 ) -> None:

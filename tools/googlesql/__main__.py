@@ -50,7 +50,7 @@ def judge_all(sql_dir: Path) -> Iterator[Verdict]:
 
 def judge(analyzer: Analyzer, tables: Mapping[str, Table], statement: Statement) -> Verdict:
     """Judge one statement: its syntax, names and types, the columns of its result, and what it reads."""
-    place = f"{_shown(statement.path)}:{statement.first_line}"
+    where = f"{_shown(statement.path)}:{statement.first_line}"
     try:
         analyzed = analyzer.analyze(statement.sql, statement.params)
     except Refused as error:
@@ -69,7 +69,7 @@ def judge(analyzer: Analyzer, tables: Mapping[str, Table], statement: Statement)
     else:
         told += "reads " + ", ".join(f"{read.days} of {name}" for name, read in sorted(reads.items()))
         problems += _wrong_reads(statement, tables, reads)
-    return Verdict(statement, told, [f"{place}: {problem}" for problem in problems])
+    return Verdict(statement, told, [f"{where}: {problem}" for problem in problems])
 
 
 def _wrong_columns(analyzed: Any, columns: tuple[Column, ...]) -> list[str]:
