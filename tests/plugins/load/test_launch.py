@@ -130,7 +130,6 @@ def test_the_launch_the_template_and_the_pipeline_agree_on_the_parameters() -> N
     assert required == list(parameters)
 
 
-@pytest.mark.usefixtures("bare_environment")
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
     deployed = read_place("small", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_PROJECT", "my-shop")

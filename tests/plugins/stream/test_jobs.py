@@ -15,7 +15,6 @@ from shopstream.settings import settings
 from shopstream.stream.jobs import stream_events_launch
 
 
-@pytest.mark.usefixtures("bare_environment")
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
     deployed = read_place("small", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_PROJECT", "my-shop")
