@@ -26,7 +26,7 @@ import psutil
 from google.cloud import storage
 
 from local.demo.run import Run, clients, console
-from local.demo.stream import Stream
+from local.demo.stream import StreamedDay
 from local.events.files import write_landing_day
 from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
@@ -201,7 +201,7 @@ def _stream_first_day(run: Run, airflow: AirflowClient, bucket: storage.Bucket) 
         return
     with run.step("stream", f"Streaming {day} meanwhile, and killing the stream's job in between"):
         client = clients()[1]
-        run.stream = Stream.start(airflow, client, bucket, date.fromisoformat(day), _stream_progress)
+        run.stream = StreamedDay.start(airflow, client, bucket, date.fromisoformat(day), _stream_progress)
         run.stream.publish_and_kill()
 
 

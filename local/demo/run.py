@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from local.demo import charts_to_png
-from local.demo.stream import Stream
+from local.demo.stream import StreamedDay
 from shopstream.report.page import chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
@@ -45,7 +45,7 @@ class Run:
     summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     stores: dict[str, Any] = field(default_factory=dict)
     """What else was counted in BigQuery: rejected lines by landing day, and the rows of shop.events."""
-    stream: Stream | None = None
+    stream: StreamedDay | None = None
     streamed: dict[str, Any] | None = None
     broken: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -68,7 +68,7 @@ class Run:
             self.seconds[name] = round(time.monotonic() - began, 1)
 
     def collect(self, launched: list[dict[str, str]]) -> None:
-        """Read what the launched loads left in the stores, write the summaries' files, and judge it all."""
+        """Read what the launched loads left in the stores, write the summaries' files, hold all against the rules."""
         spanner_client, bigquery_client, storage_client = clients()
         touched = self._count_days(spanner_client, bigquery_client, launched)
         charted = {f"shop.{table}" for table in summary_columns()}

@@ -109,7 +109,9 @@ def test_a_wrong_statement_is_told_with_its_place(
     path = sql_dir / "bigquery" / "shop" / "daily_event_count" / file
     replace_in(path, old, new)
     table = tables.load_table(sql_dir, "shop.daily_event_count")
-    verdicts = [googlesql.judge(analyzer, TABLES, statement) for statement in statements_of(sql_dir, table)]
+    verdicts = [
+        googlesql.verdict_on(analyzer, TABLES, statement) for statement in statements_of(sql_dir, table)
+    ]
     problems = [problem for verdict in verdicts for problem in verdict.problems]
     assert found in problems[0]
     assert problems[0].startswith(str(path.parent))

@@ -1,4 +1,4 @@
-"""Every statement of sql/bigquery, with the place where it stands and what it must give."""
+"""Every statement of sql/bigquery, with where it stands and what it must give."""
 
 from __future__ import annotations
 
