@@ -68,7 +68,7 @@ class Run:
             self.seconds[name] = round(time.monotonic() - began, 1)
 
     def collect(self, launched: list[dict[str, str]]) -> None:
-        """Read what the launched loads left in the stores, write each summary's file, and tell what is broken."""
+        """Read what the loads left in the stores, write each summary's file, and tell what is broken."""
         spanner_client, bigquery_client, storage_client = clients()
         touched = self._count_days(spanner_client, bigquery_client, launched)
         charted = {f"shop.{table}" for table in summary_columns()}
