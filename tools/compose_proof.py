@@ -35,8 +35,8 @@ from packaging.utils import canonicalize_name
 from local.root import ROOT
 from local.stack.airflow_client import AirflowClient
 from local.stack.compose import PROVISIONED
-from local.stack.control import DEFAULT_PORTS
 from local.stack.emulators import free_port
+from local.stack.services import DEFAULT_PORTS
 
 PACKAGES = {
     "dockerd": "docker.io",

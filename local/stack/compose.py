@@ -23,8 +23,7 @@ import sys
 import time
 from pathlib import Path
 
-from local.stack import airflow_settings, emulators
-from local.stack import control as stack
+from local.stack import airflow_settings, emulators, services
 from local.stack.emulators import NotReady, Program
 
 KEYS = Path(os.environ.get("SHOPSTREAM_KEYS_DIR", "/keys"))
@@ -38,7 +37,7 @@ GENERATED = (
 PARALLEL_TASKS = 4
 PROVISION_SECONDS = 10
 PROVISIONED = Path("/tmp/provisioned")  # noqa: S108 (the container's own)
-RESULTS = stack.STATE / "demo"
+RESULTS = services.STATE / "demo"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,7 +70,7 @@ def environment() -> dict[str, str]:
     """
     keys = _keys()
     return {
-        **stack.environment_for(stack.DEFAULT_PORTS, host_of=str),
+        **services.environment_for(services.DEFAULT_PORTS, host_of=str),
         **{name: keys[name] for name in GENERATED},
         "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{API_SERVER}/execution/",
         # A task that runs takes some 220 MiB of the scheduler's container.
@@ -89,11 +88,11 @@ def environment() -> dict[str, str]:
 def make_keys() -> int:
     """Make the secrets, once for the life of the volume, and the folders that services share."""
     for folder in ("gcs", "dataflow", "airflow/logs"):
-        (stack.STATE / folder).mkdir(parents=True, exist_ok=True)
+        (services.STATE / folder).mkdir(parents=True, exist_ok=True)
     if _keys_file().is_file():
         print("The secrets are there.")
         return 0
-    airflow = stack.environment_for(stack.DEFAULT_PORTS)
+    airflow = services.environment_for(services.DEFAULT_PORTS)
     keys = {
         "postgres": secrets.token_urlsafe(24),
         "login": secrets.token_urlsafe(12),
@@ -166,13 +165,13 @@ def demo() -> int:
 
 
 def _program(name: str) -> Program:
-    ports = stack.DEFAULT_PORTS
-    objects = stack.STATE / "gcs"
+    ports = services.DEFAULT_PORTS
+    objects = services.STATE / "gcs"
     programs = [
         emulators.spanner(ports["SHOPSTREAM_SPANNER_PORT"]),
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], objects),
-        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], objects, stack.PROJECT),
-        *stack.dataflow_and_airflow(ports, API_SERVER),
+        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], objects, services.PROJECT),
+        *services.dataflow_and_airflow(ports, API_SERVER),
     ]
     for program in programs:
         if program.name == name:

@@ -19,33 +19,20 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 import xmlrpc.client
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import psutil
 from supervisor.xmlrpc import SupervisorTransport
 
 from local.root import ROOT
-from local.stack import airflow_settings, emulators
+from local.stack import airflow_settings
 from local.stack.emulators import HOST, NotReady, Program
+from local.stack.services import DEFAULT_PORTS, STATE, chosen_ports, environment_for, services
 
-STATE = Path(os.environ.get("SHOPSTREAM_STACK_DIR") or ROOT / "build" / "stack").resolve()
 STACK_ID = "SHOPSTREAM_STACK_ID"
-PROJECT = "shopstream-local"
-BUCKET = "shopstream-local"
-
-DEFAULT_PORTS = {
-    "SHOPSTREAM_AIRFLOW_PORT": 8080,
-    "SHOPSTREAM_DATAFLOW_PORT": 8091,
-    "SHOPSTREAM_SPANNER_PORT": 9010,
-    "SHOPSTREAM_PUBSUB_PORT": 8085,
-    "SHOPSTREAM_BIGQUERY_PORT": 9050,
-    "SHOPSTREAM_GCS_PORT": 4443,
-}
 NEEDED_TO_PROVISION = {"spanner", "pubsub", "gcs"}
 UP_TIMEOUT_SECONDS = 300
 FIRST_SECONDS = 20
@@ -68,7 +55,7 @@ def up(progress: Progress = print) -> None:
             progress(f"The stack is up already: {airflow_url()}")
             return
         _stop_everything(progress)  # what a killed stack left
-        ports = _ports()
+        ports = chosen_ports()
         try:
             _start(ports, progress)
         except BaseException:
@@ -149,13 +136,13 @@ def status() -> dict[str, str]:
             return "exited"
         return "healthy" if service.is_ready() else "not ready"
 
-    return {service.name: told(service) for service in _services(ports)}
+    return {service.name: told(service) for service in services(ports)}
 
 
 def _start(ports: Mapping[str, int], progress: Progress) -> None:
     began = time.monotonic()
     _refuse_taken_ports(ports)
-    services = _services(ports)
+    wanted = services(ports)
     for folder in ("gcs", "dataflow", "logs"):
         shutil.rmtree(STATE / folder, ignore_errors=True)
         (STATE / folder).mkdir(parents=True)
@@ -169,7 +156,7 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
     progress("Laying out Airflow's database")
     airflow_settings.lay_out(STATE / "airflow", _password(), variables)
 
-    _write_private(_config_file(), _supervisor_config(services))
+    _write_private(_config_file(), _supervisor_config(wanted))
     with (logs_dir() / "supervisor.log").open("wb") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", _config_file()],
@@ -180,7 +167,7 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that a Ctrl-C meant for `up` reaches `up` alone
         )
-    waiting = {service.name: service for service in services}
+    waiting = {service.name: service for service in wanted}
     provisioned = False
     while waiting:
         for service in list(waiting.values()):
@@ -268,92 +255,7 @@ def _members() -> list[psutil.Process]:
     return found
 
 
-def _services(ports: Mapping[str, int]) -> list[Program]:
-    return [
-        emulators.spanner(ports["SHOPSTREAM_SPANNER_PORT"]),
-        emulators.pubsub(ports["SHOPSTREAM_PUBSUB_PORT"]),
-        emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], STATE / "gcs"),
-        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], STATE / "gcs", PROJECT),
-        *dataflow_and_airflow(
-            ports,
-            f"http://{HOST}:{ports['SHOPSTREAM_AIRFLOW_PORT']}",
-            airflow_settings.api_server_environment(STATE / "airflow"),
-        ),
-    ]
-
-
-def dataflow_and_airflow(
-    ports: Mapping[str, int],
-    airflow_url: str,
-    api_server_environment: Mapping[str, str] = MappingProxyType({}),
-) -> list[Program]:
-    """The local Dataflow and Airflow's components, whose health the API server at `airflow_url` tells."""
-    airflow = str(airflow_settings.AIRFLOW)
-    dataflow_port = ports["SHOPSTREAM_DATAFLOW_PORT"]
-
-    def airflow_is_healthy(component: str) -> Callable[[], bool]:
-        return lambda: _airflow_health(airflow_url).get(component, {}).get("status") == "healthy"
-
-    return [
-        Program(
-            "dataflow",
-            (sys.executable, "-m", "local.dataflow"),
-            lambda: emulators.answers(f"http://{HOST}:{dataflow_port}/healthz"),
-            keeps_state=True,
-        ),
-        # The first request to the API of the tasks takes seconds; made here, no task waits for it.
-        Program(
-            "api-server",
-            (airflow, "api-server"),
-            lambda: emulators.answers(f"{airflow_url}/execution/health"),
-            api_server_environment,
-            keeps_state=True,
-        ),
-        *(
-            Program(name, (airflow, name, *options), airflow_is_healthy(component), keeps_state=True)
-            for name, component, options in (
-                ("scheduler", "scheduler", ("--skip-serve-logs",)),
-                ("dag-processor", "dag_processor", ()),
-                ("triggerer", "triggerer", ("--skip-serve-logs",)),
-            )
-        ),
-    ]
-
-
-def environment_for(
-    ports: Mapping[str, int], host_of: Callable[[str], str] = lambda service: HOST
-) -> dict[str, str]:
-    """The variables of a stack on these ports, with new secrets; `host_of` names the host of a service."""
-
-    def address(service: str) -> str:
-        return f"{host_of(service)}:{ports[f'SHOPSTREAM_{service.upper()}_PORT']}"
-
-    gcs, bigquery, dataflow = (f"http://{address(service)}" for service in ("gcs", "bigquery", "dataflow"))
-    return {
-        **{name: str(port) for name, port in ports.items()},
-        **airflow_settings.environment(STATE / "airflow", ports["SHOPSTREAM_AIRFLOW_PORT"], PROJECT),
-        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
-        "SHOPSTREAM_PROJECT": PROJECT,
-        "SHOPSTREAM_BUCKET": BUCKET,
-        "SHOPSTREAM_SPANNER_INSTANCE": "shopstream",
-        "SHOPSTREAM_SPANNER_DATABASE": "shopstream",
-        "SHOPSTREAM_TEMPLATE_VERSION": "local",
-        "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
-        "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
-        "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,
-        "SHOPSTREAM_DATAFLOW_STATE": str(STATE / "dataflow"),
-        "SHOPSTREAM_OBJECT_URL": gcs,
-        "SPANNER_EMULATOR_HOST": address("spanner"),
-        "PUBSUB_EMULATOR_HOST": address("pubsub"),
-        "STORAGE_EMULATOR_HOST": gcs,
-        "BIGQUERY_EMULATOR_HOST": bigquery,
-        # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials.
-        "NO_GCE_CHECK": "true",
-        "GOOGLE_APPLICATION_CREDENTIALS": str(ROOT / "local" / "google_credentials.json"),
-    }
-
-
-def _supervisor_config(services: Sequence[Program]) -> str:
+def _supervisor_config(wanted: Sequence[Program]) -> str:
     lines = [
         "[supervisord]",
         f"pidfile={_escape(STATE / 'supervisor.pid')}",
@@ -364,7 +266,7 @@ def _supervisor_config(services: Sequence[Program]) -> str:
         "[rpcinterface:supervisor]",
         "supervisor.rpcinterface_factory=supervisor.rpcinterface:make_main_rpcinterface",
     ]
-    for service in services:
+    for service in wanted:
         extra = ",".join(f'{name}="{_escape(value)}"' for name, value in service.environment.items())
         lines += [
             f"[program:{service.name}]",
@@ -402,25 +304,6 @@ def _supervisor_pid() -> int | None:
     except (OSError, ValueError, psutil.Error):
         pass
     return None
-
-
-def _airflow_health(url: str) -> dict[str, dict[str, str]]:
-    try:
-        with urllib.request.urlopen(f"{url}/api/v2/monitor/health", timeout=5) as answer:  # noqa: S310 (ours)
-            told: dict[str, dict[str, str]] = json.load(answer)
-            return told
-    except (OSError, ValueError):
-        return {}
-
-
-def _ports() -> dict[str, int]:
-    chosen = {}
-    for variable, default in DEFAULT_PORTS.items():
-        given = os.environ.get(variable, str(default))
-        if not given.isdigit() or not 0 < int(given) < 65_536:
-            raise NotReady(f"{variable} is {given!r}; give a port from 1 to 65535.")
-        chosen[variable] = int(given)
-    return chosen
 
 
 def _refuse_taken_ports(ports: Mapping[str, int]) -> None:

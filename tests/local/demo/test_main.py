@@ -14,7 +14,7 @@ import pytest
 from local.demo import __main__ as demo
 from local.demo.run import Run, broken_invariants, day_columns, headline
 from local.stack import control as stack
-from local.stack import emulators
+from local.stack import emulators, services
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
 
@@ -129,7 +129,7 @@ def test_a_stack_that_cannot_start_is_told_in_its_own_sentence_even_with_keep(
     monkeypatch.setattr(stack, "STATE", tmp_path / "stack")
     monkeypatch.setenv("SHOPSTREAM_SPANNER_EMULATOR", "/nowhere/emulator_main")
     monkeypatch.setenv("SHOPSTREAM_KEEP_ALIVE_SECONDS", "15")  # else the demo sets it for all tests after
-    for variable in stack.DEFAULT_PORTS:
+    for variable in services.DEFAULT_PORTS:
         monkeypatch.setenv(variable, str(emulators.free_port()))
 
     assert demo.main(["--keep", "--out", str(tmp_path / "out")]) == 1

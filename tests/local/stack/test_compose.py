@@ -14,8 +14,7 @@ import yaml
 
 import local.stack.provision
 from local.root import ROOT
-from local.stack import compose
-from local.stack import control as stack
+from local.stack import compose, services
 
 MAX_MEMORY_MIB = 8 * 1024
 SECRET_WORDS = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
@@ -47,7 +46,7 @@ def test_the_published_ports_are_those_of_make_up() -> None:
         for variable, outside, inside in [re.findall(r"\{(\w+):-(\d+)\}:(\d+)", port)[0]]
         if outside == inside
     }
-    assert published == stack.DEFAULT_PORTS
+    assert published == services.DEFAULT_PORTS
 
 
 @each_service
@@ -156,7 +155,7 @@ def test_a_build_is_given_what_the_dockerfile_copies_and_nothing_else() -> None:
 @pytest.mark.usefixtures("bare_environment")
 def test_the_secrets_are_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose, "KEYS", tmp_path)
-    monkeypatch.setattr(stack, "STATE", tmp_path / "state")
+    monkeypatch.setattr(services, "STATE", tmp_path / "state")
     compose.make_keys()
     first = compose.environment()
     compose.make_keys()
@@ -195,7 +194,7 @@ def test_provision_is_healthy_only_while_it_succeeds(
         raise NextRound
 
     monkeypatch.setattr(compose, "KEYS", tmp_path)
-    monkeypatch.setattr(stack, "STATE", tmp_path / "state")
+    monkeypatch.setattr(services, "STATE", tmp_path / "state")
     monkeypatch.setattr(compose, "PROVISIONED", tmp_path / "provisioned")
     monkeypatch.setattr(compose.time, "sleep", sleep)
     monkeypatch.setattr(local.stack.provision, "provision", provision)
@@ -212,13 +211,15 @@ def test_in_a_container_every_service_is_found_by_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compose, "KEYS", tmp_path)
-    monkeypatch.setattr(stack, "STATE", tmp_path / "state")
+    monkeypatch.setattr(services, "STATE", tmp_path / "state")
     compose.make_keys()
     variables = compose.environment()
     assert variables["SPANNER_EMULATOR_HOST"] == "spanner:9010"
     assert variables["SHOPSTREAM_DATAFLOW_ENDPOINT"] == "http://dataflow:8091"
     ours = {
-        name: value for name, value in variables.items() if name in stack.environment_for(stack.DEFAULT_PORTS)
+        name: value
+        for name, value in variables.items()
+        if name in services.environment_for(services.DEFAULT_PORTS)
     }
     elsewhere = {name for name, value in ours.items() if "127.0.0.1" in value}
     # A browser's, which docker-compose.yaml sets, and where the API server listens.

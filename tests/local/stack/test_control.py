@@ -17,7 +17,7 @@ import pytest
 import requests
 
 from local.stack import control as stack
-from local.stack import emulators
+from local.stack import emulators, services
 
 pytestmark = pytest.mark.integration
 
@@ -26,7 +26,7 @@ UP_TIMEOUT_SECONDS = 250
 
 def stack_environment(state: Path) -> dict[str, str]:
     """The environment of a stack of its own."""
-    ports = {variable: str(emulators.free_port()) for variable in stack.DEFAULT_PORTS}
+    ports = {variable: str(emulators.free_port()) for variable in services.DEFAULT_PORTS}
     return {**os.environ, **ports, "SHOPSTREAM_STACK_DIR": str(state)}
 
 
@@ -140,7 +140,7 @@ def test_up_says_where_airflow_is_and_its_login_works(environment: dict[str, str
 def test_up_makes_the_bucket_and_the_templates(environment: dict[str, str]) -> None:
     gcs = f"http://{emulators.HOST}:{environment['SHOPSTREAM_GCS_PORT']}"
 
-    template = requests.get(f"{gcs}/{stack.BUCKET}/templates/local/load_events.json", timeout=30)
+    template = requests.get(f"{gcs}/{services.BUCKET}/templates/local/load_events.json", timeout=30)
 
     assert template.json()["image"] == "python://beam_jobs.load_events"
 
