@@ -151,7 +151,7 @@ def bigquery_tables(
 
 def _tables(client: bigquery_api.Client) -> dict[str, tuple[object, ...]]:
     """The kind of each table, and what changes with it, but not with its rows."""
-    found = {}
+    found: dict[str, tuple[object, ...]] = {}
     for dataset in client.list_datasets():
         for listed in client.list_tables(dataset.reference):
             table = client.get_table(listed.reference)
