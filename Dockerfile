@@ -36,7 +36,8 @@ ENV PATH=/app/.venv/bin:$PATH \
     SHOPSTREAM_LISTEN=0.0.0.0 \
     SHOPSTREAM_SPANNER_EMULATOR=/opt/spanner/emulator_main \
     SHOPSTREAM_STACK_DIR=/state
-COPY local/stack/emulators.py local/
+COPY local/__init__.py local/root.py local/
+COPY local/stack/__init__.py local/stack/emulators.py local/stack/
 # The volumes take over the owner of their folders.
 RUN mkdir /keys /state && chown shopstream /keys /state .venv-emulators
 USER shopstream

@@ -118,7 +118,7 @@ $(ANALYZER): tools/googlesql/package-lock.json
 	@command -v npm >/dev/null || { \
 		echo "npm is needed to fetch Google's SQL analyzer: install Node.js (Debian: nodejs and npm)." >&2; exit 1; }
 	@echo "Installing Google's SQL analyzer into tools/googlesql/node_modules, 350 MB"
-	@npm ci --prefix local/googlesql --ignore-scripts --no-audit --no-fund --loglevel=error
+	@npm ci --prefix tools/googlesql --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 # Beside the terraform program: the provider's schema (50 MB), which only the check of infra/ reads.

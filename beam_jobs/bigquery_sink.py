@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from google.api_core.exceptions import Forbidden, GoogleAPICallError, NotFound, RetryError
 from google.api_core.retry import Retry
@@ -12,6 +12,8 @@ from google.auth.exceptions import TransportError
 from google.cloud import bigquery
 from requests.exceptions import ChunkedEncodingError, Timeout
 from requests.exceptions import ConnectionError as RequestsConnectionError
+
+from beam_jobs.rejected import Refusal
 
 MAX_REQUEST_ROWS = 500
 """BigQuery recommends at most so many; its limit is 50,000."""
@@ -38,13 +40,6 @@ _TRANSIENT_REASONS = frozenset(
 """Reasons, of a request or of one row, for which the same row may be taken later."""
 _REQUEST_TIMEOUT, _TOO_LARGE, _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 408, 413, 429, 400, 500
 _INSERT_ID_BYTES = 256
-
-
-class Refusal(NamedTuple):
-    """A row that BigQuery will not take: its index in what `insert` was given, and BigQuery's reason."""
-
-    row: int
-    detail: str
 
 
 class BigQueryTableError(RuntimeError):
@@ -84,29 +79,29 @@ class BigQuerySink:
             BigQueryUnavailable: it did not take some rows for RETRY_SECONDS. Any may have been inserted.
         """
         refusals: list[Refusal] = []
-        for places in _requests(rows):
-            refusals += self._insert(rows, insert_ids, places)
+        for indexes in _requests(rows):
+            refusals += self._insert(rows, insert_ids, indexes)
         return sorted(refusals)
 
     def _insert(
-        self, rows: Sequence[Row], insert_ids: Sequence[str | None], places: list[int]
+        self, rows: Sequence[Row], insert_ids: Sequence[str | None], indexes: list[int]
     ) -> list[Refusal]:
-        """Insert the rows at `places` in one request, or in several if it is refused as a whole."""
+        """Insert the rows of these indexes in one request, or in several if it is refused as a whole."""
         refusals: list[Refusal] = []
-        pending = places
+        pending = indexes
 
         def insert_pending() -> None:
             nonlocal pending
             answer = self._client.insert_rows_json(
                 self._table,
-                [rows[place] for place in pending],
-                row_ids=[insert_ids[place] for place in pending],
+                [rows[index] for index in pending],
+                row_ids=[insert_ids[index] for index in pending],
                 # Else one bad row would keep back all others of its request.
                 skip_invalid_rows=True,
                 retry=None,
                 timeout=REQUEST_TIMEOUT_SECONDS,
             )
-            refused, again, why = _sort(answer, pending)
+            refused, again, why = _outcomes(answer, pending)
             refusals.extend(refused)
             pending = again
             if pending:
@@ -146,31 +141,33 @@ class _RowsNotTaken(Exception):
 
 
 def _requests(rows: Sequence[Row]) -> Iterator[list[int]]:
-    """Yield the places of the rows of each request."""
-    places: list[int] = []
+    """Yield the indexes of the rows of each request."""
+    indexes: list[int] = []
     request_bytes = 0
-    for place, row in enumerate(rows):
+    for index, row in enumerate(rows):
         row_bytes = len(json.dumps(row)) + _INSERT_ID_BYTES
-        if places and (len(places) == MAX_REQUEST_ROWS or request_bytes + row_bytes > MAX_REQUEST_BYTES):
-            yield places
-            places, request_bytes = [], 0
-        places.append(place)
+        if indexes and (len(indexes) == MAX_REQUEST_ROWS or request_bytes + row_bytes > MAX_REQUEST_BYTES):
+            yield indexes
+            indexes, request_bytes = [], 0
+        indexes.append(index)
         request_bytes += row_bytes
-    if places:
-        yield places
+    if indexes:
+        yield indexes
 
 
-def _sort(answer: Sequence[Mapping[str, Any]], places: Sequence[int]) -> tuple[list[Refusal], list[int], str]:
-    """Return the rows refused, the places of those to insert again, and why."""
+def _outcomes(
+    answer: Sequence[Mapping[str, Any]], indexes: Sequence[int]
+) -> tuple[list[Refusal], list[int], str]:
+    """Return the rows refused, the indexes of those to insert again, and why."""
     refused, again, why = [], [], ""
     for entry in answer:
-        place, errors = places[entry["index"]], entry["errors"]
+        index, errors = indexes[entry["index"]], entry["errors"]
         told = "; ".join(map(_told, errors))
         if all(error.get("reason") in _TRANSIENT_REASONS for error in errors):
-            again.append(place)
+            again.append(index)
             why = told
         else:
-            refused.append(Refusal(place, told))
+            refused.append(Refusal(index, told))
     return refused, again, why
 
 

@@ -44,8 +44,8 @@ from beam_jobs.files import (
 from beam_jobs.identity import EVENT_ID_BYTES, shards
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, Block, parse_block
-from beam_jobs.rejected import batch_envelopes
-from beam_jobs.spanner_sink import Refusal, SpannerSink
+from beam_jobs.rejected import Refusal, batch_envelopes
+from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
 
 PROGRESS_SECONDS = 10.0

@@ -1,4 +1,7 @@
-"""The envelope in which a rejected row is kept: where it came from, its bytes, and why it was rejected."""
+"""A row that is not accepted: how a store refuses it, and the envelope in which it is kept.
+
+The envelope says where the row came from, its bytes, and why it was rejected.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,19 @@ import base64
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
+from typing import NamedTuple
 
 import pyarrow as pa
 
 from beam_jobs.contract import MAX_LINE_BYTES
 from beam_jobs.messages import Reject
+
+
+class Refusal(NamedTuple):
+    """A row that a store will not take: its index in what the sink was given, and the store's reason."""
+
+    row: int
+    detail: str
 
 
 def batch_envelopes(

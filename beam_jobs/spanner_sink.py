@@ -7,7 +7,6 @@ Arrow joins the columns into the bytes of a Commit request, with no Python objec
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,6 +16,8 @@ from google.api_core.retry import Retry, if_exception_type
 from google.cloud import spanner
 from google.cloud.spanner_v1 import CommitRequest, TransactionOptions
 from google.cloud.spanner_v1.database_sessions_manager import TransactionType
+
+from beam_jobs.rejected import Refusal
 
 TABLE = "events"
 KEY_COLUMNS = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day")
@@ -73,13 +74,6 @@ _WRITE_ROW = 3
 _LIST_ELEMENT = 1
 _STRING_VALUE = 3
 _NULL_VALUE = b"\x08\x00"
-
-
-class Refusal(NamedTuple):
-    """A row that Spanner will not take: its index in the table given to `write`, and Spanner's reason."""
-
-    row: int
-    detail: str
 
 
 class SpannerTableError(RuntimeError):

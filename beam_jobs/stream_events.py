@@ -212,9 +212,9 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
     if not refusals:
         return
     reduced = []
-    for place, why in refusals:
-        _log.warning("BigQuery refused the reject of message %s, which is now shortened: %s", ids[place], why)
-        reject = rejects[place]
+    for row, why in refusals:
+        _log.warning("BigQuery refused the reject of message %s, which is now shortened: %s", ids[row], why)
+        reject = rejects[row]
         detail = f"{reject.detail} (Shortened, since BigQuery refused the whole: {why})"
         reduced.append(
             stream_envelope(

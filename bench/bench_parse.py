@@ -21,7 +21,7 @@ from beam_jobs.files import LandingFile, list_files, plan_ranges, read_blocks
 from beam_jobs.identity import SEPARATOR, canonical_price, event_ids
 from beam_jobs.parse import Block, parse_block
 from beam_jobs.validate import validate
-from local.events.generate import write_landing_day
+from local.events.files import write_landing_day
 
 DAY = date(2019, 11, 1)
 T = TypeVar("T")

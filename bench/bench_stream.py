@@ -29,10 +29,10 @@ from google.cloud import bigquery, pubsub_v1
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Message, event_rows, judge
 from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
-from local.events.generate import write_landing_day
+from local.events.files import write_landing_day
 from local.root import ROOT
 from local.stack import emulators
-from local.stack.provision import ACK_DEADLINE_SECONDS, SUBSCRIPTION, TOPIC
+from local.stack.provision import ACK_DEADLINE_SECONDS
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
@@ -60,14 +60,14 @@ class Bench:
         names = ("shop_raw.events_stream", "shop_raw.rejected_events")
         self.tables = [load_table(settings().sql_dir, name) for name in names]
         self.stream = StreamOptions(
-            f"projects/{project}/subscriptions/{SUBSCRIPTION}",
+            f"projects/{project}/subscriptions/{settings().subscription}",
             f"{project}:shop_raw.events_stream",
             f"{project}:shop_raw.rejected_events",
         )
         self.publisher = pubsub_v1.PublisherClient(
             pubsub_v1.types.BatchSettings(max_messages=1000, max_latency=0.02)
         )
-        self.topic = self.publisher.topic_path(project, TOPIC)
+        self.topic = self.publisher.topic_path(project, settings().topic)
         self.publisher.create_topic(name=self.topic)
         pubsub_v1.SubscriberClient().create_subscription(
             name=self.stream.subscription, topic=self.topic, ack_deadline_seconds=ACK_DEADLINE_SECONDS

@@ -35,7 +35,7 @@ from google.cloud import pubsub_v1
 
 from beam_jobs.contract import MAX_LINE_BYTES
 from local.dataflow.jobs import running_workers
-from local.events.generate import generate_day
+from local.events.day import generate_day
 from local.root import ROOT
 from local.stack import airflow_settings, emulators
 from local.stack.provision import ACK_DEADLINE_SECONDS, provision

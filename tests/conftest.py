@@ -29,7 +29,7 @@ LOGS = ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only
-# tests/sql/test_on_bigquery.py needs true ones.
+# tests/sql/real_bigquery.py needs true ones.
 if "SHOPSTREAM_TEST_BIGQUERY_PROJECT" not in os.environ:
     os.environ["NO_GCE_CHECK"] = "true"
     os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(ROOT / "local" / "google_credentials.json")

@@ -36,8 +36,8 @@ Made from the folders of `sql/bigquery/` by `python -m tools.docs`: edit those, 
 the same texts beside each table and column.
 
 A summary is built for one day at a time and holds for each day what it was built from; *looks back* says on
-how many days before its own. *Checks* run after each build of a day: those of level fail fail the build, the
-others warn. *Cases* are the days of `tests/sql/shop/` on which a summary is proven.
+how many days before its own. *Checks* run after each build of a day: those of severity fail fail the build,
+the others warn. *Cases* are the days of `tests/sql/shop/` on which a summary is proven.
 """
 
 
@@ -127,7 +127,7 @@ def _table_line(table: Table) -> str:
     name = f"[{table.name}](#{table.full_name.replace('.', '')}){' (view)' if table.view else ''}"
     lookback = metadata.lookback_days
     days = f"{lookback} day{'s' if lookback > 1 else ''}" if lookback else ""
-    failing = sum(check.level == "fail" for check in table.checks)
+    failing = sum(check.severity == "fail" for check in table.checks)
     checks = f"{failing} fail, {len(table.checks) - failing} warn" if table.checks else ""
     fixture = FIXTURES / table.dataset / f"{table.name}.yaml"
     cases = len(yaml.safe_load(fixture.read_text(encoding="utf-8"))) if fixture.is_file() else ""
@@ -160,7 +160,7 @@ def _table_chapter(table: Table) -> str:
     if table.checks:
         lines += [
             "",
-            "Checks: " + ", ".join(f"`{check.name}` ({check.level})" for check in table.checks) + ".",
+            "Checks: " + ", ".join(f"`{check.name}` ({check.severity})" for check in table.checks) + ".",
         ]
     return "\n".join(lines)
 

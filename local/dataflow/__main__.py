@@ -1,17 +1,14 @@
 """Serve the local Dataflow on 127.0.0.1 (SHOPSTREAM_LISTEN) until SIGTERM or Ctrl-C, which end its jobs too.
 
 Environment: SHOPSTREAM_DATAFLOW_PORT (8091), SHOPSTREAM_DATAFLOW_STATE (build/stack/dataflow),
-SHOPSTREAM_DATAFLOW_MAX_RUNNING (2; more batch jobs wait), SHOPSTREAM_DATAFLOW_RUNNER_ARGS (more options for
-every pipeline, such as "--direct_running_mode=multi_processing --direct_num_workers=2"),
-STORAGE_EMULATOR_HOST, where the template specifications are, and PUBSUB_EMULATOR_HOST, whose subscriptions
-the Monitoring API's figure is about.
+SHOPSTREAM_DATAFLOW_MAX_RUNNING (2; more batch jobs wait), STORAGE_EMULATOR_HOST, where the template
+specifications are, and PUBSUB_EMULATOR_HOST, whose subscriptions the Monitoring API's figure is about.
 """
 
 from __future__ import annotations
 
 import logging
 import os
-import shlex
 import signal
 import sys
 from pathlib import Path
@@ -33,12 +30,11 @@ def main() -> None:
     port = int(env.get("SHOPSTREAM_DATAFLOW_PORT", "8091"))
     state_dir = Path(env.get("SHOPSTREAM_DATAFLOW_STATE", "build/stack/dataflow"))
     max_running = int(env.get("SHOPSTREAM_DATAFLOW_MAX_RUNNING", "2"))
-    runner_arguments = ["--runner=FnApiRunner", *shlex.split(env.get("SHOPSTREAM_DATAFLOW_RUNNER_ARGS", ""))]
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # The workers inherit the block: a request to drain waits until the stream's driver takes it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
     try:
-        jobs = Jobs(state_dir, max_running, runner_arguments)
+        jobs = Jobs(state_dir, max_running)
     except TableInUse as error:
         sys.exit(str(error))
     uvicorn.run(

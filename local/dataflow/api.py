@@ -34,7 +34,7 @@ SUMMARY_FIELDS = (
     "createTime",
     "startTime",
 )
-"""What a list shows of a job, as JOB_VIEW_SUMMARY; labels and parameters come with get."""
+"""What a list shows of a job; labels and parameters come with get."""
 
 
 class LaunchParameter(BaseModel):
@@ -55,7 +55,6 @@ class LaunchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     launchParameter: LaunchParameter
-    validateOnly: bool = False
 
 
 def application(jobs: Jobs) -> FastAPI:
@@ -79,8 +78,6 @@ def application(jobs: Jobs) -> FastAPI:
         wanted = request.launchParameter
         template = parse_template(_read(project, wanted.containerSpecGcsPath), wanted.containerSpecGcsPath)
         check_parameters(template, wanted.parameters)
-        if request.validateOnly:
-            return {}
         job = jobs.launch(
             project,
             location,
@@ -96,7 +93,7 @@ def application(jobs: Jobs) -> FastAPI:
     def list_jobs(
         project: str,
         location: str,
-        kind: Annotated[Literal["UNKNOWN", "ALL", "TERMINATED", "ACTIVE"], Query(alias="filter")] = "UNKNOWN",
+        kind: Annotated[Literal["UNKNOWN", "ACTIVE"], Query(alias="filter")] = "UNKNOWN",
         name: str = "",
         pageSize: int = 0,
         pageToken: str = "",
@@ -107,19 +104,14 @@ def application(jobs: Jobs) -> FastAPI:
         return answer | ({"nextPageToken": token} if token else {})
 
     @app.get(f"{LOCATION}/jobs/{{job_id}}")
-    def get_job(project: str, location: str, job_id: str, view: str = "JOB_VIEW_ALL") -> dict[str, Any]:
-        job = jobs.get(project, location, job_id)
-        return _summary(job) if view == "JOB_VIEW_SUMMARY" else job
+    def get_job(project: str, location: str, job_id: str) -> dict[str, Any]:
+        return jobs.get(project, location, job_id)
 
     @app.put(f"{LOCATION}/jobs/{{job_id}}")
     def update_job(
         project: str, location: str, job_id: str, requestedState: Annotated[str, Body(embed=True)]
     ) -> dict[str, Any]:
         return jobs.request_state(project, location, job_id, requestedState)
-
-    @app.get(f"{LOCATION}/jobs/{{job_id}}/metrics")
-    def get_metrics(project: str, location: str, job_id: str) -> dict[str, Any]:
-        return jobs.metrics(project, location, job_id)
 
     @app.get(f"{LOCATION}/jobs/{{job_id}}/messages")
     def list_messages(

@@ -8,7 +8,6 @@ adopted, a dead one is judged by what it left.
 
 from __future__ import annotations
 
-import base64
 import copy
 import fcntl
 import json
@@ -32,7 +31,7 @@ import psutil
 from local.dataflow.backlog import JOB_DIR_VARIABLE
 from local.dataflow.refusal import Refusal
 from local.dataflow.templates import Template
-from local.dataflow.worker import EXIT_FILE, METRICS_FILE, write_json
+from local.dataflow.worker import EXIT_FILE, write_json
 
 QUEUED = "JOB_STATE_QUEUED"
 PENDING = "JOB_STATE_PENDING"
@@ -59,6 +58,7 @@ IMPORTANCES = (
 BASIC, WARNING, ERROR = IMPORTANCES[2:]
 
 WORKER_MODULE = "local.dataflow.worker"
+RUNNER = "--runner=FnApiRunner"
 CANCEL_GRACE_SECONDS = 10
 UPDATE_GRACE_SECONDS = 60
 STOP_GRACE_SECONDS = 5
@@ -104,18 +104,16 @@ class TableInUse(Exception):
 class Jobs:
     """The job table. Its methods may be called from any thread."""
 
-    def __init__(self, state_dir: Path, max_running: int, runner_arguments: Sequence[str]) -> None:
+    def __init__(self, state_dir: Path, max_running: int) -> None:
         """Open the table in `state_dir`, adopt workers that still run and judge those that ended meanwhile.
 
         At most `max_running` batch jobs run at a time, others wait as QUEUED; streams never wait.
-        `runner_arguments` go to every pipeline before its parameters.
 
         Raises:
             TableInUse: another service has it open.
         """
         self._dir = state_dir.resolve()
         self._max_running = max_running
-        self._runner_arguments = list(runner_arguments)
         self._mutex = threading.RLock()
         self._jobs: dict[str, Job] = {}
         self._pids: dict[str, int] = {}
@@ -179,11 +177,10 @@ class Jobs:
                 "labels": dict(environment.get("additionalUserLabels", {})),
                 "environment": {
                     "sdkPipelineOptions": {"options": dict(parameters)},
-                    "tempStoragePrefix": environment.get("tempLocation", ""),
                 },
             }
             arguments = [f"--{key}={value}" for key, value in parameters.items()]
-            job = Job(resource, [template.module, *self._runner_arguments, *arguments])
+            job = Job(resource, [template.module, RUNNER, *arguments])
             if replaced:
                 resource["replaceJobId"] = replaced.id
             self._jobs[job.id] = job
@@ -208,32 +205,34 @@ class Jobs:
     ) -> tuple[list[dict[str, Any]], str]:
         """One page of jobs and the token of the next page, empty after the last.
 
-        `kind` is v1b3's filter: ACTIVE (by creation), TERMINATED (by end), ALL (active, then terminated), or
-        UNKNOWN (all, the newest first). An empty `name` is any. A page holds at most `page_size` jobs, or
-        MAX_PAGE_SIZE if that is 0 or more than it.
+        `kind` is v1b3's filter: ACTIVE (by creation) or UNKNOWN (all, the newest first). An empty `name` is
+        any. A page holds at most `page_size` jobs, or MAX_PAGE_SIZE if that is 0 or more than it.
 
         Raises:
             Refusal: INVALID_ARGUMENT, the token is none of ours.
         """
         with self._mutex:
-            jobs = [
-                job
-                for job in self._jobs.values()
-                if job.is_of(project, location)
-                and name in ("", job.resource["name"])
-                and kind in ("UNKNOWN", "ALL", "ACTIVE" if job.is_active else "TERMINATED")
-            ]
+            if page_token and page_token not in self._jobs:
+                raise Refusal(
+                    "INVALID_ARGUMENT",
+                    f"pageToken {page_token!r} is not valid; give a nextPageToken as it was answered.",
+                )
             newest_first = kind == "UNKNOWN"
-            # A token holds the key of the last job shown: jobs that start between two pages hide none.
-            rows = sorted(((_list_key(job, newest_first), job) for job in jobs), key=lambda row: row[0])
-            if newest_first:
-                rows.reverse()
-            if page_token:
-                last = _read_token(page_token)
-                rows = [row for row in rows if (row[0] < last if newest_first else row[0] > last)]
+            # Ids sort by creation, and a token is the last one shown: what starts between pages hides none.
+            ids = sorted(
+                (
+                    job.id
+                    for job in self._jobs.values()
+                    if job.is_of(project, location)
+                    and name in ("", job.resource["name"])
+                    and (newest_first or job.is_active)
+                    and (not page_token or (job.id < page_token if newest_first else job.id > page_token))
+                ),
+                reverse=newest_first,
+            )
             size = page_size if 0 < page_size <= MAX_PAGE_SIZE else MAX_PAGE_SIZE
-            token = _write_token(rows[size - 1][0]) if len(rows) > size else ""
-            return [copy.deepcopy(job.resource) for _, job in rows[:size]], token
+            token = ids[size - 1] if len(ids) > size else ""
+            return [copy.deepcopy(self._jobs[job_id].resource) for job_id in ids[:size]], token
 
     def request_state(self, project: str, location: str, job_id: str, requested: str) -> dict[str, Any]:
         """Cancel or drain a job, and return it as it is now; its end comes later.
@@ -268,32 +267,6 @@ class Jobs:
                 and job.resource["environment"]["sdkPipelineOptions"]["options"].get("subscription")
                 == subscription
             ]
-
-    def metrics(self, project: str, location: str, job_id: str) -> dict[str, Any]:
-        """The committed counters of a job that has ended, as v1b3's JobMetrics; before that none.
-
-        Raises:
-            Refusal: NOT_FOUND.
-        """
-        path = self._dir / self.get(project, location, job_id)["id"] / METRICS_FILE
-        if not path.exists():
-            return {"metricTime": _timestamp(_now())}
-        time_of_metrics = _timestamp(datetime.fromtimestamp(path.stat().st_mtime, UTC))
-        return {
-            "metricTime": time_of_metrics,
-            "metrics": [
-                {
-                    "name": {
-                        "origin": "user",
-                        "name": counter["name"],
-                        "context": {"namespace": counter["namespace"], "step": counter["step"]},
-                    },
-                    "scalar": counter["committed"],
-                    "updateTime": time_of_metrics,
-                }
-                for counter in json.loads(path.read_text())
-            ],
-        }
 
     def messages(self, project: str, location: str, job_id: str, least: str) -> list[dict[str, str]]:
         """The job's messages of at least the importance `least`, oldest first.
@@ -529,25 +502,6 @@ def _not_allowed(operation: str, job: Job, why: str) -> Refusal:
         f"({_code()}): Workflow modification failed. Causes: ({_code()}): Operation {operation} not allowed "
         f"for job {job.id}: {why}",
     )
-
-
-def _list_key(job: Job, newest_first: bool) -> tuple[str, ...]:
-    if newest_first or job.is_active:
-        return ("0", job.id)
-    return ("1", job.resource["currentStateTime"], job.id)
-
-
-def _write_token(key: tuple[str, ...]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(key).encode()).decode()
-
-
-def _read_token(token: str) -> tuple[str, ...]:
-    try:
-        return tuple(str(part) for part in json.loads(base64.urlsafe_b64decode(token)))
-    except ValueError:
-        raise Refusal(
-            "INVALID_ARGUMENT", f"pageToken {token!r} is not valid; give a nextPageToken as it was answered."
-        ) from None
 
 
 def _wait(worker: subprocess.Popen[bytes] | psutil.Process) -> int | None:

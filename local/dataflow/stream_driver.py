@@ -24,9 +24,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import grpc
-from apache_beam.metrics.execution import MetricKey, MetricResult
-from apache_beam.metrics.metric import MetricResults
-from apache_beam.metrics.metricbase import MetricName
 from google.api_core.exceptions import DeadlineExceeded, NotFound, ServiceUnavailable
 from google.pubsub_v1 import PullResponse, SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
@@ -118,10 +115,6 @@ class StreamDriver:
         backlog.tell(None)
         _log.info("drained: %s", self._told())
         return "DRAINED"
-
-    def metrics(self) -> MetricResults:
-        """The counters so far, of the names that the pipeline's steps use."""
-        return _Metrics(dict(self._counts))
 
     def _drain(self, *_: object) -> None:
         # No more than this: a signal comes while any line runs, and the event's lock may be held.
@@ -287,20 +280,6 @@ class _Held:
         with self._changed:
             times = [message.publish_time for message in self._deliveries.values()]
         return min(filter(None, times), default=None)
-
-
-class _Metrics(MetricResults):
-    """Counters in the form in which Beam's PipelineResult gives them."""
-
-    def __init__(self, counts: dict[str, int]) -> None:
-        self._counts = counts
-
-    def query(self, filter: object = None) -> dict[str, list[MetricResult]]:
-        counters = [
-            MetricResult(MetricKey("stream", MetricName("stream_events", name)), count, count)
-            for name, count in self._counts.items()
-        ]
-        return {self.COUNTERS: counters, self.DISTRIBUTIONS: [], self.GAUGES: []}
 
 
 def run(argv: list[str] | None = None) -> StreamDriver:

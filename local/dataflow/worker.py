@@ -3,10 +3,9 @@
     python -m local.dataflow.worker JOB_DIR MODULE ARGUMENT...
 
 MODULE has `run(argv)`, which returns a Beam PipelineResult, or for a local stream driver something with the
-same `wait_until_finish()` and `metrics()`. Left in JOB_DIR: metrics.json (the committed counters), then
-exit.json ({"error": null, or the exception's last line}), each written whole or not at all. A worker that was
-killed, or whose pipeline exits, as argparse does, leaves no exit.json. JOB_DIR is in the environment as
-SHOPSTREAM_JOB_DIR, for what a stream tells while it runs (see backlog.py).
+same `wait_until_finish()`. Left in JOB_DIR: exit.json ({"error": null, or the exception's last line}),
+written whole or not at all. A worker that was killed, or whose pipeline exits, as argparse does, leaves none.
+JOB_DIR is in the environment as SHOPSTREAM_JOB_DIR, for what a stream tells while it runs (see backlog.py).
 
 SIGTERM cancels: it ends the process at once. SIGUSR1 asks a stream to drain; it is blocked from before the
 start, so that it waits until the driver takes it: `signal.sigtimedwait([signal.SIGUSR1], 0)` between batches.
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 EXIT_FILE = "exit.json"
-METRICS_FILE = "metrics.json"
 DONE_STATES = ("DONE", "DRAINED")
 
 
@@ -34,7 +32,6 @@ def main(job_dir: Path, module: str, argv: list[str]) -> int:
     try:
         result = importlib.import_module(module).run(argv)
         state = result.wait_until_finish()
-        write_json(job_dir / METRICS_FILE, _counters(result))
         if state not in DONE_STATES:
             error = f"The pipeline ended in the state {state}."
     except Exception as failure:
@@ -49,18 +46,6 @@ def write_json(path: Path, content: Any) -> None:
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
     new.write_text(json.dumps(content))
     new.replace(path)
-
-
-def _counters(result: Any) -> list[dict[str, Any]]:
-    return [
-        {
-            "namespace": counter.key.metric.namespace,
-            "name": counter.key.metric.name,
-            "step": counter.key.step,
-            "committed": counter.result,
-        }
-        for counter in result.metrics().query()["counters"]
-    ]
 
 
 def _last_line(failure: Exception) -> str:

@@ -26,8 +26,8 @@ import psutil
 from google.cloud import storage
 
 from local.demo.run import Run, clients, console
-from local.demo.stream import Stream
-from local.events import generate as generate_events
+from local.demo.stream import StreamedDay
+from local.events.files import write_landing_day
 from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream.landing.split import EXPORT_PATTERN
@@ -201,7 +201,7 @@ def _stream_first_day(run: Run, airflow: AirflowClient, bucket: storage.Bucket) 
         return
     with run.step("stream", f"Streaming {day} meanwhile, and killing the stream's job in between"):
         client = clients()[1]
-        run.stream = Stream.start(airflow, client, bucket, date.fromisoformat(day), _stream_progress)
+        run.stream = StreamedDay.start(airflow, client, bucket, date.fromisoformat(day), _stream_progress)
         run.stream.publish_and_kill()
 
 
@@ -262,7 +262,7 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
     """Land files as the shop would: one file a day, and _SUCCESS when the day is complete."""
     with tempfile.TemporaryDirectory() as folder:
         for day in GENERATED_DAYS:
-            truth = generate_events.write_landing_day(
+            truth = write_landing_day(
                 Path(folder),
                 day,
                 GENERATED_EVENTS_A_DAY,
@@ -272,13 +272,13 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
                 late_days=max(1, (day - GENERATED_DAYS[0]).days),
                 bad_share=BAD_SHARE,
             )
-            place = f"landing/events/{day}"
-            for earlier in bucket.client.list_blobs(bucket, prefix=f"{place}/"):
+            folder_of_day = f"landing/events/{day}"
+            for earlier in bucket.client.list_blobs(bucket, prefix=f"{folder_of_day}/"):
                 earlier.delete()  # of a demo before in this stack, with other files
             for path in sorted((Path(folder) / str(day)).glob("*.csv*")):
-                bucket.blob(f"{place}/{path.name}").upload_from_filename(path)
+                bucket.blob(f"{folder_of_day}/{path.name}").upload_from_filename(path)
                 shutil.copy(path, run.out / f"{day}-{path.name}")
-            bucket.blob(f"{place}/_SUCCESS").upload_from_string(b"")
+            bucket.blob(f"{folder_of_day}/_SUCCESS").upload_from_string(b"")
             run.landed[str(day)] = truth
             progress(f"landed {day}: {truth['rows']:,} rows")
 

@@ -23,26 +23,13 @@ from rich.console import Console
 from rich.table import Table
 
 from local.demo import charts_to_png
-from local.demo.stream import Stream
+from local.demo.stream import StreamedDay
 from shopstream.report.page import chart_specs, summary_columns
-from shopstream.tables.folder import SUMMARIES
+from shopstream.settings import settings
+from shopstream.tables.folder import Headline, load_table, summaries_in_order
+from shopstream.tables.names import LOADS
 
 LATEST_REPORT = "reports/events/latest.html"
-_SUMMED = {
-    "cart_abandonment": {"carts": "carts", "abandoned_carts": "of them abandoned"},
-    "customer_purchases": {"orders": "orders", "purchases": "purchases"},
-    "revenue_daily": {"orders": "orders", "revenue": "revenue"},
-}
-DAY_COLUMNS = (
-    "landing_day",
-    "read",
-    "accepted",
-    "rejected",
-    "duplicates",
-    "late",
-    "spanner_rows",
-    "bigquery_rows",
-)
 console = Console(width=max(100, Console().width))
 
 
@@ -58,7 +45,7 @@ class Run:
     summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     stores: dict[str, Any] = field(default_factory=dict)
     """What else was counted in BigQuery: rejected lines by landing day, and the rows of shop.events."""
-    stream: Stream | None = None
+    stream: StreamedDay | None = None
     streamed: dict[str, Any] | None = None
     broken: list[str] = field(default_factory=list)
     began: float = field(default_factory=time.monotonic)
@@ -81,12 +68,13 @@ class Run:
             self.seconds[name] = round(time.monotonic() - began, 1)
 
     def collect(self, launched: list[dict[str, str]]) -> None:
-        """Read what the launched loads left in the stores, write the summaries' files, and judge it all."""
+        """Read what the loads left in the stores, write each summary's file, and tell what is broken."""
         spanner_client, bigquery_client, storage_client = clients()
         touched = self._count_days(spanner_client, bigquery_client, launched)
         charted = {f"shop.{table}" for table in summary_columns()}
         with ThreadPoolExecutor(1) as background:
-            for table in sorted(SUMMARIES, key=lambda table: table not in charted):
+            names = summaries_in_order(settings().sql_dir)
+            for table in sorted(names, key=lambda table: table not in charted):
                 self._fetch_summary(bigquery_client, table, touched)
                 if len(self.summaries) == len(charted):
                     drawn = background.submit(self._draw_charts)
@@ -129,7 +117,7 @@ class Run:
                 "spanner_rows": in_spanner.get(day, 0),
                 "bigquery_rows": in_bigquery.get(day, 0),
             }
-            self.days.append({name: counts.get(name, audit.get(name)) for name in DAY_COLUMNS})
+            self.days.append({name: counts.get(name, audit.get(name)) for name in day_columns()})
             [rejected] = _query(client, _REJECTED, load_id=load_id)
             self.stores.setdefault("rejected", {})[day] = rejected["lines"]
         return touched
@@ -160,15 +148,17 @@ class Run:
     def tell(self) -> int:
         """Print the table and the headlines, write result.json; 1 when anything is broken."""
         table = Table(title="What came of each landing day")
-        for name in DAY_COLUMNS:
+        columns = day_columns()
+        for name in columns:
             table.add_column(name, justify="left" if name == "landing_day" else "right")
         for day in self.days:
             table.add_row(
-                *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in DAY_COLUMNS)
+                *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
             )
         console.print(table)
         for name, rows in self.summaries.items():
-            told = "; ".join(filter(None, [f"{len(rows):,} rows", headline(name, rows)]))
+            first_look = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
+            told = "; ".join(filter(None, [f"{len(rows):,} rows", headline(first_look, rows)]))
             console.print(f"[bold]{name}[/bold]: {told}", highlight=False)
         if self.streamed:
             told = ", ".join(
@@ -259,60 +249,36 @@ def broken_invariants(run: Run) -> list[str]:
     return broken
 
 
-def headline(table: str, rows: list[dict[str, Any]]) -> str:
-    """The one figure of a summary that a reader looks for first."""
+def day_columns() -> list[str]:
+    """What is told of a landing day: the day, and all that its audit row counts."""
+    loads = load_table(settings().sql_dir, LOADS)
+    counts = [column.name for column in loads.schema if column.type == "INT64"]
+    return ["landing_day", *counts]
+
+
+def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
+    """What a reader of a summary looks for first, as its metadata.yaml words it; "" if it does not."""
     if not rows:
         return "no rows"
-    if table == "daily_event_count":
-        return ", ".join(f"{events:,} {kind}s" for kind, events in _totals(rows, "event_type", "events"))
-    if table == "most_visited_subcategories":
-        return ", ".join(f"{name} {views:,}" for name, views in _totals(rows, "subcategory", "views")[:3])
-    if table == "hourly_price_by_event_type":
-        hour, events = _totals(rows, "event_hour", "events")[0]
-        return f"the busiest hour begins at {hour:02}:00 UTC with {events:,} events"
-    if table == "purchase_conversion_volume" and (bought := _of_purchases(rows, "weekday_name")):
-        return f"most purchases on {bought[0][0]}: {bought[0][1]:,}"
-    if table in _SUMMED:
-        sums = {what: sum(row[name] for row in rows) for name, what in _SUMMED[table].items()}
-        return ", ".join(
-            f"{total:,.{2 * isinstance(total, Decimal)}f} {what}" for what, total in sums.items()
-        )
-    if table == "purchase_funnels":
-        shop = [row for row in rows if row["scope"] == "shop" and row["unit"] == "session"]
-        carted, straight = (
-            sum(row[name] for row in shop) for name in ("view_cart_purchase", "view_purchase")
-        )
-        return f"{carted:,} sessions bought by view, cart, purchase; {straight:,} by view, purchase"
-    if table in ("customer_retention", "customer_value"):
-        latest = [row for row in rows if row["event_date"] == rows[-1]["event_date"]]
-        if table == "customer_value":
-            return f"{len(latest):,} customers by {rows[-1]['event_date']}"
-        return ", ".join(
-            f"week of {row['cohort_week']}: {row['active_customers']:,} of {row['customers']:,} active"
-            for row in latest
-            if row["weeks_since"] == 0
-        )
-    if table in ("brand_performance", "product_performance"):
-        by = table.removesuffix("_performance")
-        name, revenue = _totals(rows, "brand" if by == "brand" else "product_id", "revenue")[0]
-        return f"most revenue by {by} {name}: {revenue:,.2f}"
-    if table == "purchase_conversion_rate" and (bought := _of_purchases(rows, "subcategory")):
-        name, purchases = bought[0]
-        events = sum(row["events"] for row in rows if row["subcategory"] == name)
-        return f"{name}: {purchases / events:.2%} of its events are purchases"
-    return ""
-
-
-def _of_purchases(rows: list[dict[str, Any]], by: str) -> list[tuple[Any, int]]:
-    return _totals([row for row in rows if row["event_type"] == "purchase"], by, "events")
-
-
-def _totals(rows: list[dict[str, Any]], by: str, of: str) -> list[tuple[Any, int]]:
-    """Sums of one column by another, largest first."""
-    totals: dict[Any, int] = {}
+    if not wanted:
+        return ""
+    if wanted.latest_day:
+        last = max(row["event_date"] for row in rows)
+        rows = [row for row in rows if row["event_date"] == last]
+    groups: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
-        totals[row[by]] = totals.get(row[by], 0) + row[of]
-    return sorted(totals.items(), key=lambda item: -item[1])
+        if all(row[name] == value for name, value in wanted.where.items()):
+            groups.setdefault(wanted.by and row[wanted.by], []).append(row)
+    told = []
+    for value, group in groups.items():
+        figures = {name: sum(row[name] for row in group) for name in wanted.summed}
+        if "share" in wanted.fields:
+            whole = sum(row[wanted.most] for row in rows if not wanted.by or row[wanted.by] == value)
+            figures["share"] = figures[wanted.most] / whole
+        told.append((figures, wanted.text.format(**figures, **{wanted.by: value}, rows=len(group))))
+    if wanted.most:
+        told.sort(key=lambda one: -one[0][wanted.most])
+    return ", ".join(text for _, text in told[: wanted.first or None])
 
 
 def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:

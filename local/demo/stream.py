@@ -52,7 +52,7 @@ FULL OUTER JOIN (
 
 
 @dataclass
-class Stream:
+class StreamedDay:
     """One day's way through the stream."""
 
     airflow: AirflowClient
@@ -73,7 +73,7 @@ class Stream:
         bucket: storage.Bucket,
         day: date,
         progress: Callable[[str], None],
-    ) -> Stream:
+    ) -> StreamedDay:
         """Start the stream through its DAG, as a user would."""
         stream = cls(airflow, client, bucket, day, progress, datetime.now(UTC))
         for dag_id in ("simulate_stream", "stop_stream", "keep_stream_alive"):

@@ -200,7 +200,7 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
 
 
 def _provision(variables: Mapping[str, str]) -> None:
-    """In a process of its own, since Google's clients read the emulators' places from the environment."""
+    """In a process of its own, since Google's clients read the emulators' addresses from the environment."""
     log_file = logs_dir() / "provision.log"
     with log_file.open("wb") as log:
         ended = subprocess.run(
@@ -325,10 +325,10 @@ def environment_for(
 ) -> dict[str, str]:
     """The variables of a stack on these ports, with new secrets; `host_of` names the host of a service."""
 
-    def place(service: str) -> str:
+    def address(service: str) -> str:
         return f"{host_of(service)}:{ports[f'SHOPSTREAM_{service.upper()}_PORT']}"
 
-    gcs, bigquery, dataflow = (f"http://{place(service)}" for service in ("gcs", "bigquery", "dataflow"))
+    gcs, bigquery, dataflow = (f"http://{address(service)}" for service in ("gcs", "bigquery", "dataflow"))
     return {
         **{name: str(port) for name, port in ports.items()},
         **airflow_settings.environment(STATE / "airflow", ports["SHOPSTREAM_AIRFLOW_PORT"], PROJECT),
@@ -343,8 +343,8 @@ def environment_for(
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,
         "SHOPSTREAM_DATAFLOW_STATE": str(STATE / "dataflow"),
         "SHOPSTREAM_OBJECT_URL": gcs,
-        "SPANNER_EMULATOR_HOST": place("spanner"),
-        "PUBSUB_EMULATOR_HOST": place("pubsub"),
+        "SPANNER_EMULATOR_HOST": address("spanner"),
+        "PUBSUB_EMULATOR_HOST": address("pubsub"),
         "STORAGE_EMULATOR_HOST": gcs,
         "BIGQUERY_EMULATOR_HOST": bigquery,
         # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials.

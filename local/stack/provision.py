@@ -18,8 +18,6 @@ from local.dataflow import spec
 from local.root import ROOT
 from shopstream.settings import Settings, settings
 
-TOPIC = "events"
-SUBSCRIPTION = "events-stream"
 LOCAL_MODULES = {"stream_events": "local.dataflow.stream_driver"}
 """What runs a template instead of its own pipeline: Beam has no local runner that is fit for this stream."""
 ACK_DEADLINE_SECONDS = 20
@@ -27,44 +25,44 @@ ACK_DEADLINE_SECONDS = 20
 TIMEOUT_SECONDS = 30
 
 
-def provision(place: Settings) -> None:
+def provision(env: Settings) -> None:
     """Make the bucket and the templates in it, an empty Spanner database, the topic and its subscription."""
-    _storage(place)
-    _spanner(place)
-    _pubsub(place.project)
+    _storage(env)
+    _spanner(env)
+    _pubsub(env)
 
 
-def _storage(place: Settings) -> None:
-    client = storage.Client(project=place.project, credentials=AnonymousCredentials())
+def _storage(env: Settings) -> None:
+    client = storage.Client(project=env.project, credentials=AnonymousCredentials())
     with suppress(Conflict):
-        client.create_bucket(place.bucket)
-    bucket = client.bucket(place.bucket)
+        client.create_bucket(env.bucket)
+    bucket = client.bucket(env.bucket)
     for metadata in sorted((ROOT / "beam_jobs" / "templates").glob("*.json")):
         module = LOCAL_MODULES.get(metadata.stem, f"beam_jobs.{metadata.stem}")
         template = spec(json.loads(metadata.read_text()), module)
         text = json.dumps(template, indent=2)
-        blob = bucket.blob(f"templates/{place.template_version}/{metadata.name}")
+        blob = bucket.blob(f"templates/{env.template_version}/{metadata.name}")
         if not blob.exists() or blob.download_as_text() != text:  # a launch may be reading it
             blob.upload_from_string(text, content_type="application/json")
 
 
-def _spanner(place: Settings) -> None:
-    client = spanner.Client(project=place.project, credentials=AnonymousCredentials())
+def _spanner(env: Settings) -> None:
+    client = spanner.Client(project=env.project, credentials=AnonymousCredentials())
     instance = client.instance(
-        place.spanner_instance,
-        configuration_name=f"projects/{place.project}/instanceConfigs/emulator-config",
+        env.spanner_instance,
+        configuration_name=f"projects/{env.project}/instanceConfigs/emulator-config",
         node_count=1,
     )
     with suppress(AlreadyExists):
         instance.create().result(TIMEOUT_SECONDS)
     with suppress(AlreadyExists):
-        instance.database(place.spanner_database).create().result(TIMEOUT_SECONDS)
+        instance.database(env.spanner_database).create().result(TIMEOUT_SECONDS)
 
 
-def _pubsub(project: str) -> None:
+def _pubsub(env: Settings) -> None:
     publisher = pubsub_v1.PublisherClient(credentials=AnonymousCredentials())
     subscriber = pubsub_v1.SubscriberClient(credentials=AnonymousCredentials())
-    topic = publisher.topic_path(project, TOPIC)
+    topic = publisher.topic_path(env.project, env.topic)
     with suppress(AlreadyExists):
         publisher.create_topic(name=topic, timeout=TIMEOUT_SECONDS)
     with suppress(AlreadyExists):
@@ -72,7 +70,7 @@ def _pubsub(project: str) -> None:
         # moved to the topic after a few deaths of the job.
         subscriber.create_subscription(
             request={
-                "name": subscriber.subscription_path(project, SUBSCRIPTION),
+                "name": subscriber.subscription_path(env.project, env.subscription),
                 "topic": topic,
                 "ack_deadline_seconds": ACK_DEADLINE_SECONDS,
             },

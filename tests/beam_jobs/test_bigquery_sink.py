@@ -100,7 +100,7 @@ def test_rows_not_taken_for_now_are_sent_again_without_the_others(answering: Cal
     assert refusals == [(2, "invalid: told")]
 
 
-def test_refused_rows_are_told_in_order_by_their_place_in_all_rows(answering: Callable[..., Any]) -> None:
+def test_refused_rows_are_told_in_order_by_their_index_in_all_rows(answering: Callable[..., Any]) -> None:
     with answering(not_taken(row_499="invalid"), not_taken(row_1="invalid", row_0="invalid")) as (sink, _):
         refusals = sink.insert(*rows(MAX_REQUEST_ROWS + 2))
 

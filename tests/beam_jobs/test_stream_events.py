@@ -27,7 +27,7 @@ from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
 from tests.beam_jobs.bigquery_server import TAKEN, Answer, not_taken, serving
-from tests.beam_jobs.test_messages import LINE, POISON
+from tests.beam_jobs.samples import LINE, POISON, rows_in
 
 PROJECT = settings().project
 OPTIONS = {
@@ -62,16 +62,11 @@ def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
     return bigquery_clean
 
 
-def rows(client: bigquery_api.Client, table: str) -> list[dict[str, Any]]:
-    found = client.query_and_wait(f"SELECT * FROM shop_raw.{table} ORDER BY message_id")
-    return [dict(row.items()) for row in found]
-
-
 @pytest.mark.integration
 def test_an_event_is_a_row_with_its_types(client: bigquery_api.Client) -> None:
     counters = run([message(LINE, "17")])
 
-    [row] = rows(client, "events_stream")
+    [row] = rows_in(client, "events_stream")
     assert len(row.pop("event_id")) == 32
     assert row == {
         "event_date": date(2019, 11, 1),
@@ -91,7 +86,7 @@ def test_an_event_is_a_row_with_its_types(client: bigquery_api.Client) -> None:
         "publish_time": PUBLISHED,
         "message_id": "17",
     }
-    assert rows(client, "rejected_events") == []
+    assert rows_in(client, "rejected_events") == []
     assert counters == {"read": 1, "accepted": 1, "rejected": 0, "refused_by_bigquery": 0}
 
 
@@ -104,8 +99,8 @@ def test_poison_goes_to_the_rejects_with_its_bytes_and_everything_told_of_it(
 
     counters = run([message(LINE, "good 1"), *poison, message(LINE, "good 2")])
 
-    assert [row["message_id"] for row in rows(client, "events_stream")] == ["good 1", "good 2"]
-    rejects = {row["message_id"]: row for row in rows(client, "rejected_events")}
+    assert [row["message_id"] for row in rows_in(client, "events_stream")] == ["good 1", "good 2"]
+    rejects = {row["message_id"]: row for row in rows_in(client, "rejected_events")}
     assert set(rejects) == set(POISON)
     for name, (data, reason, told) in POISON.items():
         row = rejects[name]
@@ -143,8 +138,8 @@ def test_an_event_that_bigquery_refuses_is_a_reject_with_its_reason(
 
     counters = run([message(LINE, "refused", a="b"), message(LINE.replace(b"sony", b"7"), "taken")])
 
-    assert [row["message_id"] for row in rows(bigquery_clean, "events_stream")] == ["taken"]
-    [reject] = rows(bigquery_clean, "rejected_events")
+    assert [row["message_id"] for row in rows_in(bigquery_clean, "events_stream")] == ["taken"]
+    [reject] = rows_in(bigquery_clean, "rejected_events")
     assert (reject["message_id"], reject["reason"]) == ("refused", "refused_by_bigquery")
     assert reject["detail"].startswith("invalid")
     assert (reject["raw"], reject["attributes"]) == (LINE, '{"a": "b"}')
@@ -158,14 +153,14 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
 
     def answer(sent_rows: list[dict[str, Any]]) -> Answer:
         bad = {
-            place
-            for place, row in enumerate(sent_rows)
+            index
+            for index, row in enumerate(sent_rows)
             if row["json"]["attributes"] not in ("{}", None)
             or len(base64.b64decode(row["json"]["raw"])) > 1024
             or row["json"]["reason"] == "bad_json"
         }
-        taken.extend(row for place, row in enumerate(sent_rows) if place not in bad)
-        return not_taken(**{f"row_{place}": "invalid" for place in bad}) if bad else TAKEN
+        taken.extend(row for index, row in enumerate(sent_rows) if index not in bad)
+        return not_taken(**{f"row_{index}": "invalid" for index in bad}) if bad else TAKEN
 
     with serving(answer) as url:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)

@@ -58,8 +58,8 @@ class Stream:
         labels = {"additionalUserLabels": {"template_version": version}}
         return str(self.dataflow.launch(name, template, parameters=values, environment=labels)["id"])
 
-    def jobs(self, name: str = STREAM_JOB, kind: str = "ALL") -> list[tuple[str, str]]:
-        """(id, state) of the jobs, oldest first."""
+    def jobs(self, name: str = STREAM_JOB, kind: str = "UNKNOWN") -> list[tuple[str, str]]:
+        """(id, state) of the jobs, ended ones too unless `kind` is ACTIVE, oldest first."""
         found = self.dataflow.list(name=name, filter=kind).get("jobs", [])
         return sorted((job["id"], job["currentState"].removeprefix("JOB_STATE_")) for job in found)
 

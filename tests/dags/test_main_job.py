@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from local.events.generate import write_landing_day
+from local.events.files import write_landing_day
 from tests.dags.shop import Shop
 from tools.reference import compare, landing_counts, reference_summaries
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import operator
 import os
 import re
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -17,7 +19,8 @@ from typing import Any
 import pytest
 
 from local.root import ROOT
-from shopstream.tables.folder import SUMMARIES, SUMMARIES_READ
+from shopstream.settings import settings
+from shopstream.tables.folder import summaries_in_order
 from shopstream.tags import Tag
 
 DAGS = ROOT / "dags"
@@ -260,6 +263,18 @@ def test_a_wrong_tag_fails_on_import(airflow_home: Path, tmp_path: Path) -> None
     assert "NIGHTLY" in error
 
 
+@pytest.mark.parametrize("dag_id", ["build_summaries", "build_summaries_intraday"])
+def test_a_broken_folder_of_sql_is_named_by_the_error_of_the_dags_that_build_it(
+    airflow_home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dag_id: str
+) -> None:
+    shutil.copytree(settings().sql_dir, tmp_path / "sql")
+    broken = tmp_path / "sql" / "bigquery" / "shop" / "daily_event_count" / "metadata.yaml"
+    broken.write_text("reads: [shop.evnets]\n")
+    monkeypatch.setenv("SHOPSTREAM_SQL_DIR", str(tmp_path / "sql"))
+    [error] = load(DAGS / f"{dag_id}.py").import_errors.values()
+    assert "shop.daily_event_count: reads shop.evnets, which has no folder" in error
+
+
 def test_an_empty_folder_is_not_the_expected_set(airflow_home: Path, tmp_path: Path) -> None:
     assert set(load(tmp_path).dags) != DAG_IDS
 
@@ -281,9 +296,12 @@ def test_deadlines_call_back_on_the_executor(bag: Any) -> None:
         assert deadline.interval > timedelta(minutes=30)
 
 
+SUMMARIES = summaries_in_order(settings().sql_dir)
 SUMMARY_TASKS = " > ".join(
-    ", ".join(f"summaries.{name.removeprefix('shop.')}" for name in names)
-    for names in (sorted(set(SUMMARIES) - SUMMARIES_READ.keys()), sorted(SUMMARIES_READ))
+    ", ".join(
+        f"summaries.{name.removeprefix('shop.')}" for name in sorted(SUMMARIES) if wanted(SUMMARIES[name])
+    )
+    for wanted in (operator.not_, operator.truth)  # those that read no other, and those that do
 )
 
 

@@ -22,7 +22,14 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
 INDEX = RUNBOOKS / "README.md"
 SUBJECTS = sorted(path for path in RUNBOOKS.glob("*.md") if path != INDEX)
-OTHERS = ("README.md", "docs/compose.md", "docs/deployment.md", "docs/design.md", "docs/getting-started.md")
+OTHERS = (
+    "README.md",
+    "docs/compose.md",
+    "docs/deployment.md",
+    "docs/design.md",
+    "docs/getting-started.md",
+    "docs/how-to.md",
+)
 PAGES = [INDEX, *SUBJECTS, *(ROOT / name for name in OTHERS)]
 SECTIONS = ["How it shows", "How to confirm", "What to do", "How to know it is over"]
 
@@ -35,7 +42,19 @@ SETTINGS = {
 }
 SQL_DIR = ROOT / "sql"
 TABLES = {table.full_name: table for table in all_tables(SQL_DIR)}
-ROOMS = ("beam_jobs", "bench", "dags", "docs", "infra", "local", "plugins", "sql", "tests", ".github")
+ROOMS = (
+    "beam_jobs",
+    "bench",
+    "dags",
+    "docs",
+    "infra",
+    "local",
+    "plugins",
+    "sql",
+    "tests",
+    "tools",
+    ".github",
+)
 MADE_LATER = {
     "infra/.terraform.lock.hcl",
     "plugins/shopstream/charts/vega.js",

@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from infra.imports import airflow_files, imported_modules
 from local.root import ROOT
+from tests.infra.terraform import requirements
 
 SITE = Path(sysconfig.get_path("purelib"))
 OWN = {"beam_jobs", "shopstream"}
@@ -22,12 +23,6 @@ RESERVED = {
     "GKE_CLUSTER_NAME", "GOOGLE_APPLICATION_CREDENTIALS", "PROJECT_ID", "SQL_DATABASE", "SQL_INSTANCE",
     "SQL_PASSWORD", "SQL_PROJECT", "SQL_REGION", "SQL_USER",
 }  # fmt: skip
-
-
-def requirements() -> list[str]:
-    """The lines of composer-requirements.txt that are no comment."""
-    lines = (ROOT / "infra" / "composer-requirements.txt").read_text().splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
 
 
 def is_accepted(line: str) -> bool:

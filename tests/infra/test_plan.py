@@ -13,20 +13,19 @@ import pytest
 
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_place
 from local.root import ROOT
-from local.stack.provision import SUBSCRIPTION, TOPIC
 from shopstream import settings as settings_module
 from shopstream.alerts import ALERT_PREFIX
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB
 from shopstream.tables.folder import all_tables
-from tests.infra.conftest import Check
-from tests.infra.test_composer_packages import requirements
+from tests.infra.terraform import Check, requirements
 
 pytestmark = pytest.mark.integration
 
 PROJECT = "shopstream-offline"
 GITHUB = "GitHub"
 PUBSUB = "Pub/Sub"
+TOPIC, SUBSCRIPTION = "events", "events-stream"
 
 Plans = dict[str, dict[str, Any]]
 
@@ -72,20 +71,20 @@ def test_settings_read_in_composer_name_what_terraform_makes(
 ) -> None:
     for name, value in composer(plan)["config"][0]["software_config"][0]["env_variables"].items():
         monkeypatch.setenv(name, value)
-    place = settings()
-    assert place.project == PROJECT
+    env = settings()
+    assert env.project == PROJECT
     [data_bucket, _] = sorted(one["name"] for one in planned(plan, "google_storage_bucket").values())
-    assert place.bucket == data_bucket
+    assert env.bucket == data_bucket
     [instance] = planned(plan, "google_spanner_instance").values()
-    assert (place.spanner_instance, place.region) == (
+    assert (env.spanner_instance, env.region) == (
         instance["name"],
         instance["config"].removeprefix("regional-"),
     )
     [database] = planned(plan, "google_spanner_database").values()
-    assert place.spanner_database == database["name"]
-    assert (place.topic, place.subscription) == (TOPIC, SUBSCRIPTION)
-    assert place.sql_dir == Path("/home/airflow/gcs/plugins/sql")
-    assert place.dataflow_endpoint is place.monitoring_endpoint is None
+    assert env.spanner_database == database["name"]
+    assert (env.topic, env.subscription) == (TOPIC, SUBSCRIPTION)
+    assert env.sql_dir == Path("/home/airflow/gcs/plugins/sql")
+    assert env.dataflow_endpoint is env.monitoring_endpoint is None
 
 
 def test_composer_installs_what_the_list_names_and_nothing_else(plan: dict[str, Any]) -> None:

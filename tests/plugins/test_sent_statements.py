@@ -42,7 +42,6 @@ NOON = dt.datetime(2019, 11, 1, 12, tzinfo=dt.UTC)
 LOAD_ID = "20191101-aaaaaaaa"
 TABLES = {table.full_name: table for table in tables.all_tables(settings().sql_dir)}
 BUILT = [table for table in TABLES.values() if table.query]
-SHARES = {"warn_share": 0.001, "fail_share": 0.01}
 
 
 OLDER_TYPE_NAMES = {"BOOL": "BOOLEAN", "FLOAT64": "FLOAT", "INT64": "INTEGER"}
@@ -135,7 +134,7 @@ def test_a_view_names_the_project_of_each_table_that_it_reads(
 def test_each_job_of_a_build_and_its_checks_may_bill_what_the_metadata_allow(
     client: bigquery_api.Client, recorder: Recorder, table: Table
 ) -> None:
-    build_day(client, table, DAY, SHARES if table.dataset == "shop_ops" else None)
+    build_day(client, table, DAY, dict.fromkeys(table.metadata.parameters, 0.01))
     run_checks(client, table, DAY)
 
     assert len(recorder.query_jobs) == 2, "all checks are one query"
@@ -177,7 +176,7 @@ def the_report(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
 def the_summaries(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     table = TABLES["shop.customer_value"]
     summaries.build(client, table, [DAY])
-    summaries.changes(client, [table], [DAY])
+    summaries.dry_run(client, [table], [DAY])
 
 
 @pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_summaries])

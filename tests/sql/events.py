@@ -25,6 +25,14 @@ DEFAULTS: Mapping[str, Any] = {
     "user_session": "s1",
 }
 
+SUMMARIES = list(tables.summaries_in_order(settings().sql_dir))
+VIEWS_OF_DAYS = [
+    table.full_name
+    for table in tables.all_tables(settings().sql_dir)
+    if table.view and set(table.metadata.reads) <= set(SUMMARIES)
+]
+"""Views that show summaries day by day, and are proven by fixtures as those are."""
+
 
 def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return all event columns: those given, defaults for others, and what follows from them."""

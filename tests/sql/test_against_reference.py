@@ -21,8 +21,7 @@ from beam_jobs.contract import COLUMN_NAMES, EVENT_TYPES
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day
-from tests.sql.events import apply_all, batch_event, fill
-from tests.sql.test_summaries import VIEWS_OF_DAYS
+from tests.sql.events import SUMMARIES, VIEWS_OF_DAYS, apply_all, batch_event, fill
 from tools.reference import compare, reference_summaries
 
 pytestmark = pytest.mark.integration
@@ -81,7 +80,7 @@ def test_every_figure_of_every_summary_of_odd_events_equals_the_reference(
     fill(bigquery_clean, "shop_raw.events_batch", [batch_event(**event) for event in events])
 
     differences = {}
-    for name in (*tables.SUMMARIES, *VIEWS_OF_DAYS):
+    for name in (*SUMMARIES, *VIEWS_OF_DAYS):
         table = tables.load_table(settings().sql_dir, name)
         if table.query:
             for day in DAYS if name != "shop.customer_purchases" else EARLIER + DAYS:
@@ -90,7 +89,7 @@ def test_every_figure_of_every_summary_of_odd_events_equals_the_reference(
         sql = f"SELECT {', '.join(frame.columns)} FROM {name} WHERE event_date >= '{DAYS[0]}'"
         rows = [tuple(row.values()) for row in bigquery_clean.query_and_wait(sql)]
         differences[name] = compare(frame, pd.DataFrame(rows, columns=frame.columns))
-    assert differences == {name: [] for name in (*tables.SUMMARIES, *VIEWS_OF_DAYS)}
+    assert differences == {name: [] for name in (*SUMMARIES, *VIEWS_OF_DAYS)}
 
 
 def test_the_odd_events_reach_the_edges_of_what_is_looked_back_on(tmp_path: Path) -> None:

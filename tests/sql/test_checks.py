@@ -15,7 +15,7 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, checks_statement, run_checks
-from tests.sql.events import apply_all, batch_event, fill, stream_event
+from tests.sql.events import SUMMARIES, apply_all, batch_event, fill, stream_event
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
     Path(__file__).with_name("checks.yaml").read_text()
@@ -69,7 +69,7 @@ def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
 def built(client: bigquery_api.Client) -> dict[str, set[str]]:
     """What the checks of each summary find on DAY as it is: nothing that fails it."""
     found = {}
-    for name in tables.SUMMARIES:
+    for name in SUMMARIES:
         table = tables.load_table(settings().sql_dir, name)
         for day in (*COMPARED_WITH.get(name, ()), DAY):
             build_day(client, table, day)
@@ -131,6 +131,6 @@ def test_a_check_finds_its_fault_and_no_other_check_does(
 def test_every_check_has_a_change_that_it_must_find() -> None:
     checks = {
         name: {check.name for check in tables.load_table(settings().sql_dir, name).checks}
-        for name in tables.SUMMARIES
+        for name in SUMMARIES
     }
     assert {name: set(changes) for name, changes in CHANGES.items()} == checks

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -16,33 +17,50 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
-from tests.sql.events import apply_all, batch_event, complete, fill, rows_of, stream_event
+from tests.sql.events import (
+    SUMMARIES,
+    VIEWS_OF_DAYS,
+    apply_all,
+    batch_event,
+    complete,
+    fill,
+    rows_of,
+    stream_event,
+)
+from tests.sql.real_bigquery import ON_BIGQUERY, real_bigquery
 
 pytestmark = pytest.mark.integration
 
 FIXTURES = Path(__file__).parent
-VIEWS_OF_DAYS = ("shop.top_brands_by_revenue", "shop.top_products_by_revenue")
-"""Views that show summaries day by day, and are proven by fixtures as those are."""
 WITHOUT_CASES = {
     "shop_ops.stream_completeness": "its cases are in tests/plugins/stream/test_completeness.py",
 }
+DAY = dt.date(2019, 11, 1)
+LONG_AGO = dt.datetime(2018, 11, 1, 10, 0, 0)  # noqa: DTZ001 (the helpers take UTC without saying so)
+"""Before all days that any summary of DAY looks back on."""
 API_TYPES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
 
 
 def cases() -> list[Any]:
     return [
         pytest.param(name, case, id=f"{name}: {case['case']}")
-        for name in (*tables.SUMMARIES, *VIEWS_OF_DAYS)
+        for name in (*SUMMARIES, *VIEWS_OF_DAYS)
         for case in yaml.safe_load((FIXTURES / f"{name.replace('.', '/')}.yaml").read_text())
     ]
 
 
-@pytest.fixture(scope="module")
-def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
-    for dataset in bigquery.list_datasets():
-        bigquery.delete_dataset(dataset.reference, delete_contents=True)
-    apply_all(bigquery)
-    return bigquery
+@pytest.fixture(scope="module", params=["emulator", ON_BIGQUERY])
+def client(request: pytest.FixtureRequest) -> Iterator[bigquery_api.Client]:
+    """The emulator, and real BigQuery if a project is named, with all tables and views."""
+    if request.param == "bigquery":
+        with real_bigquery() as client:
+            yield client
+        return
+    emulator: bigquery_api.Client = request.getfixturevalue("bigquery")
+    for dataset in emulator.list_datasets():
+        emulator.delete_dataset(dataset.reference, delete_contents=True)
+    apply_all(emulator)
+    yield emulator
 
 
 def typed(table: tables.Table, row: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +114,7 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
     assert run_checks(client, table, case["day"]) == len(expected)
 
 
-@pytest.mark.parametrize("name", [*tables.SUMMARIES, *VIEWS_OF_DAYS])
+@pytest.mark.parametrize("name", [*SUMMARIES, *VIEWS_OF_DAYS])
 def test_a_summary_has_the_cases_that_every_summary_must_have(name: str) -> None:
     own = [case for case in cases() if case.id.startswith(f"{name}:")]
     for word in ("ordinary", "empty day", "lack|without", "both ways", "midnight UTC", "late"):
@@ -152,10 +170,10 @@ def test_cases_without_what_is_asked_of_them_are_told() -> None:
 
 def test_every_query_has_cases_or_a_reason_why_not() -> None:
     with_query = {table.full_name for table in tables.all_tables(settings().sql_dir) if table.query}
-    assert with_query == {*tables.SUMMARIES, *WITHOUT_CASES}
+    assert with_query == {*SUMMARIES, *WITHOUT_CASES}
 
 
-@pytest.mark.parametrize("name", tables.SUMMARIES)
+@pytest.mark.parametrize("name", SUMMARIES)
 def test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type(
     client: bigquery_api.Client, name: str
 ) -> None:
@@ -203,3 +221,23 @@ def test_the_view_shows_each_event_once_and_the_batch_before_the_stream(client: 
         ("landed twice", "batch", dt.date(2019, 11, 2)),
         ("streamed twice", "stream", None),
     ]
+
+
+@pytest.mark.parametrize("client", [ON_BIGQUERY], indirect=True)
+@pytest.mark.parametrize("name", [*SUMMARIES, *VIEWS_OF_DAYS])
+def test_a_build_reads_nothing_of_the_days_before_its_lookback(
+    client: bigquery_api.Client, name: str
+) -> None:
+    table = tables.load_table(settings().sql_dir, name)
+    # A purchase, of which each summary makes a row.
+    event: dict[str, Any] = {"event_type": "purchase", "event_time": LONG_AGO}
+    fill(client, "shop_raw.events_batch", [batch_event(event_id="a", **event)])
+    fill(client, "shop_raw.events_stream", [stream_event(event_id="b", **event)])
+    for read in table.metadata.reads:
+        if (below := tables.load_table(settings().sql_dir, read)).query:
+            fill(client, read, [])  # of the days of other tests
+            build_day(client, below, LONG_AGO.date())
+
+    sql = table.query or query_of(table)
+    assert bigquery.bytes_read(client, sql, {"day": DAY}) == 0
+    assert bigquery.bytes_read(client, sql, {"day": LONG_AGO.date()}) > 0

@@ -58,12 +58,22 @@ def test_every_statement_of_the_project_is_judged_and_right(capsys: pytest.Captu
         "shop.daily_event_count, check like_the_days_before: reads @day-7 to @day of shop.daily_event_count"
         in lines
     )
+    assert "shop.daily_event_count, check unique_grain: reads @day of shop.daily_event_count" in lines
+
+
+def test_the_check_of_the_grain_stands_where_the_grain_does() -> None:
+    [check] = [
+        statement
+        for statement in statements_of(SQL_DIR, TABLES["shop.daily_event_count"])
+        if statement.name == "check unique_grain"
+    ]
+    assert check.path.name == "metadata.yaml"
+    assert check.path.read_text().splitlines()[check.first_line - 1].startswith("grain: ")
 
 
 BROKEN = [
     ("query.sql", "COUNT(DISTINCT user_id)", "COUNT(DISTINCT usr_id)", "sql:5:20: Unrecognized name: usr_id"),
     ("query.sql", "COUNT(DISTINCT user_id)", "SUM(user_session)", "sql:5:5: No matching signature for"),
-    ("query.sql", "event_date = @day", "@day = @d", "sql:8:14: Query parameter 'd' not found"),
     ("query.sql", "shop.events", "shop.event", "sql:7:6: Table not found: shop.event"),
     (
         "query.sql",
@@ -86,8 +96,9 @@ BROKEN = [
         "reads @day-1 to the last day of shop_raw.ev",
     ),
     ("metadata.yaml", "lookback_days: 0", "lookback_days: 1", "looks back 0 days; metadata.yaml says"),
-    ("checks.sql", "HAVING COUNT(*) > 1", "HAVING COUNT(*) > ''", "sql:8:8: No matching signature for"),
-    ("checks.sql", "WHERE event_date = @day", "WHERE events = @day", "sql:6:7: No matching signature for"),
+    ("checks.sql", "    event_date = @day", "    @day = @d", "sql:7:12: Query parameter 'd' not found"),
+    ("checks.sql", "    event_date = @day", "    events = @day", "sql:7:5: No matching signature for"),
+    ("checks.sql", "users < 1 OR", "users < '' OR", "sql:21:24: No matching signature for"),
 ]
 
 
@@ -98,7 +109,9 @@ def test_a_wrong_statement_is_told_with_its_place(
     path = sql_dir / "bigquery" / "shop" / "daily_event_count" / file
     replace_in(path, old, new)
     table = tables.load_table(sql_dir, "shop.daily_event_count")
-    verdicts = [googlesql.judge(analyzer, TABLES, statement) for statement in statements_of(sql_dir, table)]
+    verdicts = [
+        googlesql.verdict_on(analyzer, TABLES, statement) for statement in statements_of(sql_dir, table)
+    ]
     problems = [problem for verdict in verdicts for problem in verdict.problems]
     assert found in problems[0]
     assert problems[0].startswith(str(path.parent))

@@ -34,7 +34,7 @@ class Verdict(NamedTuple):
     problems: list[str]
 
 
-def judge_all(sql_dir: Path) -> Iterator[Verdict]:
+def verdicts(sql_dir: Path) -> Iterator[Verdict]:
     """Judge the statements of all tables, in dependency order.
 
     Raises:
@@ -45,12 +45,12 @@ def judge_all(sql_dir: Path) -> Iterator[Verdict]:
     with running_analyzer(tables.values(), LOG) as analyzer:
         for table in tables.values():
             for statement in statements_of(sql_dir, table):
-                yield judge(analyzer, tables, statement)
+                yield verdict_on(analyzer, tables, statement)
 
 
-def judge(analyzer: Analyzer, tables: Mapping[str, Table], statement: Statement) -> Verdict:
+def verdict_on(analyzer: Analyzer, tables: Mapping[str, Table], statement: Statement) -> Verdict:
     """Judge one statement: its syntax, names and types, the columns of its result, and what it reads."""
-    place = f"{_shown(statement.path)}:{statement.first_line}"
+    where = f"{_shown(statement.path)}:{statement.first_line}"
     try:
         analyzed = analyzer.analyze(statement.sql, statement.params)
     except Refused as error:
@@ -69,7 +69,7 @@ def judge(analyzer: Analyzer, tables: Mapping[str, Table], statement: Statement)
     else:
         told += "reads " + ", ".join(f"{read.days} of {name}" for name, read in sorted(reads.items()))
         problems += _wrong_reads(statement, tables, reads)
-    return Verdict(statement, told, [f"{place}: {problem}" for problem in problems])
+    return Verdict(statement, told, [f"{where}: {problem}" for problem in problems])
 
 
 def _wrong_columns(analyzed: Any, columns: tuple[Column, ...]) -> list[str]:
@@ -132,7 +132,7 @@ def main(argv: list[str] | None = None) -> int:
     started = time.monotonic()
     judged = wrong = 0
     try:
-        for statement, told, problems in judge_all(sql_dir):
+        for statement, told, problems in verdicts(sql_dir):
             judged, wrong = judged + 1, wrong + bool(problems)
             name = f"{statement.table.full_name}, {statement.name}"
             for line in [f"{name}: WRONG: {problem}" for problem in problems] or [f"{name}: {told}"]:

@@ -52,7 +52,7 @@ FEATURES = """
 """What BigQuery's reference documents for queries and DML. Without a list the analyzer would let pass what
 only others of Google's engines know, such as comparing arrays."""
 
-_PLACE = re.compile(r" \[at (\d+):(\d+)\]$")
+_POSITION = re.compile(r" \[at (\d+):(\d+)\]$")
 
 
 class Refused(ValueError):
@@ -102,7 +102,7 @@ class Analyzer:
         request.descriptor_pool_list.definitions.add().builtin.SetInParent()
         request.sql_statement = sql
         options = request.options
-        options.error_message_mode = 1  # the place at the end of the message, as [at line:column]
+        options.error_message_mode = 1  # the position at the end of the message, as [at line:column]
         options.default_timezone = "UTC"
         _set_language(options.language_options)
         for name, given in params.items():
@@ -114,9 +114,9 @@ class Analyzer:
             if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
                 raise
             text = error.details()
-            place = _PLACE.search(text)
-            line, column = (int(place[1]), int(place[2])) if place else (1, 1)
-            raise Refused(_PLACE.sub("", text), line, column) from None
+            position = _POSITION.search(text)
+            line, column = (int(position[1]), int(position[2])) if position else (1, 1)
+            raise Refused(_POSITION.sub("", text), line, column) from None
         return innermost(answer.resolved_statement)
 
     def _message(self, name: str) -> Any:

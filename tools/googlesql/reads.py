@@ -308,7 +308,7 @@ def _is_false(expression: Any) -> bool:
 
 
 class _Renamed:
-    """Columns that have one id above and another below, by their places."""
+    """Columns that have one id above and another below, by their positions."""
 
     def __init__(self, above: Iterable[Any], below: Iterable[Any]) -> None:
         self.pairs = [(one.column_id, other.column_id) for one, other in zip(above, below, strict=True)]

@@ -1,4 +1,4 @@
-"""Every statement of sql/bigquery, with the place where it stands and what it must give."""
+"""Every statement of sql/bigquery, with where it stands and what it must give."""
 
 from __future__ import annotations
 
@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shopstream.tables.day import build_statement, checks_statement
-from shopstream.tables.folder import Column, Table
-
-PARAMETERS: Mapping[str, Mapping[str, str]] = {
-    "shop_ops.stream_completeness": {"warn_share": "FLOAT64", "fail_share": "FLOAT64"},
-}
-"""The query parameters that a table's query takes beside @day, and their types."""
+from shopstream.tables.folder import UNIQUE_GRAIN, Column, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +32,7 @@ def statements_of(sql_dir: Path, table: Table) -> list[Statement]:
     Checks run as one query, and are also judged one by one, which tells the line of a fault.
     """
     folder = Path(sql_dir) / "bigquery" / table.dataset / table.name
-    params = {"day": "DATE", **PARAMETERS.get(table.full_name, {})}
+    params = {"day": "DATE", **table.metadata.parameters}
     found = []
     if table.view:
         path = folder / "view.sql"
@@ -50,8 +45,10 @@ def statements_of(sql_dir: Path, table: Table) -> list[Statement]:
         above = merge[: merge.index(table.query)].count("\n")
         found.append(Statement(table, "its MERGE", path, line - above, merge, params, None))
     for check in table.checks:
-        path = folder / "checks.sql"
-        line = _line_of(check.sql, path)
+        # The check that is made from the grain has no line of its own.
+        is_made = check.name == UNIQUE_GRAIN
+        path = folder / ("metadata.yaml" if is_made else "checks.sql")
+        line = _line_of("grain:" if is_made else check.sql, path)
         found.append(Statement(table, f"check {check.name}", path, line, check.sql, {"day": "DATE"}, None))
     if table.checks:
         sql = checks_statement(table, rows_shown=1)

@@ -19,10 +19,11 @@ import tempfile
 import time
 from pathlib import Path
 
+from local.root import ROOT
 from tools.infra_check.provider import serving
 from tools.infra_check.provider_schema import PROVIDER_VERSION, resource_schemas
 
-INFRA = Path(__file__).resolve().parent
+INFRA = ROOT / "infra"
 VARIABLES = {
     "TF_VAR_project": "shopstream-offline",
     # What is optional too, so that all of it is planned.
@@ -57,18 +58,18 @@ def check(folder: Path, plans: Path | None = None) -> int:
     text = "\n".join(path.read_text() for path in sorted(folder.glob("*.tf")))
     declared = _DECLARED.findall(text)
     names = {"provider", *(("data." if kind == "data" else "") + name for kind, name in declared)}
-    with serving(resource_schemas(names)) as reattach, tempfile.TemporaryDirectory() as place:
+    with serving(resource_schemas(names)) as reattach, tempfile.TemporaryDirectory() as copy:
         if _terraform(folder, ["fmt", "-check", "-diff", "-recursive"]):
             print("The files above are not in Terraform's format: run `terraform fmt -recursive infra`.")
             return 1
         for pattern in ("*.tf", "*.tfvars", "*.txt"):
             for path in folder.glob(pattern):
-                shutil.copy(path, place)
+                shutil.copy(path, copy)
         # The state of a check is nowhere; an override file replaces the real backend.
-        Path(place, "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
-        if _terraform(place, ["init", "-input=false"], reattach, quiet=True):
+        Path(copy, "backend_override.tf").write_text('terraform {\n  backend "local" {}\n}\n')
+        if _terraform(copy, ["init", "-input=false"], reattach, quiet=True):
             return 1
-        if _terraform(place, ["validate"], reattach):
+        if _terraform(copy, ["validate"], reattach):
             return 1
         for variables in sorted(folder.glob("*.tfvars")):
             size = variables.stem
@@ -79,11 +80,11 @@ def check(folder: Path, plans: Path | None = None) -> int:
                 f"-var-file={variables.name}",
                 f"-out={size}.plan",
             ]
-            if _terraform(place, plan, reattach | VARIABLES, quiet=True):
+            if _terraform(copy, plan, reattach | VARIABLES, quiet=True):
                 return 1
             shown = subprocess.run(
                 ["terraform", "show", "-json", f"{size}.plan"],
-                cwd=place, env={**os.environ, **_ENVIRONMENT, **reattach}, capture_output=True, check=True,
+                cwd=copy, env={**os.environ, **_ENVIRONMENT, **reattach}, capture_output=True, check=True,
             ).stdout  # fmt: skip
             if plans:
                 plans.mkdir(parents=True, exist_ok=True)

@@ -54,8 +54,8 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
         How many rows these days have now.
 
     Raises:
-        CheckFailed: a check of level fail found rows. On a provisional day rows stream in between the build
-            and its checks: there a check that also looks at other tables only warns.
+        CheckFailed: a check of severity fail found rows. On a provisional day rows stream in between the
+            build and its checks: there a check that also looks at other tables only warns.
     """
     known = known_days(client, days, table.metadata.lookback_days)
     rows = 0
@@ -79,7 +79,7 @@ def intraday_days(client: Client, today: dt.date, since: dt.datetime) -> list[dt
     return [day for day in days if day in streamed or (day in days[-2:] and known.get(day, True))]
 
 
-def changes(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) -> list[Change]:
+def dry_run(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) -> list[Change]:
     """Return what `build` would do to each table and day, without doing it.
 
     A summary that reads another of `tables` is counted from that one as it is now: a lower bound.
@@ -152,11 +152,11 @@ def days_to_build(table: Table, days: Sequence[dt.date], known: Mapping[dt.date,
 
 
 def as_provisional(table: Table) -> Table:
-    """Return the table with each check that also looks at other tables at level warn."""
+    """Return the table with each check that also looks at other tables at severity warn."""
     checks = []
     for check in table.checks:
         others = set(re.findall(r"(?:FROM|JOIN)\s+(\w+\.\w+)", check.sql)) - {table.full_name}
-        checks.append(replace(check, level="warn") if others else check)
+        checks.append(replace(check, severity="warn") if others else check)
     return replace(table, checks=tuple(checks))
 
 

@@ -11,7 +11,7 @@ from airflow.sdk import TaskGroup, task
 
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
-from shopstream.tables.folder import SUMMARIES, SUMMARIES_READ, load_table
+from shopstream.tables.folder import load_table, summaries_in_order
 
 GROUP_ID = "summaries"
 
@@ -22,10 +22,10 @@ def build_all(days: Any) -> TaskGroup:
     """Make a task for each summary, after those that it reads; `days` is a task's list of YYYY-MM-DD."""
     tasks: dict[str, Any] = {}
     with TaskGroup(GROUP_ID) as group:
-        for name in SUMMARIES:
+        for name, reads in summaries_in_order(settings().sql_dir).items():
             made = task(task_id=name.removeprefix("shop."), execution_timeout=timedelta(hours=6))(build)
             tasks[name] = made(name, days)
-            for read in SUMMARIES_READ.get(name, ()):
+            for read in reads:
                 tasks[read] >> tasks[name]
     return group
 
@@ -49,8 +49,9 @@ def dry_run(days: list[str]) -> dict[str, int]:
     """Log what building all summaries of the days would read and change; returns the sums."""
     from shopstream.summaries import build as summaries
 
-    tables = [load_table(settings().sql_dir, name) for name in SUMMARIES]
-    changes = summaries.changes(bigquery_client(), tables, [date.fromisoformat(day) for day in days])
+    sql_dir = settings().sql_dir
+    tables = [load_table(sql_dir, name) for name in summaries_in_order(sql_dir)]
+    changes = summaries.dry_run(bigquery_client(), tables, [date.fromisoformat(day) for day in days])
     log.info("Nothing was changed. A build would do this:\n%s", summaries.describe(changes))
     return {
         "bytes_read": sum(change.bytes_read for change in changes),

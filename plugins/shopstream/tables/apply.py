@@ -35,11 +35,7 @@ def apply(client: bigquery.Client, table: Table) -> None:
     Raises:
         SchemaConflict: a change that cannot be made in place.
     """
-    dataset = bigquery.Dataset(f"{client.project}.{table.dataset}")
-    if client.location:  # else BigQuery's default
-        dataset.location = client.location
-    dataset.labels = LABELS
-    client.create_dataset(dataset, exists_ok=True, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+    _make_dataset(client, table.dataset)
     if table.view:
         sql = f"CREATE OR REPLACE VIEW {table.full_name} AS\n{_with_project(client, table)}"
         run(client, sql, {}, job_id_prefix="apply", maximum_bytes_billed=SMALL_MAX_BYTES)
@@ -52,20 +48,29 @@ def apply(client: bigquery.Client, table: Table) -> None:
         return
     if not table.view:
         _refuse_conflicts(table, existing)
-    # The order of an existing table's columns cannot change; new ones come last.
-    new_names = [name for name in table.column_names if name not in {field.name for field in existing.schema}]
+    _update(client, existing, described)
+
+
+def _make_dataset(client: bigquery.Client, name: str) -> None:
+    dataset = bigquery.Dataset(f"{client.project}.{name}")
+    if client.location:  # else BigQuery's default
+        dataset.location = client.location
+    dataset.labels = LABELS
+    client.create_dataset(dataset, exists_ok=True, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+
+
+def _update(client: bigquery.Client, existing: bigquery.Table, described: bigquery.Table) -> None:
+    """Give a table or view its new columns and its descriptions and labels, if it lacks any."""
     by_name = {field.name: field for field in described.schema}
-    wanted = [by_name[name] for name in [*(field.name for field in existing.schema), *new_names]]
-    if (wanted, described.description, described.labels) != (
-        standard_fields(existing.schema),
-        existing.description,
-        existing.labels,
-    ):
-        existing.schema, existing.description, existing.labels = (
-            wanted,
-            described.description,
-            described.labels,
-        )
+    found = standard_fields(existing.schema)
+    found_names = [field.name for field in found]
+    # The order of an existing table's columns cannot change; new ones come last.
+    new_names = [name for name in by_name if name not in found_names]
+    wanted = [by_name[name] for name in (*found_names, *new_names)]
+    if (wanted, described.description, described.labels) != (found, existing.description, existing.labels):
+        existing.schema = wanted
+        existing.description = described.description
+        existing.labels = described.labels
         client.update_table(
             existing,
             ["schema", "description", "labels"],
@@ -73,7 +78,8 @@ def apply(client: bigquery.Client, table: Table) -> None:
             timeout=REQUEST_TIMEOUT_SECONDS,
         )
     if new_names:
-        log.info("Added to %s: %s.", table.full_name, ", ".join(new_names))
+        name = f"{described.dataset_id}.{described.table_id}"
+        log.info("Added to %s: %s.", name, ", ".join(new_names))
 
 
 def _with_project(client: bigquery.Client, view: Table) -> str:

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckFailed(RuntimeError):
-    """Checks of level fail found something; the message names each, its table, the day and what it found."""
+    """Checks of severity fail found rows; the message names each, its table, the day and what it found."""
 
 
 def build_day(
@@ -30,24 +30,34 @@ def build_day(
 ) -> None:
     """Replace the table's rows of the day, in one statement.
 
-    `params` are those that the table's query takes beside @day.
+    `params` are those that the table's query takes beside @day, as metadata.yaml declares them.
+
+    Raises:
+        ValueError: one of them is not given, or another is.
     """
+    params, types = params or {}, table.metadata.parameters
+    if params.keys() != types.keys():
+        raise ValueError(
+            f"{table.full_name}: its query takes {', '.join(types) or 'nothing'} beside the day, as "
+            f"metadata.yaml says; given were {', '.join(params) or 'none'}"
+        )
+    typed = {name: bigquery.ScalarQueryParameter(name, types[name], value) for name, value in params.items()}
     run(
         client,
         build_statement(table),
-        {"day": day, **(params or {})},
+        {"day": day, **typed},
         job_id_prefix=f"build-{table.name}-{day:%Y%m%d}",
         maximum_bytes_billed=table.metadata.maximum_bytes_billed,
     )
 
 
 def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
-    """Run all checks of the table on the day; log what those of level warn find; return the day's rows.
+    """Run all checks of the table on the day; log what those of severity warn find; return the day's rows.
 
     They are one query: it sees one state of all tables, and costs one job for each day.
 
     Raises:
-        CheckFailed: checks of level fail found rows.
+        CheckFailed: checks of severity fail found rows.
     """
     job = run(
         client,
@@ -62,7 +72,7 @@ def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
     failures = []
     for check in table.checks:
         if finding := _finding(table, check, day, *answers[check.name]):
-            if check.level == "fail":
+            if check.severity == "fail":
                 failures.append(finding)
             else:
                 log.warning(finding)
@@ -153,7 +163,7 @@ def _finding(table: Table, check: Check, day: dt.date, found_rows: int, shown: S
     told = (", ".join(f"{name} = {value}" for name, value in json.loads(row).items()) for row in shown)
     more = found_rows - len(shown)
     return (
-        f"{table.full_name} of {day}: check {check.name} ({check.level}) found {'; '.join(told)}"
+        f"{table.full_name} of {day}: check {check.name} ({check.severity}) found {'; '.join(told)}"
         + (f"; and {more} more rows" if more else "")
         + "."
     )

@@ -1,7 +1,8 @@
 """What sql/bigquery says: a table is a folder <dataset>/<table>/.
 
 schema.yaml    the columns: name, type, mode, description
-metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads, cost limit
+metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads, cost limit; and, if
+               there are any, the parameters of its query beside @day, and its headline
 query.sql      one SELECT of one day's rows, which takes the day as @day: a summary, if its dataset is shop
 view.sql       a view: one SELECT
 checks.sql     named checks of a summary's day, each one SELECT that returns what is wrong; no rows = passed
@@ -15,45 +16,41 @@ called, never on import, and checked while they are read, so that a slip is told
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-SUMMARIES = (
-    "shop.brand_performance",
-    "shop.cart_abandonment",
-    "shop.customer_purchases",
-    "shop.daily_event_count",
-    "shop.hourly_price_by_event_type",
-    "shop.most_visited_subcategories",
-    "shop.product_performance",
-    "shop.purchase_conversion_rate",
-    "shop.purchase_conversion_volume",
-    "shop.purchase_funnels",
-    "shop.revenue_daily",
-    "shop.customer_retention",
-    "shop.customer_value",
-)
-"""The tables of shop with a query.sql, in dependency order: known without reading files, for a DAG's tasks.
-
-A test holds it against the folders.
-"""
-
-SUMMARIES_READ: Mapping[str, tuple[str, ...]] = {
-    "shop.customer_retention": ("shop.customer_purchases",),
-    "shop.customer_value": ("shop.customer_purchases",),
-}
-"""Those of SUMMARIES that read others of them, with these: the order of a DAG's tasks. A test holds it."""
+SUMMARIES_DATASET = "shop"
+UNIQUE_GRAIN = "unique_grain"
+"""The check that no two rows of a summary's day have the same grain: made from metadata.yaml."""
 
 TYPES = ("BOOL", "BYTES", "DATE", "FLOAT64", "INT64", "JSON", "NUMERIC", "STRING", "TIMESTAMP")
 MODES = ("REQUIRED", "NULLABLE", "REPEATED")
-LEVELS = ("fail", "warn")
+SEVERITIES = ("fail", "warn")
 
 _IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*")
-_CHECK_HEADER = re.compile(r"^-- check: *(?P<name>[^,\n]*?), *level: *(?P<level>[^\n]*?) *$", re.MULTILINE)
+_CHECK_HEADER = re.compile(
+    r"^-- check: *(?P<name>[^,\n]*?), *severity: *(?P<severity>[^\n]*?) *$", re.MULTILINE
+)
+_COMMENT_OR_TEXT = re.compile(r"--[^\n]*|'[^']*'")
+# The loader in C takes a tenth of the time, where it is there.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_KEYS: Mapping[str, type] = {
+    "owner": str,
+    "description": str,
+    "grain": list,
+    "labels": dict,
+    "reads": list,
+    "lookback_days": int,
+    "maximum_bytes_billed": int,
+}
+_KEYS_UNLESS_VIEW: Mapping[str, type] = {"partition_by": str, "cluster_by": list}
+_OPTIONAL_KEYS: Mapping[str, type] = {"parameters": dict, "headline": dict}
+_HEADLINE_KEYS: Mapping[str, type] = {"by": str, "where": dict, "most": str, "first": int, "latest_day": bool}
 
 
 class TableError(ValueError):
@@ -72,11 +69,40 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One named check: `sql` returns the offending rows of @day; `level` is fail or warn."""
+    """One named check: `sql` returns the offending rows of @day; `severity` is one of SEVERITIES."""
 
     name: str
-    level: str
+    severity: str
     sql: str
+
+
+@dataclass(frozen=True, slots=True)
+class Headline:
+    """The figures of a summary that a reader looks for first, as a sentence about its rows of some days.
+
+    `text` is a format string such as "{events:,} {event_type}s". Its fields are `by`, columns that are added
+    up, `rows` (how many they are), and `share` (what `where` leaves of the sum of `most`). It is said of the
+    rows that have the values of `where`, and only of the last day's if `latest_day`; if `by` is a column,
+    once for each of its values: by falling sums of `most`, or as the rows come, and only of the `first` ones
+    if that is not 0.
+    """
+
+    text: str
+    by: str = ""
+    where: Mapping[str, Any] = field(default_factory=dict)
+    most: str = ""
+    first: int = 0
+    latest_day: bool = False
+
+    @property
+    def fields(self) -> set[str]:
+        """The names in braces of the text."""
+        return {name for _, name, _, _ in string.Formatter().parse(self.text) if name is not None}
+
+    @property
+    def summed(self) -> set[str]:
+        """The columns that are added up."""
+        return (self.fields | {self.most}) - {self.by, "rows", "share", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +113,8 @@ class Metadata:
     tables of the query, as dataset.table. `lookback_days` is how many days before its own day a build reads
     or writes. `partition_by` is the DATE column of the daily partitions; a view has none.
     `maximum_bytes_billed` limits each job of a build: it is about three times what the dearest build or check
-    of a day of the published data set reads with both paths full, but 1 GiB at least.
+    of a day of the published data set reads with both paths full, but 1 GiB at least. `parameters` are the
+    types, by name, of what the query takes beside @day.
     """
 
     owner: str
@@ -99,6 +126,8 @@ class Metadata:
     reads: tuple[str, ...]
     lookback_days: int
     maximum_bytes_billed: int
+    parameters: Mapping[str, str]
+    headline: Headline | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +168,12 @@ def load_table(sql_dir: Path, full_name: str) -> Table:
     if query and view:
         raise TableError(f"{folder}: has query.sql and view.sql; keep one of them")
     metadata = _read_metadata(folder / "metadata.yaml", schema, is_view=view is not None)
-    if query and "@day" not in query:
-        raise TableError(f"{folder / 'query.sql'}: does not use @day; a summary is built one day at a time")
-    return Table(dataset, name, schema, metadata, query, view, _read_checks(folder / "checks.sql"))
+    if query:
+        _refuse_other_parameters(folder / "query.sql", query, metadata.parameters)
+    checks = _read_checks(folder / "checks.sql")
+    if query and dataset == SUMMARIES_DATASET and metadata.grain:
+        checks = (_unique_grain(full_name, metadata), *checks)
+    return Table(dataset, name, schema, metadata, query, view, checks)
 
 
 def all_tables(sql_dir: Path) -> list[Table]:
@@ -150,24 +182,62 @@ def all_tables(sql_dir: Path) -> list[Table]:
     Raises:
         TableError: a folder is not as it must be, or reads a table without folder, or itself in a circle.
     """
-    folders = sorted(path.parent for path in (Path(sql_dir) / "bigquery").glob("*/*/schema.yaml"))
-    waiting = {
-        table.full_name: table
-        for table in (load_table(sql_dir, f"{folder.parent.name}.{folder.name}") for folder in folders)
+    tables = {full_name: load_table(sql_dir, full_name) for full_name in _folders(sql_dir)}
+    reads = {full_name: table.metadata.reads for full_name, table in tables.items()}
+    return [tables[full_name] for full_name in _in_order(reads)]
+
+
+def summaries_in_order(sql_dir: Path) -> dict[str, list[str]]:
+    """Return the summaries in dependency order, each with those others that it reads, itself or by views.
+
+    It is cheap, so that a DAG file can call it: of a folder only metadata.yaml is read.
+
+    Raises:
+        TableError: a folder's metadata.yaml does not say what it reads, or what it reads has no folder, or
+            tables read each other in a circle.
+    """
+    folders = _folders(sql_dir)
+    reads = {
+        full_name: _reads(folder / "metadata.yaml", _read_yaml(folder / "metadata.yaml"))
+        for full_name, folder in folders.items()
     }
-    for table in waiting.values():
-        if unknown := [name for name in table.metadata.reads if name not in waiting]:
-            raise TableError(
-                f"{table.full_name}: reads {', '.join(unknown)}, which has no folder in sql/bigquery"
-            )
-    ordered: list[Table] = []
+    ordered = _in_order(reads)
+    names = [
+        full_name
+        for full_name in ordered
+        if full_name.startswith(f"{SUMMARIES_DATASET}.") and (folders[full_name] / "query.sql").is_file()
+    ]
+    below: dict[str, set[str]] = {}  # the summaries that a table reads
+    for full_name in ordered:
+        below[full_name] = set().union(
+            *({read} if read in names else below[read] for read in reads[full_name])
+        )
+    return {full_name: sorted(below[full_name]) for full_name in names}
+
+
+def _folders(sql_dir: Path) -> dict[str, Path]:
+    """Return each table's folder, by the table's name, in order."""
+    root = Path(sql_dir) / "bigquery"
+    folders = sorted(path for path in root.glob("*/*") if path.is_dir())
+    if not folders:
+        raise TableError(f"{root} has no folders of tables; name the folder above it by SHOPSTREAM_SQL_DIR")
+    return {f"{folder.parent.name}.{folder.name}": folder for folder in folders}
+
+
+def _in_order(reads: Mapping[str, Sequence[str]]) -> list[str]:
+    """Return the tables, each after all that it reads; `reads` says of each what that is."""
+    for full_name, names in reads.items():
+        if unknown := [name for name in names if name not in reads]:
+            raise TableError(f"{full_name}: reads {', '.join(unknown)}, which has no folder in sql/bigquery")
+    ordered: list[str] = []
+    waiting = dict(reads)
     while waiting:
-        ready = [table for table in waiting.values() if not set(table.metadata.reads) & waiting.keys()]
+        ready = [full_name for full_name, names in waiting.items() if not set(names) & waiting.keys()]
         if not ready:
             raise TableError(f"these tables read each other in a circle: {', '.join(waiting)}")
         ordered += ready
-        for table in ready:
-            del waiting[table.full_name]
+        for full_name in ready:
+            del waiting[full_name]
     return ordered
 
 
@@ -177,17 +247,17 @@ def _read_schema(path: Path) -> tuple[Column, ...]:
         raise TableError(f"{path}: is not a list of columns")
     columns = []
     for number, entry in enumerate(entries, start=1):
-        place = f"{path}: column {number}"
+        where = f"{path}: column {number}"
         if not isinstance(entry, dict) or set(entry) != {"name", "type", "mode", "description"}:
-            raise TableError(f"{place} is {entry!r}; give exactly name, type, mode and description")
-        place += f" ({entry['name']})"
+            raise TableError(f"{where} is {entry!r}; give exactly name, type, mode and description")
+        where += f" ({entry['name']})"
         if not isinstance(entry["name"], str) or not _IDENTIFIER.fullmatch(entry["name"]):
-            raise TableError(f"{place}: the name is not lower case letters, digits and underscores")
+            raise TableError(f"{where}: the name is not lower case letters, digits and underscores")
         for key, allowed in (("type", TYPES), ("mode", MODES)):
             if entry[key] not in allowed:
-                raise TableError(f"{place}: {key} is {entry[key]!r}; give one of {', '.join(allowed)}")
+                raise TableError(f"{where}: {key} is {entry[key]!r}; give one of {', '.join(allowed)}")
         if not isinstance(entry["description"], str) or not entry["description"].strip():
-            raise TableError(f"{place}: the description is empty; say what the column holds")
+            raise TableError(f"{where}: the description is empty; say what the column holds")
         columns.append(Column(**entry))
     names = [column.name for column in columns]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
@@ -197,26 +267,8 @@ def _read_schema(path: Path) -> tuple[Column, ...]:
 
 def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> Metadata:
     entry = _read_yaml(path)
-    expected: dict[str, type] = {
-        "owner": str,
-        "description": str,
-        "grain": list,
-        "labels": dict,
-        "reads": list,
-        "lookback_days": int,
-        "maximum_bytes_billed": int,
-    }
-    if not is_view:
-        expected |= {"partition_by": str, "cluster_by": list}
-    if not isinstance(entry, dict):
-        raise TableError(f"{path}: is not a mapping of keys to values")
-    if missing := sorted(expected.keys() - entry.keys()):
-        raise TableError(f"{path}: lacks {', '.join(missing)}")
-    if unknown := sorted(entry.keys() - expected.keys()):
-        raise TableError(f"{path}: has unknown {', '.join(unknown)}; known are {', '.join(sorted(expected))}")
-    for key, kind in expected.items():
-        if not isinstance(entry[key], kind) or (kind is str and not entry[key].strip()):
-            raise TableError(f"{path}: {key} is {entry[key]!r}; give a {kind.__name__}")
+    required = _KEYS if is_view else {**_KEYS, **_KEYS_UNLESS_VIEW}
+    _refuse_other_keys(f"{path}", entry, required, _OPTIONAL_KEYS)
     types = {column.name: column.type for column in schema}
     for key in ("grain", "cluster_by"):
         if unknown := [name for name in entry.get(key, []) if name not in types]:
@@ -239,9 +291,95 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         partition_by=partition_by,
         cluster_by=tuple(entry.get("cluster_by", [])),
         labels=entry["labels"],
-        reads=tuple(entry["reads"]),
+        reads=_reads(path, entry),
         lookback_days=entry["lookback_days"],
         maximum_bytes_billed=entry["maximum_bytes_billed"],
+        parameters=_parameters(path, entry),
+        headline=_headline(path, entry["headline"], types) if "headline" in entry else None,
+    )
+
+
+def _refuse_other_keys(
+    where: str, entry: Any, required: Mapping[str, type], optional: Mapping[str, type]
+) -> None:
+    """Refuse what is no mapping of the required and any of the optional keys, each to a value of its type."""
+    if not isinstance(entry, dict):
+        raise TableError(f"{where}: is not a mapping of keys to values")
+    known = {**required, **optional}
+    if missing := sorted(required.keys() - entry.keys()):
+        raise TableError(f"{where}: lacks {', '.join(missing)}")
+    if unknown := sorted(entry.keys() - known.keys()):
+        raise TableError(f"{where}: has unknown {', '.join(unknown)}; known are {', '.join(sorted(known))}")
+    for key, value in entry.items():
+        if not isinstance(value, known[key]) or (isinstance(value, str) and not value.strip()):
+            raise TableError(f"{where}: {key} is {value!r}; give a {known[key].__name__}")
+
+
+def _reads(path: Path, entry: Any) -> tuple[str, ...]:
+    reads = entry.get("reads") if isinstance(entry, dict) else None
+    if not isinstance(reads, list) or not all(isinstance(name, str) for name in reads):
+        raise TableError(f"{path}: reads is {reads!r}; give a list of tables, each as <dataset>.<table>")
+    return tuple(reads)
+
+
+def _parameters(path: Path, entry: Mapping[str, Any]) -> dict[str, str]:
+    parameters: dict[str, str] = entry.get("parameters", {})
+    for name, type_name in parameters.items():
+        if not isinstance(name, str) or not _IDENTIFIER.fullmatch(name) or name == "day":
+            raise TableError(
+                f"{path}: parameters has {name!r}; give a name of lower case letters, digits and "
+                "underscores, other than day, which every query takes"
+            )
+        if type_name not in TYPES:
+            raise TableError(
+                f"{path}: parameter {name} is of type {type_name!r}; give one of {', '.join(TYPES)}"
+            )
+    return parameters
+
+
+def _headline(path: Path, entry: Mapping[str, Any], types: Mapping[str, str]) -> Headline:
+    _refuse_other_keys(f"{path}: headline", entry, {"text": str}, _HEADLINE_KEYS)
+    headline = Headline(**entry)
+    try:
+        fields = headline.fields
+    except ValueError as error:
+        raise TableError(f"{path}: headline: text is {headline.text!r}: {error}") from error
+    for name in (headline.by, *headline.where):
+        if name and name not in types:
+            raise TableError(f"{path}: headline names {name!r}, which schema.yaml does not have")
+    for name in sorted(headline.summed):
+        if types.get(name) not in ("INT64", "NUMERIC"):
+            raise TableError(
+                f"{path}: headline adds {name!r} up, which is no column of schema.yaml of INT64 or NUMERIC"
+            )
+    if "share" in fields and not headline.most:
+        raise TableError(f"{path}: headline tells a share; say by most of which column")
+    return headline
+
+
+def _refuse_other_parameters(path: Path, query: str, declared: Mapping[str, str]) -> None:
+    """Refuse a query that does not take @day and exactly the declared parameters."""
+    used = set(re.findall(r"@(\w+)", _COMMENT_OR_TEXT.sub("", query)))
+    if "day" not in used:
+        raise TableError(f"{path}: does not use @day; a summary is built one day at a time")
+    if undeclared := sorted(used - {"day", *declared}):
+        raise TableError(
+            f"{path}: uses @{', @'.join(undeclared)}; declare it in metadata.yaml, such as "
+            f"`parameters: {{{undeclared[0]}: FLOAT64}}`"
+        )
+    if unused := sorted(declared.keys() - used):
+        raise TableError(f"{path}: does not use @{', @'.join(unused)}, which metadata.yaml declares")
+
+
+def _unique_grain(full_name: str, metadata: Metadata) -> Check:
+    """Return the check that finds rows of a day that have the same grain."""
+    columns = [name for name in metadata.grain if name != metadata.partition_by] or list(metadata.grain)
+    selected = "".join(f"    {name},\n" for name in columns)
+    return Check(
+        UNIQUE_GRAIN,
+        "fail",
+        f"SELECT\n{selected}    COUNT(*) AS found_rows\nFROM {full_name}\n"
+        f"WHERE {metadata.partition_by} = @day\nGROUP BY {', '.join(columns)}\nHAVING COUNT(*) > 1",
     )
 
 
@@ -251,20 +389,26 @@ def _read_checks(path: Path) -> tuple[Check, ...]:
         return ()
     headers = list(_CHECK_HEADER.finditer(text))
     if not headers or text[: headers[0].start()].strip():
-        raise TableError(f"{path}: must start with a header such as `-- check: unique_grain, level: fail`")
+        raise TableError(
+            f"{path}: must start with a header such as `-- check: possible_values, severity: fail`"
+        )
     ends = [header.start() for header in headers[1:]] + [len(text)]
     checks: list[Check] = []
     for header, end in zip(headers, ends, strict=True):
-        name, level = header["name"], header["level"]
+        name, severity = header["name"], header["severity"]
         sql = text[header.end() : end].strip().removesuffix(";")
-        if not _IDENTIFIER.fullmatch(name) or level not in LEVELS:
-            raise TableError(f"{path}: {header[0]!r} is no header; its level is one of {', '.join(LEVELS)}")
+        if not _IDENTIFIER.fullmatch(name) or severity not in SEVERITIES:
+            raise TableError(
+                f"{path}: {header[0]!r} is no header; its severity is one of {', '.join(SEVERITIES)}"
+            )
+        if name == UNIQUE_GRAIN:
+            raise TableError(f"{path}: check {name} is made from metadata.yaml's grain; leave it out here")
         if name in [check.name for check in checks]:
             raise TableError(f"{path}: two checks are named {name}")
         code = re.sub(r"--[^\n]*", "", sql).strip()
         if not code.startswith(("SELECT", "WITH")) or ";" in code:
             raise TableError(f"{path}: check {name} must be one SELECT; it is {code!r}")
-        checks.append(Check(name, level, sql))
+        checks.append(Check(name, severity, sql))
     return tuple(checks)
 
 
@@ -276,6 +420,6 @@ def _read_yaml(path: Path) -> Any:
     if not path.is_file():
         raise TableError(f"{path}: is missing; every table's folder has it")
     try:
-        return yaml.safe_load(path.read_text(encoding="utf-8"))
+        return yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506 (a safe one)
     except yaml.YAMLError as error:
         raise TableError(f"{path}: is not YAML: {error}") from error

@@ -65,48 +65,40 @@ class Service:
     project: str
 
     @property
-    def place(self) -> dict[str, str]:
+    def location(self) -> dict[str, str]:
         """The project and location that every request names."""
         return {"projectId": self.project, "location": settings().region}
-
-    @property
-    def locations(self) -> Any:
-        """projects.locations of google-api-python-client."""
-        return _locations(self.url)
 
     def launch(self, name: str, template: str, **more: Any) -> dict[str, Any]:
         """Launch the template at a gs:// URI; `more` goes into launchParameter."""
         parameter = {"jobName": name, "containerSpecGcsPath": template, **more}
-        request = self.locations.flexTemplates().launch(**self.place, body={"launchParameter": parameter})
+        request = (
+            _locations(self.url).flexTemplates().launch(**self.location, body={"launchParameter": parameter})
+        )
         job: dict[str, Any] = request.execute()["job"]
         return job
 
     def get(self, job_id: str) -> dict[str, Any]:
         """The job as jobs.get shows it."""
-        job: dict[str, Any] = _jobs(self.url).get(**self.place, jobId=job_id).execute()
+        job: dict[str, Any] = _jobs(self.url).get(**self.location, jobId=job_id).execute()
         return job
 
     def list(self, **query: Any) -> dict[str, Any]:
         """One answer of jobs.list."""
-        answer: dict[str, Any] = _jobs(self.url).list(**self.place, **query).execute()
+        answer: dict[str, Any] = _jobs(self.url).list(**self.location, **query).execute()
         return answer
 
     def request_state(self, job_id: str, state: str) -> dict[str, Any]:
         """Ask with jobs.update for another state."""
         body = {"requestedState": state}
-        job: dict[str, Any] = _jobs(self.url).update(**self.place, jobId=job_id, body=body).execute()
+        job: dict[str, Any] = _jobs(self.url).update(**self.location, jobId=job_id, body=body).execute()
         return job
 
     def messages(self, job_id: str, **query: Any) -> str:
         """The texts of the job's messages, one after the other."""
         messages = _jobs(self.url).messages()
-        answer = messages.list(**self.place, jobId=job_id, **query).execute()
+        answer = messages.list(**self.location, jobId=job_id, **query).execute()
         return "\n".join(message["messageText"] for message in answer.get("jobMessages", []))
-
-    def metrics(self, job_id: str) -> dict[str, Any]:
-        """What jobs.getMetrics answers."""
-        answer: dict[str, Any] = _jobs(self.url).getMetrics(**self.place, jobId=job_id).execute()
-        return answer
 
     def await_state(self, job_id: str, *states: str) -> dict[str, Any]:
         """The job, once it is in one of `states`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ import local.stack.provision
 from local.root import ROOT
 from local.stack import compose
 from local.stack import control as stack
-from tools import compose_proof
 
 MAX_MEMORY_MIB = 8 * 1024
 SECRET_WORDS = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
@@ -126,8 +125,17 @@ def test_no_image_is_run_by_root() -> None:
 def test_the_code_is_mounted_and_cannot_be_changed_from_inside(service: dict[str, Any]) -> None:
     if not service["image"].startswith("shopstream-local") or service.get("user") == "root":
         return
-    for folder in ("beam_jobs", "dags", "local", "plugins", "sql"):
+    for folder in ("beam_jobs", "dags", "local", "plugins", "sql", "tools"):
         assert f"./{folder}:/app/{folder}:ro" in service["volumes"]
+
+
+@each_service
+def test_each_module_that_a_service_runs_is_mounted(service: dict[str, Any]) -> None:
+    words = [*service.get("entrypoint", []), *service.get("healthcheck", {}).get("test", [])]
+    for flag, module in pairwise(words):
+        if flag == "-m":
+            room = module.partition(".")[0]
+            assert f"./{room}:/app/{room}:ro" in service["volumes"]
 
 
 def test_named_volumes_are_declared() -> None:
@@ -179,7 +187,7 @@ def test_provision_is_healthy_only_while_it_succeeds(
     class NextRound(Exception):
         pass
 
-    def provision(place: Any) -> None:
+    def provision(env: Any) -> None:
         if fails:
             raise ConnectionError("the emulator is away")
 
@@ -197,16 +205,6 @@ def test_provision_is_healthy_only_while_it_succeeds(
     with pytest.raises(NextRound):
         compose.keep_provisioned()
     assert compose.is_ready("provision") is not fails
-
-
-def test_the_proof_reads_dockers_times() -> None:
-    told = "2026-09-01T12:30:05.123456789Z"
-    assert compose_proof._timestamp(told) == datetime(2026, 9, 1, 12, 30, 5, tzinfo=UTC).timestamp()
-
-
-def test_a_program_that_the_proof_lacks_is_named() -> None:
-    with pytest.raises(compose_proof.Failed, match="no-such-program is missing: install it"):
-        compose_proof._run("no-such-program", "--version")
 
 
 @pytest.mark.usefixtures("bare_environment")

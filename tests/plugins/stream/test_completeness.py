@@ -194,8 +194,10 @@ def test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type(client: bi
     table = tables.load_table(settings().sql_dir, NAME)
     parameters = [
         bigquery_api.ScalarQueryParameter("day", "DATE", DAY),
-        bigquery_api.ScalarQueryParameter("warn_share", "FLOAT64", 0.1),
-        bigquery_api.ScalarQueryParameter("fail_share", "FLOAT64", 0.5),
+        *(
+            bigquery_api.ScalarQueryParameter(*declared, 0.1)
+            for declared in table.metadata.parameters.items()
+        ),
     ]
     job = client.query(table.query or "", bigquery_api.QueryJobConfig(query_parameters=parameters))
     columns = [(field.name, field.field_type.replace("INTEGER", "INT64")) for field in job.result().schema]

@@ -6,6 +6,7 @@ import datetime as dt
 import logging
 
 import pytest
+from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 
 from shopstream.settings import settings
@@ -50,6 +51,22 @@ def test_building_a_day_replaces_its_rows_and_no_others(client: bigquery_api.Cli
         (DAY, "view", 1),
         (NEXT_DAY, "view", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    ("name", "params", "told"),
+    [
+        ("shop_ops.stream_completeness", None, "warn_share, fail_share beside the day, .* given were none"),
+        ("shop_ops.stream_completeness", {"warn_share": 0.1}, "warn_share, fail_share .* were warn_share"),
+        ("shop.daily_event_count", {"share": 0.1}, "nothing beside the day, .* given were share"),
+    ],
+)
+def test_a_build_with_other_parameters_than_the_query_takes_is_refused(
+    name: str, params: dict[str, float] | None, told: str
+) -> None:
+    nowhere = bigquery_api.Client(project="nowhere", credentials=AnonymousCredentials())
+    with pytest.raises(ValueError, match=rf"^{name}: its query takes {told}"):
+        build_day(nowhere, table_of(name), DAY, params)
 
 
 @pytest.mark.integration

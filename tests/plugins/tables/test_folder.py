@@ -65,13 +65,14 @@ def test_every_folder_under_a_dataset_is_a_table() -> None:
 
 
 def test_the_summaries_that_the_dags_know_are_the_folders_of_shop_with_a_query_in_dependency_order() -> None:
-    assert list(tables.SUMMARIES) == [table.full_name for table in SUMMARIES]
+    assert list(tables.summaries_in_order(SQL_DIR)) == [table.full_name for table in SUMMARIES]
 
 
 def test_the_dags_know_which_summaries_read_others() -> None:
-    reads = {table.full_name: set(table.metadata.reads) & set(tables.SUMMARIES) for table in SUMMARIES}
-    known = {full_name: set(read) for full_name, read in tables.SUMMARIES_READ.items()}
-    assert known == {full_name: read for full_name, read in reads.items() if read}
+    names = {table.full_name for table in SUMMARIES}
+    known = {name: set(reads) for name, reads in tables.summaries_in_order(SQL_DIR).items()}
+    assert known == {table.full_name: set(table.metadata.reads) & names for table in SUMMARIES}
+    assert known["shop.customer_value"] == {"shop.customer_purchases"}
 
 
 def test_every_query_has_checks_but_the_one_that_is_a_check_itself() -> None:
@@ -81,8 +82,8 @@ def test_every_query_has_checks_but_the_one_that_is_a_check_itself() -> None:
 
 @pytest.mark.parametrize("table", SUMMARIES, ids=name)
 def test_a_summary_has_checks_of_both_levels_and_of_its_grain(table: Table) -> None:
-    assert {check.level for check in table.checks} == {"fail", "warn"}
-    assert "unique_grain" in [check.name for check in table.checks]
+    assert {check.severity for check in table.checks} == {"fail", "warn"}
+    assert table.checks[0].name == "unique_grain"
     assert table.metadata.grain
     assert table.metadata.partition_by == "event_date"
 
@@ -276,7 +277,20 @@ def test_a_slip_in_schema_yaml_is_told_with_its_file(folder: Path, entry: str, p
         ({"grain": ["event_date", "event_typ"]}, "grain names 'event_typ'"),
         ({"cluster_by": ["event_date", "event_type", "events", "users", "sessions"]}, "at most 4"),
         ({"reads": "shop.events"}, "give a list"),
+        ({"reads": [1]}, "reads is \\[1\\]; give a list of tables"),
         ({"maximum_bytes_billed": 0}, "must be above 0"),
+        ({"parameters": {"day": "DATE"}}, "parameters has 'day'; give a name .* other than day"),
+        ({"parameters": {"a b": "DATE"}}, "parameters has 'a b'"),
+        ({"parameters": {"share": "FLOAT"}}, "parameter share is of type 'FLOAT'; give one of BOOL"),
+        ({"headline": {"by": "events"}}, "headline: lacks text"),
+        ({"headline": {"text": "x", "colour": "red"}}, "headline: has unknown colour"),
+        ({"headline": {"text": "x", "first": "2"}}, "headline: first is '2'; give a int"),
+        ({"headline": {"text": "{events"}}, "headline: text is '{events': expected '}'"),
+        ({"headline": {"text": "{evnts}"}}, "headline adds 'evnts' up, which is no column"),
+        ({"headline": {"text": "{event_type}"}}, "headline adds 'event_type' up, which is no column"),
+        ({"headline": {"text": "x", "by": "evnts"}}, "headline names 'evnts'"),
+        ({"headline": {"text": "x", "where": {"evnts": 1}}}, "headline names 'evnts'"),
+        ({"headline": {"text": "{share:.0%}"}}, "tells a share; say by most"),
     ],
 )
 def test_a_slip_in_metadata_yaml_is_told_with_its_file(
@@ -292,14 +306,18 @@ def test_a_slip_in_metadata_yaml_is_told_with_its_file(
     ("text", "problem"),
     [
         ("SELECT 1;", "must start with a header"),
-        ("-- check: a, level: loud\nSELECT 1;", "its level is one of fail, warn"),
-        ("-- check: A b, level: fail\nSELECT 1;", "is no header"),
+        ("-- check: a, severity: loud\nSELECT 1;", "its severity is one of fail, warn"),
+        ("-- check: A b, severity: fail\nSELECT 1;", "is no header"),
         (
-            "-- check: a, level: fail\nSELECT 1;\n-- check: a, level: warn\nSELECT 2;",
+            "-- check: a, severity: fail\nSELECT 1;\n-- check: a, severity: warn\nSELECT 2;",
             "two checks are named a",
         ),
-        ("-- check: a, level: fail\nSELECT 1; SELECT 2;", "must be one SELECT"),
-        ("-- check: a, level: fail\nDELETE FROM shop.x WHERE TRUE;", "must be one SELECT"),
+        (
+            "-- check: unique_grain, severity: warn\nSELECT 1;",
+            "unique_grain is made from metadata.yaml's grain",
+        ),
+        ("-- check: a, severity: fail\nSELECT 1; SELECT 2;", "must be one SELECT"),
+        ("-- check: a, severity: fail\nDELETE FROM shop.x WHERE TRUE;", "must be one SELECT"),
     ],
 )
 def test_a_slip_in_checks_sql_is_told_with_its_file(folder: Path, text: str, problem: str) -> None:
@@ -309,10 +327,40 @@ def test_a_slip_in_checks_sql_is_told_with_its_file(folder: Path, text: str, pro
     assert str(folder / "checks.sql") in str(told.value)
 
 
-def test_a_query_that_does_not_take_the_day_is_told(folder: Path) -> None:
-    (folder / "query.sql").write_text("SELECT 1 AS events")
-    with pytest.raises(TableError, match=r"query\.sql: does not use @day"):
+@pytest.mark.parametrize(
+    ("query", "parameters", "problem"),
+    [
+        ("SELECT 1 AS events", {}, "does not use @day"),
+        ("SELECT 1 AS events -- of @day", {}, "does not use @day"),
+        (
+            "SELECT @day = @d",
+            {},
+            r"uses @d; declare it in metadata\.yaml, such as `parameters: {d: FLOAT64}`",
+        ),
+        ("SELECT @day, '@d'", {"d": "DATE"}, r"does not use @d, which metadata\.yaml declares"),
+    ],
+)
+def test_a_query_that_takes_other_parameters_than_declared_is_told(
+    folder: Path, query: str, parameters: dict[str, str], problem: str
+) -> None:
+    change_metadata(folder, parameters=parameters)
+    (folder / "query.sql").write_text(query)
+    with pytest.raises(TableError, match=rf"query\.sql: {problem}"):
         load(folder)
+
+
+def test_the_grain_is_checked_first_by_the_columns_beside_the_day(folder: Path) -> None:
+    change_metadata(folder, grain=["event_date", "event_type", "users"])
+    assert load(folder).checks[0] == tables.Check(
+        "unique_grain",
+        "fail",
+        "SELECT\n    event_type,\n    users,\n    COUNT(*) AS found_rows\nFROM shop.daily_event_count\n"
+        "WHERE event_date = @day\nGROUP BY event_type, users\nHAVING COUNT(*) > 1",
+    )
+    change_metadata(folder, grain=["event_date"])
+    assert "GROUP BY event_date\n" in load(folder).checks[0].sql
+    change_metadata(folder, grain=[])
+    assert "unique_grain" not in [check.name for check in load(folder).checks]
 
 
 def test_a_folder_cannot_be_a_summary_and_a_view(folder: Path) -> None:
@@ -342,3 +390,36 @@ def test_tables_that_read_each_other_in_a_circle_are_told(folder: Path) -> None:
     change_metadata(folder, reads=["shop.daily_event_count"])
     with pytest.raises(TableError, match=r"in a circle: shop\.daily_event_count"):
         tables.all_tables(folder.parents[2])
+
+
+def test_a_summary_that_reads_another_by_a_view_comes_after_that_one(folder: Path) -> None:
+    sql_dir = folder.parents[2]
+    assert tables.summaries_in_order(sql_dir)["shop.revenue_daily"] == []
+    change_metadata(folder.parent / "revenue_daily", reads=["shop.events", "shop.days"])
+    order = tables.summaries_in_order(sql_dir)
+    assert order["shop.revenue_daily"] == ["shop.daily_event_count"]
+    assert list(order).index("shop.daily_event_count") < list(order).index("shop.revenue_daily")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("reads: [", r"metadata\.yaml: is not YAML"),
+        ("owner: me", r"metadata\.yaml: reads is None; give a list of tables"),
+        ("reads: [shop.evnets]", r"shop\.daily_event_count: reads shop\.evnets, which has no folder"),
+        ("reads: [shop.daily_event_count]", r"in a circle: shop\.daily_event_count"),
+    ],
+)
+def test_the_order_of_the_summaries_is_refused_for_a_folder_that_is_wrong(
+    folder: Path, text: str, problem: str
+) -> None:
+    (folder / "metadata.yaml").write_text(text)
+    with pytest.raises(TableError, match=problem):
+        tables.summaries_in_order(folder.parents[2])
+
+
+def test_a_place_without_tables_is_told(tmp_path: Path) -> None:
+    with pytest.raises(
+        TableError, match="has no folders of tables; name the folder above it by SHOPSTREAM_SQL_DIR"
+    ):
+        tables.summaries_in_order(tmp_path)

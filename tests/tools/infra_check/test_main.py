@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from local.root import ROOT
-from tests.infra.conftest import Check
+from tests.infra.terraform import Check
 
 pytestmark = pytest.mark.integration
 

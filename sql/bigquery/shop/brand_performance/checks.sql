@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    brand,
-    COUNT(*) AS found_rows
-FROM shop.brand_performance
-WHERE event_date = @day
-GROUP BY brand
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     brand,
     views,
@@ -30,7 +21,7 @@ WHERE
         OR conversion_rate NOT BETWEEN 0 AND 1
     );
 
--- check: averages_fit_their_sums, level: fail
+-- check: averages_fit_their_sums, severity: fail
 SELECT
     brand,
     purchases,
@@ -46,7 +37,7 @@ WHERE
         OR ABS(average_price_paid * purchases - revenue) * 1000000 > purchases
     );
 
--- check: every_event_counted, level: fail
+-- check: every_event_counted, severity: fail
 WITH expected AS (
     SELECT
         COUNT(*) AS expected_events,
@@ -74,7 +65,7 @@ WHERE
     expected.expected_events != found.found_events
     OR expected.expected_revenue != found.found_revenue;
 
--- check: most_products_have_a_brand, level: warn
+-- check: most_products_have_a_brand, severity: warn
 -- One event in seven of this shop is of a product without brand; more than one in two is a faulty export.
 SELECT
     SUM(views + carts + purchases) AS found_events,

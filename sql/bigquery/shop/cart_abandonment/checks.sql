@@ -1,14 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    subcategory,
-    cart_hour,
-    COUNT(*) AS found_rows
-FROM shop.cart_abandonment
-WHERE event_date = @day
-GROUP BY subcategory, cart_hour
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     subcategory,
     cart_hour,
@@ -32,7 +22,7 @@ WHERE
         OR abandonment_rate NOT BETWEEN 0 AND 1
     );
 
--- check: every_cart_counted, level: fail
+-- check: every_cart_counted, severity: fail
 WITH carted AS (
     SELECT
         user_session,
@@ -72,7 +62,7 @@ WHERE
     expected.expected_carts != found.found_carts
     OR expected.expected_value != found.found_value;
 
--- check: some_carts_purchased, level: warn
+-- check: some_carts_purchased, severity: warn
 -- This shop sells about three carts in ten: a hundred and none sold is more likely a gap in the tracking.
 SELECT
     SUM(carts) AS found_carts,

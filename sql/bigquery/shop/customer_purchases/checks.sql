@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    user_id,
-    COUNT(*) AS found_rows
-FROM shop.customer_purchases
-WHERE event_date = @day
-GROUP BY user_id
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     user_id,
     orders,
@@ -18,7 +9,7 @@ WHERE
     event_date = @day
     AND (orders < 1 OR purchases < orders OR revenue < 0);
 
--- check: every_purchase_counted, level: fail
+-- check: every_purchase_counted, severity: fail
 WITH expected AS (
     SELECT
         COUNT(*) AS expected_purchases,
@@ -51,7 +42,7 @@ WHERE
     OR expected.expected_revenue != found.found_revenue
     OR expected.expected_customers != found.found_customers;
 
--- check: plausible_customers, level: warn
+-- check: plausible_customers, severity: warn
 -- Over a hundred purchases of one customer on a day: a reseller, a test account, or a loop in the tracking.
 SELECT
     user_id,

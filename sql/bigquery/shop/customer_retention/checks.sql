@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    cohort_week,
-    COUNT(*) AS found_rows
-FROM shop.customer_retention
-WHERE event_date = @day
-GROUP BY cohort_week
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     cohort_week,
     weeks_since,
@@ -29,7 +20,7 @@ WHERE
         OR revenue < 0
     );
 
--- check: no_more_active_customers_than_buyers, level: fail
+-- check: no_more_active_customers_than_buyers, severity: fail
 -- Fewer there may be: a customer who never paused is of a cohort more than 12 weeks old.
 WITH compared AS (
     SELECT
@@ -53,7 +44,7 @@ SELECT
 FROM compared
 WHERE found_active_customers > buyers_of_the_week;
 
--- check: ended_cohorts_keep_their_customers, level: warn
+-- check: ended_cohorts_keep_their_customers, severity: warn
 -- A cohort of an ended week has as many customers as it had the day before, unless one of the two days was
 -- not built again after late events.
 SELECT

@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    user_id,
-    COUNT(*) AS found_rows
-FROM shop.customer_value
-WHERE event_date = @day
-GROUP BY user_id
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     user_id,
     last_purchase_date,
@@ -30,7 +21,7 @@ WHERE
         OR monetary_score NOT BETWEEN 1 AND 5
     );
 
--- check: a_higher_score_is_more_revenue, level: fail
+-- check: a_higher_score_is_more_revenue, severity: fail
 WITH scores AS (
     SELECT
         monetary_score,
@@ -48,7 +39,7 @@ SELECT
 FROM scores
 WHERE least_revenue <= most_revenue_of_lower_score;
 
--- check: every_purchase_counted, level: fail
+-- check: every_purchase_counted, severity: fail
 WITH expected AS (
     SELECT
         COALESCE(SUM(revenue), 0) AS expected_revenue,
@@ -81,7 +72,7 @@ WHERE
     OR expected.expected_orders != found.found_orders
     OR expected.expected_customers != found.found_customers;
 
--- check: like_the_day_before, level: warn
+-- check: like_the_day_before, severity: warn
 -- A day adds one day of ninety and takes one away: twice or half as many customers is a gap in the summaries.
 WITH compared AS (
     SELECT

@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    event_type,
-    COUNT(*) AS found_rows
-FROM shop.daily_event_count
-WHERE event_date = @day
-GROUP BY event_type
-HAVING COUNT(*) > 1;
-
--- check: accepted_event_types, level: fail
+-- check: accepted_event_types, severity: fail
 SELECT
     event_type,
     COUNT(*) AS found_rows
@@ -17,7 +8,7 @@ WHERE
     AND event_type NOT IN ('view', 'cart', 'purchase')
 GROUP BY event_type;
 
--- check: possible_counts, level: fail
+-- check: possible_counts, severity: fail
 -- A row stands for at least one event; neither customers nor sessions can outnumber the events.
 SELECT
     event_type,
@@ -29,7 +20,7 @@ WHERE
     event_date = @day
     AND (events < 1 OR users < 1 OR users > events OR sessions < 0 OR sessions > events);
 
--- check: every_event_counted, level: fail
+-- check: every_event_counted, severity: fail
 WITH compared AS (
     SELECT
         (
@@ -50,14 +41,14 @@ SELECT
 FROM compared
 WHERE expected_events != found_events;
 
--- check: day_has_every_event_type, level: warn
+-- check: day_has_every_event_type, severity: warn
 -- A shop sells every day: a day without a single purchase is more likely a gap in the tracking.
 SELECT COUNT(*) AS found_event_types
 FROM shop.daily_event_count
 WHERE event_date = @day
 HAVING COUNT(*) < 3;
 
--- check: like_the_days_before, level: warn
+-- check: like_the_days_before, severity: warn
 -- Fewer than half or more than twice the events of the average of those of the 7 days before that are there.
 WITH compared AS (
     SELECT

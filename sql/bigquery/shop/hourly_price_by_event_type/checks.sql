@@ -1,14 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    event_hour,
-    event_type,
-    COUNT(*) AS found_rows
-FROM shop.hourly_price_by_event_type
-WHERE event_date = @day
-GROUP BY event_hour, event_type
-HAVING COUNT(*) > 1;
-
--- check: accepted_event_types, level: fail
+-- check: accepted_event_types, severity: fail
 SELECT
     event_type,
     COUNT(*) AS found_rows
@@ -18,7 +8,7 @@ WHERE
     AND event_type NOT IN ('view', 'cart', 'purchase')
 GROUP BY event_type;
 
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     event_hour,
     event_type,
@@ -35,7 +25,7 @@ WHERE
         OR ABS(price_average * events - price_sum) * 1000000 > events
     );
 
--- check: every_price_summed, level: fail
+-- check: every_price_summed, severity: fail
 WITH expected AS (
     SELECT
         COUNT(*) AS expected_events,
@@ -63,7 +53,7 @@ WHERE
     expected.expected_events != found.found_events
     OR expected.expected_price_sum != found.found_price_sum;
 
--- check: every_hour_viewed, level: warn
+-- check: every_hour_viewed, severity: warn
 -- The shop is visited around the clock; a missing hour is more likely a gap in the tracking.
 SELECT COUNT(DISTINCT event_hour) AS found_hours
 FROM shop.hourly_price_by_event_type

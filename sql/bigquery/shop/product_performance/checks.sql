@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    product_id,
-    COUNT(*) AS found_rows
-FROM shop.product_performance
-WHERE event_date = @day
-GROUP BY product_id
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     product_id,
     views,
@@ -30,7 +21,7 @@ WHERE
         OR conversion_rate NOT BETWEEN 0 AND 1
     );
 
--- check: averages_fit_their_sums, level: fail
+-- check: averages_fit_their_sums, severity: fail
 SELECT
     product_id,
     purchases,
@@ -46,7 +37,7 @@ WHERE
         OR ABS(average_price_paid * purchases - revenue) * 1000000 > purchases
     );
 
--- check: every_event_counted, level: fail
+-- check: every_event_counted, severity: fail
 WITH expected AS (
     SELECT
         COUNT(*) AS expected_events,
@@ -74,7 +65,7 @@ WHERE
     expected.expected_events != found.found_events
     OR expected.expected_revenue != found.found_revenue;
 
--- check: purchased_products_were_viewed, level: warn
+-- check: purchased_products_were_viewed, severity: warn
 -- Products with ten purchases or more and not one view: their pages are not tracked.
 SELECT
     product_id,
@@ -86,7 +77,7 @@ WHERE
     AND views = 0
     AND purchases >= 10;
 
--- check: like_the_days_before, level: warn
+-- check: like_the_days_before, severity: warn
 -- Fewer than half or more than twice the products of an average day, of the 7 before, that has any.
 WITH counted AS (
     SELECT

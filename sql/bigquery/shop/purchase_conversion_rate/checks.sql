@@ -1,14 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    subcategory,
-    event_type,
-    COUNT(*) AS found_rows
-FROM shop.purchase_conversion_rate
-WHERE event_date = @day
-GROUP BY subcategory, event_type
-HAVING COUNT(*) > 1;
-
--- check: accepted_event_types, level: fail
+-- check: accepted_event_types, severity: fail
 SELECT
     event_type,
     COUNT(*) AS found_rows
@@ -18,7 +8,7 @@ WHERE
     AND event_type NOT IN ('view', 'cart', 'purchase')
 GROUP BY event_type;
 
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     subcategory,
     event_type,
@@ -37,7 +27,7 @@ WHERE
         OR (purchases_per_view IS NULL AND event_type = 'view')
     );
 
--- check: shares_add_up_to_one, level: fail
+-- check: shares_add_up_to_one, severity: fail
 SELECT
     subcategory,
     SUM(share_of_events) AS found_sum
@@ -46,7 +36,7 @@ WHERE event_date = @day
 GROUP BY subcategory
 HAVING ABS(SUM(share_of_events) - 1) > 1e-9;
 
--- check: every_event_counted, level: fail
+-- check: every_event_counted, severity: fail
 WITH compared AS (
     SELECT
         (
@@ -67,7 +57,7 @@ SELECT
 FROM compared
 WHERE expected_events != found_events;
 
--- check: plausible_purchases_per_view, level: warn
+-- check: plausible_purchases_per_view, severity: warn
 -- Sub-categories with a hundred views or more, of which more than one in three was a purchase.
 SELECT
     subcategory,

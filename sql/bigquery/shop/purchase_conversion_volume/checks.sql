@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    event_type,
-    COUNT(*) AS found_rows
-FROM shop.purchase_conversion_volume
-WHERE event_date = @day
-GROUP BY event_type
-HAVING COUNT(*) > 1;
-
--- check: accepted_event_types, level: fail
+-- check: accepted_event_types, severity: fail
 SELECT
     event_type,
     COUNT(*) AS found_rows
@@ -17,7 +8,7 @@ WHERE
     AND event_type NOT IN ('view', 'cart', 'purchase')
 GROUP BY event_type;
 
--- check: right_weekday, level: fail
+-- check: right_weekday, severity: fail
 SELECT
     event_type,
     weekday,
@@ -27,7 +18,7 @@ WHERE
     event_date = @day
     AND (weekday != EXTRACT(DAYOFWEEK FROM @day) OR weekday_name != FORMAT_DATE('%A', @day));
 
--- check: every_event_counted, level: fail
+-- check: every_event_counted, severity: fail
 WITH compared AS (
     SELECT
         (
@@ -48,7 +39,7 @@ SELECT
 FROM compared
 WHERE expected_events != found_events;
 
--- check: fewer_purchases_than_views, level: warn
+-- check: fewer_purchases_than_views, severity: warn
 WITH compared AS (
     SELECT
         SUM(IF(event_type = 'view', events, 0)) AS found_views,

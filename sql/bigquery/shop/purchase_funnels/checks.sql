@@ -1,15 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    scope,
-    subcategory,
-    unit,
-    COUNT(*) AS found_rows
-FROM shop.purchase_funnels
-WHERE event_date = @day
-GROUP BY scope, subcategory, unit
-HAVING COUNT(*) > 1;
-
--- check: accepted_values, level: fail
+-- check: accepted_values, severity: fail
 SELECT
     scope,
     subcategory,
@@ -23,7 +12,7 @@ WHERE
         OR (scope = 'shop' AND subcategory IS NOT NULL)
     );
 
--- check: possible_counts, level: fail
+-- check: possible_counts, severity: fail
 -- A step never has more units than the step before.
 SELECT
     scope,
@@ -46,7 +35,7 @@ WHERE
         OR view_cart_purchase + view_purchase + cart_view_purchase + purchase_before_view > viewed
     );
 
--- check: every_purchasing_unit_is_of_one_kind, level: fail
+-- check: every_purchasing_unit_is_of_one_kind, severity: fail
 SELECT
     scope,
     subcategory,
@@ -63,7 +52,7 @@ WHERE
     AND purchased
     != view_cart_purchase + view_purchase + cart_view_purchase + purchase_before_view + purchase_without_view;
 
--- check: rates_are_shares, level: fail
+-- check: rates_are_shares, severity: fail
 SELECT
     scope,
     subcategory,
@@ -85,7 +74,7 @@ WHERE
         OR (conversion_rate IS NULL) != (viewed = 0)
     );
 
--- check: every_session_counted, level: fail
+-- check: every_session_counted, severity: fail
 WITH expected AS (
     SELECT
         COUNT(DISTINCT user_session) AS expected_sessions,
@@ -113,7 +102,7 @@ WHERE
     expected.expected_sessions != found.found_sessions
     OR expected.expected_purchased != found.found_purchased;
 
--- check: few_impossible_orders, level: warn
+-- check: few_impossible_orders, severity: warn
 -- More than one purchase in ten without a view before it: views are missing.
 SELECT
     unit,

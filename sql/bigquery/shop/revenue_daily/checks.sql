@@ -1,13 +1,4 @@
--- check: unique_grain, level: fail
-SELECT
-    event_date,
-    COUNT(*) AS found_rows
-FROM shop.revenue_daily
-WHERE event_date = @day
-GROUP BY event_date
-HAVING COUNT(*) > 1;
-
--- check: possible_values, level: fail
+-- check: possible_values, severity: fail
 SELECT
     orders,
     buyers,
@@ -26,7 +17,7 @@ WHERE
         OR ABS(average_order_value * orders - revenue) * 1000000 > orders
     );
 
--- check: every_purchase_counted, level: fail
+-- check: every_purchase_counted, severity: fail
 WITH expected AS (
     SELECT
         COUNT(*) AS expected_purchases,
@@ -65,7 +56,7 @@ WHERE
     OR expected.expected_buyers != found.found_buyers
     OR expected.expected_orders != found.found_orders;
 
--- check: something_sold, level: warn
+-- check: something_sold, severity: warn
 -- A shop sells every day: a day of events without a purchase is more likely a gap in the tracking.
 SELECT
     event_date,
@@ -74,7 +65,7 @@ SELECT
 FROM shop.revenue_daily
 WHERE event_date = @day AND orders = 0;
 
--- check: week_before_as_built_then, level: warn
+-- check: week_before_as_built_then, severity: warn
 -- The week before is counted anew; if its own row differs, it was not built after its last events came.
 WITH compared AS (
     SELECT
@@ -90,7 +81,7 @@ SELECT
 FROM compared
 WHERE revenue_week_before != revenue_built_then;
 
--- check: like_the_week_before, level: warn
+-- check: like_the_week_before, severity: warn
 -- Less than half or more than twice the revenue of the week before.
 SELECT
     revenue,

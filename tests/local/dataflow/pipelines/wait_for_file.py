@@ -1,6 +1,6 @@
 """A batch job that runs until the file --until exists, or a stream that also ends when it is asked to drain.
 
-It needs no Beam, so that it starts at once; its result has the two methods of Beam's that a worker calls.
+It needs no Beam, so that it starts at once; its result has the method of Beam's that a worker calls.
 It appends its process id to --until's neighbour `pids`, so that a test can tell how many workers ran.
 """
 
@@ -11,18 +11,11 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 
 class Ended:
     def wait_until_finish(self) -> str:
         return "DONE"
-
-    def metrics(self) -> Ended:
-        return self
-
-    def query(self) -> dict[str, list[Any]]:
-        return {"counters": []}
 
 
 def run(argv: list[str]) -> Ended:

@@ -1,0 +1,28 @@
+"""Generated days as files."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+from local.events.day import generate_day
+from local.events.files import write_landing_day
+from tests.local.events.frames import DAY, SEED, csv_of
+
+
+def test_a_landed_day_is_whole_before_success_is_there_and_replaces_an_earlier_one(tmp_path: Path) -> None:
+    write_landing_day(tmp_path, DAY, 50, SEED)
+    counts = write_landing_day(tmp_path, DAY, 100, SEED, gzipped=True)
+
+    landing = tmp_path / "2019-11-02"
+    assert sorted(path.name for path in landing.iterdir()) == ["_SUCCESS", "events.csv.gz"]
+    assert counts["rows"] == 100
+    assert gzip.decompress((landing / "events.csv.gz").read_bytes()) == csv_of(generate_day(DAY, 100, SEED))
+
+
+def test_gzipped_files_are_the_same_bytes_each_time(tmp_path: Path) -> None:
+    for folder in ("first", "second"):
+        write_landing_day(tmp_path / folder, DAY, 100, SEED, gzipped=True)
+
+    first, second = sorted(tmp_path.rglob("*.gz"))
+    assert first.read_bytes() == second.read_bytes()
