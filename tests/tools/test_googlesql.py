@@ -98,7 +98,7 @@ BROKEN = [
     ("metadata.yaml", "lookback_days: 0", "lookback_days: 1", "looks back 0 days; metadata.yaml says"),
     ("checks.sql", "    event_date = @day", "    @day = @d", "sql:7:12: Query parameter 'd' not found"),
     ("checks.sql", "    event_date = @day", "    events = @day", "sql:7:5: No matching signature for"),
-    ("checks.sql", "users < 1 OR", "users < '' OR", "sql:20:24: No matching signature for"),
+    ("checks.sql", "users < 1 OR", "users < '' OR", "sql:21:24: No matching signature for"),
 ]
 
 
