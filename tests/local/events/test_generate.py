@@ -19,7 +19,8 @@ import pyarrow.compute as pc
 import pytest
 
 from beam_jobs import contract
-from beam_jobs.parse import Block, parse_block
+from beam_jobs.lines import Block
+from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 from local.events import generate as generate_events
 from local.events.generate import day_events, generate_day, write_landing_day

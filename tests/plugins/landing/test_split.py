@@ -202,7 +202,7 @@ def test_lines_in_any_order_of_time_keep_a_bounded_number_of_parts_open(
         (b"\xef\xbb\xbf\r", "holds no event"),
         (b"time,what\n1,2\n", "none of its first 2 lines has an event_time"),
         (b"event_time,brand,what\n1,2,3\n", "extra columns 'what'; missing columns event_type"),
-        ("event_time,event_type\n".encode("utf-16"), "none of its first 1 lines"),
+        ("event_time,event_type\n".encode("utf-16"), "none of its first 2 lines"),
         (b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00", "none of its first"),
         (b"a,b\rc,d\r", "none of its first 1 lines"),
     ],
