@@ -105,7 +105,8 @@ def read_range(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
     """
     with _open(part.path) as stored:
         # A file that can be cut is not looked at: from Cloud Storage that would be a request of its own.
-        text = decompressed(stored, part.path) if part.end is None else nullcontext(io.BufferedReader(stored))
+        plain = nullcontext(io.BufferedReader(stored))
+        text = plain if part.end is not None else decompressed(stored, part.path)
         with text as lines:
             yield from read_blocks(lines, part.start, part.end or sys.maxsize, block_bytes)
 
@@ -132,7 +133,7 @@ def _match(directory: str) -> list[FileMetadata]:
 
 def _describe(found: FileMetadata) -> LandingFile:
     path = found.path
-    with _open(path) as stored, decompressed(stored, path) as text:
+    with _open(path) as stored, decompressed(stored, path, _encoding(stored)) as text:
         header = read_header(text, path)
         return LandingFile(
             path,
@@ -147,4 +148,15 @@ def _describe(found: FileMetadata) -> LandingFile:
 
 def _open(path: str) -> io.RawIOBase:
     # Beam's own decompression goes by a file's name, and takes a truncated .gz for a whole one.
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except NotImplementedError as error:
+        raise ContractError(
+            f"{path} has the Content-Encoding gzip and a Content-Type that is gzip too, which Beam does not "
+            "read. Upload it again without an encoding."
+        ) from error
+
+
+def _encoding(stored: io.RawIOBase) -> str | None:
+    """Return an object's Content-Encoding, which Beam knows and does not tell; None of a local file."""
+    return getattr(getattr(stored, "_blob", None), "content_encoding", None)

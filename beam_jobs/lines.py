@@ -14,8 +14,8 @@ import io
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
 
@@ -71,26 +71,35 @@ class Block(NamedTuple):
 
 
 @contextmanager
-def decompressed(stored: io.RawIOBase | io.BufferedIOBase, file: str) -> Iterator[io.BufferedIOBase]:
+def decompressed(
+    stored: io.RawIOBase | io.BufferedIOBase, file: str, encoding: str | None = None
+) -> Iterator[io.BufferedIOBase]:
     """Give the text of a file, open at its start; it is closed in the end.
 
-    It is gzip if its first bytes are, whatever its name: an object may have an encoding of its own.
+    Its bytes tell whether it is gzip, and not its name, nor the `encoding` that an object of Cloud Storage
+    may have: `stored` must give the bytes as they are stored. Gzip may be packed in gzip once more, as an
+    upload does that compresses on the way.
 
     Raises:
-        ContractError: the gzip is damaged or cut short, or a file that is called .gz is none; also while the
-            text is read.
+        ContractError: the encoding is another than gzip, the gzip is damaged or cut short, or a file that is
+            called .gz is none; also while the text is read.
     """
+    if encoding not in (None, "", "gzip"):
+        raise ContractError(
+            f"{file} has the Content-Encoding {encoding!r}, which is not read. "
+            "Upload it again without an encoding, as plain text or as gzip."
+        )
     try:
-        # Not every stored stream has lines and looks ahead.
-        with io.BufferedReader(stored) as plain:
-            start = plain.peek(len(_GZIP_START))[: len(_GZIP_START)]
-            if start == _GZIP_START:
-                with gzip.GzipFile(fileobj=plain) as text:
-                    yield text
-            elif start and file.endswith(".gz"):
+        with ExitStack() as opened:
+            # Not every stored stream has lines and looks ahead. Any: what the two readers share has no type.
+            text: Any = opened.enter_context(io.BufferedReader(stored))
+            start = text.peek(len(_GZIP_START))[: len(_GZIP_START)]
+            if start and start != _GZIP_START and file.endswith(".gz"):
                 raise gzip.BadGzipFile(f"it starts with {start!r}, which is no gzip")
-            else:
-                yield plain
+            for _ in range(2):
+                if text.peek(len(_GZIP_START)).startswith(_GZIP_START):
+                    text = opened.enter_context(gzip.GzipFile(fileobj=text, mode="rb"))
+            yield text
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ContractError(f"{file} is damaged or cut short: {error}. Upload it again.") from error
 

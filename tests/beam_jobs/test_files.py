@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from google.cloud import storage
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
@@ -172,6 +172,7 @@ def test_every_line_is_read_once_at_its_true_offset_whatever_the_cuts(
     tmp_path: Path, lines: list[bytes], final_newline: bool, range_bytes: int, block_bytes: int
 ) -> None:
     content = b"\n".join(lines) + (b"\n" if final_newline else b"")
+    assume(not content.startswith(b"\x1f\x8b"))  # which is gzip
     expected, offset = {}, 0
     for line in content.split(b"\n"):
         expected[offset] = line
@@ -237,6 +238,35 @@ def test_files_in_cloud_storage_are_listed_and_read_as_local_ones_are(bucket: st
     for file in files:
         lines = _lines_of(file, range_bytes=10_000, block_bytes=3_000)
         assert list(lines.values()) == content.splitlines()[1:]
+
+
+@pytest.mark.integration
+def test_an_object_with_an_encoding_of_its_own_is_read_as_what_it_holds(bucket: storage.Bucket) -> None:
+    content = HEADER + b"".join(EVENT.replace(b",4,", b",%d," % user) for user in range(1000))
+    for name, stored in (("a.csv", gzip.compress(content)), ("b.csv.gz", gzip.compress(content, 1))):
+        upload(bucket, name, stored, "gzip")
+    for file in list_files(f"gs://{bucket.name}/day"):
+        assert (
+            list(_lines_of(file, range_bytes=10_000, block_bytes=3_000).values()) == content.splitlines()[1:]
+        )
+
+
+@pytest.mark.integration
+def test_an_object_with_another_encoding_is_refused_by_name(bucket: storage.Bucket) -> None:
+    upload(bucket, "a.csv", HEADER, "br")
+    with pytest.raises(ContractError, match=r"day/a\.csv has the Content-Encoding 'br'"):
+        list_files(f"gs://{bucket.name}/day")
+    upload(bucket, "a.csv", gzip.compress(HEADER), "gzip", "application/gzip")
+    with pytest.raises(ContractError, match=r"day/a\.csv has the Content-Encoding gzip and a Content-Type"):
+        list_files(f"gs://{bucket.name}/day")
+
+
+def upload(
+    bucket: storage.Bucket, name: str, stored: bytes, encoding: str, content_type: str = "text/csv"
+) -> None:
+    blob = bucket.blob(f"day/{name}")
+    blob.content_encoding = encoding
+    blob.upload_from_string(stored, content_type=content_type)
 
 
 def _lines_of(file: LandingFile, range_bytes: int = 1000, block_bytes: int = 100) -> dict[int, bytes]:

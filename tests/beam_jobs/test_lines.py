@@ -46,6 +46,25 @@ def test_what_is_gzip_is_told_by_its_first_bytes_and_not_by_its_name(file: str) 
     assert text_of(b"", file) == b""
 
 
+def test_gzip_may_be_packed_twice_but_not_without_end() -> None:
+    twice = gzip.compress(gzip.compress(EVENT))
+    assert text_of(twice, "a.csv.gz") == EVENT
+    assert text_of(gzip.compress(twice)) == gzip.compress(EVENT)
+
+
+@pytest.mark.parametrize("encoding", [None, "", "gzip"])
+def test_an_objects_encoding_changes_nothing_if_it_is_gzip(encoding: str | None) -> None:
+    for stored in (EVENT, gzip.compress(EVENT)):
+        with decompressed(io.BytesIO(stored), "a.csv", encoding) as text:
+            assert text.read() == EVENT
+
+
+def test_another_encoding_is_refused_by_name() -> None:
+    words = r"^gs://b/a\.csv has the Content-Encoding 'br', .* Upload it again without an encoding"
+    with pytest.raises(ContractError, match=words), decompressed(io.BytesIO(EVENT), "gs://b/a.csv", "br"):
+        pass
+
+
 def test_plain_text_stays_as_it_is_however_short() -> None:
     for content in (b"", b"\x1f", b"a", EVENT):
         assert text_of(content) == content

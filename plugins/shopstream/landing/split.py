@@ -84,7 +84,11 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
             "wb", chunk_size=UPLOAD_CHUNK_BYTES, content_type="text/csv", ignore_flush=True
         )
 
-    with blob.open("rb", chunk_size=BLOCK_BYTES) as stored, open_export(stored, uri) as source:
+    with (
+        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
+        blob.open("rb", chunk_size=BLOCK_BYTES, raw_download=True) as stored,
+        open_export(stored, uri, blob.content_encoding) as source,
+    ):
         days = split(source, uri, open_part, _log_progress(uri))
     waiting = _delete_leftovers(bucket, stem, written)
     for day in days:
@@ -102,14 +106,17 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
 
 
 @contextmanager
-def open_export(stored: io.BufferedIOBase, file: str) -> Iterator[io.BufferedIOBase]:
+def open_export(
+    stored: io.BufferedIOBase, file: str, encoding: str | None = None
+) -> Iterator[io.BufferedIOBase]:
     """Give the export's CSV bytes; `stored` must be seekable for a .zip, and is closed in the end.
 
     Raises:
-        ContractError: the file is damaged, encrypted, or a .zip without exactly one CSV file in it.
+        ContractError: the file is damaged, encrypted, of an encoding that is not read, or a .zip without
+            exactly one CSV file in it.
     """
     try:
-        with decompressed(stored, file) as text:
+        with decompressed(stored, file, encoding) as text:
             if not file.endswith(".zip"):
                 yield text
                 return

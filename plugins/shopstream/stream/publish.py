@@ -19,8 +19,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
@@ -168,11 +168,12 @@ def read_lines(
     another day.
 
     Raises:
-        ContractError: there is no file, a header breaks the contract, or a .gz file is damaged.
+        ContractError: there is no file, a header breaks the contract, or a file is damaged or of an encoding
+            that is not read.
     """
     with ExitStack() as opened:
         files = [
-            _read_file(opened.enter_context(_open(file, credentials)), file, message_format)
+            opened.enter_context(closing(_read_file(file, message_format, credentials)))
             for file in _list_files(source, credentials)
         ]
         yield from heapq.merge(*files, key=lambda line: line[0])
@@ -300,20 +301,24 @@ def _bucket_and_name(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-def _open(file: str, credentials: Credentials | None) -> io.BufferedIOBase:
+def _open(file: str, credentials: Credentials | None) -> AbstractContextManager[io.BufferedIOBase]:
     if file.startswith("gs://"):
         bucket, name = _bucket_and_name(file)
         blob = storage.Client(credentials=credentials).bucket(bucket).get_blob(name)
         if blob is None:
             raise ContractError(f"{file} does not exist. Upload it, or give another file.")
-        return blob.open("rb", chunk_size=STORAGE_CHUNK_BYTES)
+        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
+        stored = blob.open("rb", chunk_size=STORAGE_CHUNK_BYTES, raw_download=True)
+        return decompressed(stored, file, blob.content_encoding)
     if not Path(file).is_file():
         raise ContractError(f"{file} does not exist. Give another file.")
-    return Path(file).open("rb")
+    return decompressed(Path(file).open("rb"), file)
 
 
-def _read_file(stored: io.BufferedIOBase, file: str, message_format: str) -> Iterator[Line]:
-    with decompressed(stored, file) as text:
+def _read_file(
+    file: str, message_format: str, credentials: Credentials | None
+) -> Generator[Line, None, None]:
+    with _open(file, credentials) as text:
         header = read_header(text, file)
         blocks = read_blocks(text, header.body_start, block_bytes=BLOCK_BYTES)
         lines = chain.from_iterable(_messages(block, header.columns, message_format) for block in blocks)

@@ -305,6 +305,23 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
 
 
 @pytest.mark.integration
+def test_an_object_with_an_encoding_of_its_own_is_read_as_what_it_holds(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_events, "STORAGE_CHUNK_BYTES", 1000)
+    lines = seconds_of_day(5000)
+    blob = bucket.blob("a.csv")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(gzip.compress("\n".join(lines).encode()), content_type="text/csv")
+    assert [message.decode() for _, message in read_lines(f"gs://{bucket.name}/a.csv")] == lines
+
+    blob.content_encoding = "br"
+    blob.upload_from_string("\n".join(lines), content_type="text/csv")
+    with pytest.raises(ContractError, match=r"a\.csv has the Content-Encoding 'br'"):
+        list(read_lines(f"gs://{bucket.name}/a.csv"))
+
+
+@pytest.mark.integration
 def test_a_limit_ends_it_early(channel: Channel, tmp_path: Path) -> None:
     done = publish(write(tmp_path / "a.csv", seconds_of_day(50)), channel.topic, limit=7)
     assert (done.lines, done.published, done.stopped) == (7, 7, False)
