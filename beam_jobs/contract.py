@@ -94,11 +94,11 @@ def first_event_day(landing_day: date) -> date:
     return landing_day - timedelta(days=LATENESS_DAYS)
 
 
-def header_columns(line: str, place: str) -> tuple[str, ...] | None:
+def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     """Return the column order that a file's first line declares, or None if that line is an event.
 
     A line is a header when two of its fields or more are column names of the contract; one alone may be a
-    brand. A line that is no CSV is none. `place` names the file in errors.
+    brand. A line that is no CSV is none. `file` is its name, for errors.
 
     Raises:
         ContractError: the header has extra, missing or repeated columns.
@@ -119,7 +119,7 @@ def header_columns(line: str, place: str) -> tuple[str, ...] | None:
         problems.append(f"repeated columns {', '.join(repeated)}")
     if problems:
         raise ContractError(
-            f"{place}: the header has {'; '.join(problems)}. "
+            f"{file}: the header has {'; '.join(problems)}. "
             f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
         )
     return names
