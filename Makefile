@@ -6,14 +6,16 @@ UV := .venv-uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed .venv-emulators/.installed plugins/shopstream/charts/vega.js
 ANALYZER := tools/googlesql/node_modules/.installed
+# The tests of a file stay in one process, since they share what was made for them.
+PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast check bench bench-month soak up down status logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak up down status logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL analyzer as the lock files say
 	@echo "Everything is installed."
@@ -21,22 +23,28 @@ install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL ana
 demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, KEEP=1 to leave it running
 	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
 
-test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some
-	@$(BIN)/pytest $(ARGS)
+test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
+	@$(BIN)/pytest $(PROCESSES) $(ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests that start no emulator
-	@$(BIN)/pytest -m "not integration" $(ARGS)
+	@$(BIN)/pytest $(PROCESSES) -m "not integration" $(ARGS)
 
+test-durations: ## Run all tests and tell the 30 slowest steps
+	@$(MAKE) --no-print-directory test ARGS="--durations=30 $(ARGS)"
+
+# All others run beside mypy, which takes as long as they do.
 check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and generated docs
-	@failed=0; \
+	@failed=0; told=$$(mktemp); mypy="mypy beam_jobs plugins/shopstream dags infra local tools tests bench"; \
+	$(BIN)/$$mypy >$$told 2>&1 & \
+	trap "rm -f $$told" EXIT; trap "kill $$!; exit 130" INT TERM; \
 	check() { echo "== $$*"; "$(BIN)/$$@" || failed=$$((failed + 1)); }; \
 	check ruff check .; \
 	check ruff format --check .; \
-	check mypy beam_jobs plugins/shopstream dags infra local tools tests bench; \
 	check lint-imports; \
 	check sqlfluff lint --disable-progress-bar sql; \
 	check python -m tools.googlesql; \
 	check python -m tools.docs --check; \
+	echo "== $$mypy"; wait $$! || failed=$$((failed + 1)); cat $$told; \
 	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 

@@ -20,8 +20,10 @@ from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
 from shopstream.tables.migrations import apply_migrations
+from tests.sql.events import apply_all
 
-LOGS = ROOT / "build" / "test-logs"
+# A folder for each of the processes that run the tests.
+LOGS = ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -114,9 +116,54 @@ def bigquery(gcs_emulator: str, gcs_dir: Path) -> Iterator[bigquery_api.Client]:
 @pytest.fixture
 def bigquery_clean(bigquery: bigquery_api.Client) -> bigquery_api.Client:
     """The BigQuery emulator's client, with no dataset left."""
-    for dataset in bigquery.list_datasets():
-        bigquery.delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
+    _drop_datasets(bigquery)
     return bigquery
+
+
+@pytest.fixture(scope="session")
+def tables_as_made() -> dict[str, tuple[object, ...]]:
+    """What BigQuery tells of its tables when `bigquery_tables` has just made them; empty before that."""
+    return {}
+
+
+@pytest.fixture
+def bigquery_tables(
+    bigquery: bigquery_api.Client, tables_as_made: dict[str, tuple[object, ...]]
+) -> bigquery_api.Client:
+    """The BigQuery emulator's client, with all tables and views of sql/bigquery, and no rows.
+
+    They are made anew only if a test before has changed or dropped one; else they are emptied.
+    """
+    there = _tables(bigquery)
+    if tables_as_made:
+        for name in there.keys() - tables_as_made.keys():
+            bigquery.delete_table(name)
+            del there[name]
+    if there and there == tables_as_made:
+        stored = [name for name, (kind, *_) in there.items() if kind == "TABLE"]
+        bigquery.query_and_wait(";".join(f"TRUNCATE TABLE {name}" for name in stored))
+        return bigquery
+    _drop_datasets(bigquery)
+    apply_all(bigquery)
+    tables_as_made.clear()
+    tables_as_made.update(_tables(bigquery))
+    return bigquery
+
+
+def _tables(client: bigquery_api.Client) -> dict[str, tuple[object, ...]]:
+    """The kind of each table, and what changes with it, but not with its rows."""
+    found: dict[str, tuple[object, ...]] = {}
+    for dataset in client.list_datasets():
+        for listed in client.list_tables(dataset.reference):
+            table = client.get_table(listed.reference)
+            name = f"{table.dataset_id}.{table.table_id}"
+            found[name] = (table.table_type, table.etag, table.created, table.modified)
+    return found
+
+
+def _drop_datasets(client: bigquery_api.Client) -> None:
+    for dataset in client.list_datasets():
+        client.delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -137,6 +184,14 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("SHOPSTREAM_", "AIRFLOW_")) or name.endswith("_EMULATOR_HOST"):
             monkeypatch.delenv(name)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let processes that Ctrl-C ends stop their emulators, however busy the machine is."""
+    if config.pluginmanager.has_plugin("dsession"):
+        from xdist.workermanage import NodeManager
+
+        NodeManager.EXIT_TIMEOUT = 60
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

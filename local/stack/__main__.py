@@ -11,7 +11,7 @@ import signal
 import sys
 from types import FrameType
 
-from local.stack.control import describe, down, logs_dir, status, up
+from local.stack.control import describe, down, interrupted, logs_dir, status, up
 from local.stack.emulators import NotReady
 
 
@@ -34,6 +34,11 @@ def _follow_logs(service: str | None) -> int:
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:
+    """End what runs; also kept, since Python drops what is raised while it closes a forgotten socket.
+
+    Each question to supervisor forgets one.
+    """
+    interrupted.set()
     raise KeyboardInterrupt
 
 

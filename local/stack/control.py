@@ -17,6 +17,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 import xmlrpc.client
@@ -52,6 +53,7 @@ STOP_SECONDS = 1
 MAX_SOCKET_PATH_BYTES = 107
 
 Progress = Callable[[str], None]
+interrupted = threading.Event()
 
 
 def up(progress: Progress = print) -> None:
@@ -192,6 +194,8 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
         if supervisor.poll() is not None:
             raise NotReady(f"supervisor ended at its start; read {logs_dir() / 'supervisor.log'}.")
         _check_start(waiting.values(), time.monotonic() - began)
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         time.sleep(0.2)
 
 

@@ -42,15 +42,13 @@ def shop(
     dataflow: Service,
     bucket: Bucket,
     spanner_database: Database,
-    bigquery_clean: bigquery_api.Client,
+    bigquery_tables: bigquery_api.Client,
 ) -> Iterator[Shop]:
     """An empty shop: a bucket with the job's template, and the tables as apply_schemas makes them."""
     template = ROOT / "beam_jobs" / "templates" / "load_events.json"
     parameters: list[dict[str, Any]] = json.loads(template.read_text())["parameters"]
     upload_template(bucket, "beam_jobs.load_events", *parameters, path="templates/local/load_events.json")
-    shop = Shop(bucket, spanner_database, bigquery_clean, dataflow)
-    assert shop.run("apply_schemas").state == "success"
-    yield shop
+    yield Shop(bucket, spanner_database, bigquery_tables, dataflow)
     dataflow.cancel_all()
 
 

@@ -14,7 +14,7 @@ from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES
 from tests.airflow_home import Run, load_dag, run_dag
-from tests.local.dataflow.service import Service
+from tests.local.dataflow.service import Service, until
 
 DAY = date(2019, 11, 8)
 
@@ -60,7 +60,16 @@ class Shop:
         # Jobs of tests take seconds: look each second, not ever more seldom.
         waiting = dag.get_task("wait_for_load")
         waiting.poke_interval, waiting.exponential_backoff = 1, False
-        return run_dag(dag, {"landing_day": str(day)}, before_task)
+        looks = 0
+
+        def wait_before_the_second_look(task_id: str) -> None:
+            nonlocal looks
+            before_task(task_id)
+            looks += task_id == "wait_for_load"
+            if looks == 2:
+                until(lambda: not self.dataflow.list(filter="ACTIVE").get("jobs"), "the load to end", 120)
+
+        return run_dag(dag, {"landing_day": str(day)}, wait_before_the_second_look)
 
     def spanner(self, day: date = DAY) -> list[tuple[int, str, str]]:
         """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from google.cloud.bigquery import Client
 
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
@@ -11,8 +12,8 @@ from tests.dags.shop import DAY, Shop, line
 pytestmark = pytest.mark.integration
 
 
-def test_every_table_is_there_and_a_repeated_run_changes_nothing(shop: Shop) -> None:
-    """The shop has applied them once already."""
+def test_every_table_is_there_and_a_repeated_run_changes_nothing(shop: Shop, bigquery_clean: Client) -> None:
+    assert shop.run("apply_schemas").state == "success"
     shop.land(line(n) for n in range(3))
     assert shop.load().state == "success"
     rows = shop.spanner(), shop.published()

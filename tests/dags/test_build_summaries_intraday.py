@@ -10,16 +10,15 @@ from google.cloud.bigquery import Client
 
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.plugins.load.landed import audit
-from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
+from tests.sql.events import batch_event, fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def client(airflow_home: Path, bigquery_clean: Client) -> Client:
+def client(airflow_home: Path, bigquery_tables: Client) -> Client:
     """BigQuery with all tables, empty."""
-    apply_all(bigquery_clean)
-    return bigquery_clean
+    return bigquery_tables
 
 
 TODAY = date(2019, 11, 20)

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -322,6 +323,8 @@ def test_a_launch_that_is_never_answered_ends_with_one_job(
     stream: Stream, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, launch_it: bool
 ) -> None:
     monkeypatch.setattr(googleapiclient.http, "DEFAULT_HTTP_TIMEOUT_SEC", 2)
+    # Beam sets 60 seconds for the whole process, which would come first.
+    monkeypatch.setattr(socket, "getdefaulttimeout", lambda: None)
     released = threading.Event()
     proxy.launches = [never_answer(released, launch_it=launch_it)]
 

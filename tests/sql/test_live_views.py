@@ -9,15 +9,14 @@ from typing import Any
 import pytest
 from google.cloud import bigquery as bigquery_api
 
-from tests.sql.events import apply_all, fill, rows_of, stream_event
+from tests.sql.events import fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
-    apply_all(bigquery_clean)
-    return bigquery_clean
+def client(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
+    return bigquery_tables
 
 
 def ago(minutes: float) -> dict[str, Any]:

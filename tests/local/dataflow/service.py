@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -24,8 +25,34 @@ from local.dataflow import spec
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
+from tests.conftest import LOGS
 
 T = TypeVar("T")
+
+
+class _Http(httplib2.Http):
+    """A connection for each request, since clients are shared by threads and outlive a service."""
+
+    def request(self, *arguments: Any, **options: Any) -> Any:
+        return httplib2.Http(timeout=30).request(*arguments, **options)
+
+
+# Kept, since making one takes as long as some hundred of its requests.
+@functools.cache
+def _locations(url: str) -> Any:
+    client = build(
+        "dataflow",
+        "v1b3",
+        http=_Http(),
+        client_options=ClientOptions(api_endpoint=url),
+        cache_discovery=False,
+    )
+    return client.projects().locations()
+
+
+@functools.cache
+def _jobs(url: str) -> Any:
+    return _locations(url).jobs()
 
 
 @dataclass
@@ -45,14 +72,7 @@ class Service:
     @property
     def locations(self) -> Any:
         """projects.locations of google-api-python-client."""
-        client = build(
-            "dataflow",
-            "v1b3",
-            http=httplib2.Http(timeout=30),
-            client_options=ClientOptions(api_endpoint=self.url),
-            cache_discovery=False,
-        )
-        return client.projects().locations()
+        return _locations(self.url)
 
     def launch(self, name: str, template: str, **more: Any) -> dict[str, Any]:
         """Launch the template at a gs:// URI; `more` goes into launchParameter."""
@@ -63,29 +83,29 @@ class Service:
 
     def get(self, job_id: str) -> dict[str, Any]:
         """The job as jobs.get shows it."""
-        job: dict[str, Any] = self.locations.jobs().get(**self.place, jobId=job_id).execute()
+        job: dict[str, Any] = _jobs(self.url).get(**self.place, jobId=job_id).execute()
         return job
 
     def list(self, **query: Any) -> dict[str, Any]:
         """One answer of jobs.list."""
-        answer: dict[str, Any] = self.locations.jobs().list(**self.place, **query).execute()
+        answer: dict[str, Any] = _jobs(self.url).list(**self.place, **query).execute()
         return answer
 
     def request_state(self, job_id: str, state: str) -> dict[str, Any]:
         """Ask with jobs.update for another state."""
         body = {"requestedState": state}
-        job: dict[str, Any] = self.locations.jobs().update(**self.place, jobId=job_id, body=body).execute()
+        job: dict[str, Any] = _jobs(self.url).update(**self.place, jobId=job_id, body=body).execute()
         return job
 
     def messages(self, job_id: str, **query: Any) -> str:
         """The texts of the job's messages, one after the other."""
-        messages = self.locations.jobs().messages()
+        messages = _jobs(self.url).messages()
         answer = messages.list(**self.place, jobId=job_id, **query).execute()
         return "\n".join(message["messageText"] for message in answer.get("jobMessages", []))
 
     def metrics(self, job_id: str) -> dict[str, Any]:
         """What jobs.getMetrics answers."""
-        answer: dict[str, Any] = self.locations.jobs().getMetrics(**self.place, jobId=job_id).execute()
+        answer: dict[str, Any] = _jobs(self.url).getMetrics(**self.place, jobId=job_id).execute()
         return answer
 
     def await_state(self, job_id: str, *states: str) -> dict[str, Any]:
@@ -129,7 +149,7 @@ def serving(
             **(environment or {}),
         },
     )
-    with emulators.running(program, ROOT / "build" / "test-logs" / "dataflow.log") as child:
+    with emulators.running(program, LOGS / "dataflow.log") as child:
         yield Service(url, state_dir, child, settings().project)
 
 

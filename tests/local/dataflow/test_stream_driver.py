@@ -36,6 +36,7 @@ from tests.beam_jobs.bigquery_server import TAKEN, Answer, failed
 from tests.beam_jobs.bigquery_server import serving as bigquery_answering
 from tests.beam_jobs.test_messages import LINE, POISON
 from tests.beam_jobs.test_stream_events import rows
+from tests.conftest import LOGS
 from tests.local.dataflow.service import Service, serving, until, upload_template
 
 pytestmark = pytest.mark.integration
@@ -138,7 +139,7 @@ class Feed:
         """Run the driver as a process; kill it at the end if it still runs."""
         command = [sys.executable, "-m", "local.dataflow.stream_driver", *self.arguments]
         path = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
-        with (ROOT / "build" / "test-logs" / "stream_driver.log").open("ab") as log:
+        with (LOGS / "stream_driver.log").open("ab") as log:
             child = subprocess.Popen(
                 command, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
             )

@@ -253,3 +253,25 @@ def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
     assert starting.returncode == 130
     assert stderr == "Stopped.\n"
     assert left == []
+
+
+def test_a_ctrl_c_that_python_drops_ends_up_too(tmp_path: Path) -> None:
+    """As it drops one that comes while it closes a socket: what is raised there is lost."""
+    environment = stack_environment(tmp_path)
+    program = (
+        "import os, signal, sys; from local.stack import control; from local.stack.__main__ import main; "
+        "Closed = type('Closed', (), {'__del__': lambda self: os.kill(os.getpid(), signal.SIGINT)}); "
+        "control._check_start = lambda *_: Closed() and None; "
+        "sys.exit(main(['up']))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    left = members(environment)
+    run(environment, "down")
+
+    assert ended.returncode == 130, ended.stderr
+    assert "Exception ignored in" in ended.stderr
+    assert ended.stderr.endswith("Stopped.\n")
+    assert left == []

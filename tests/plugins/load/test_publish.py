@@ -25,17 +25,16 @@ from shopstream.settings import settings
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Table, load_table
 from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
-from tests.sql.events import apply_all, batch_event, fill, rows_of
+from tests.sql.events import batch_event, fill, rows_of
 
 DAY = dt.date(2019, 11, 1)
 NEXT_DAY = dt.date(2019, 11, 2)
 
 
 @pytest.fixture
-def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+def client(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, empty."""
-    apply_all(bigquery_clean)
-    return bigquery_clean
+    return bigquery_tables
 
 
 def table_of(full_name: str) -> Table:

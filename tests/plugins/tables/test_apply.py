@@ -19,10 +19,9 @@ NEXT_DAY = dt.date(2019, 11, 2)
 
 
 @pytest.fixture
-def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+def client(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, empty."""
-    apply_all(bigquery_clean)
-    return bigquery_clean
+    return bigquery_tables
 
 
 def table_of(full_name: str) -> Table:
