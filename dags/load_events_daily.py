@@ -16,7 +16,7 @@ same day that is still running. To correct a day, correct its landing files and 
 The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
 touched. Spanner may already hold the day's new rows. `gate` fails when more than 1 %
 (SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected: it names the reasons, and the lines are in
-`shop_raw.rejected_events`.
+`shop_raw.rejected_events`. A run by hand for a day that is not landed fails at once and says what is there.
 """
 
 from datetime import timedelta
@@ -48,14 +48,14 @@ from shopstream.tags import Tag
     params={
         "landing_day": day_param(
             "Landing day",
-            "The day to load. Empty: the run's own day; by hand the day before its logical date, or yesterday.",
+            "The day to load. Empty: the run's own day; by hand the day before its logical date or today.",
         ),
         "wait": Param(
             False,
             type="boolean",
             title="Wait",
-            description="Wait up to 24 hours for the day's files. Without it a run by hand fails at once if the "
-            "day is not landed, and says what is there.",
+            description="Wait up to 24 hours for the day's files. Without it a run by hand fails at once if "
+            "the day is not landed, and says what is there.",
         ),
     },
     user_defined_macros={"landing_day": landing_day_macro, "settings": settings},

@@ -19,8 +19,8 @@ MAX_REASON_CHARS = 2000
 RUNS_AVERAGED = 10
 
 _KILLED = (
-    "the task was killed or lost, without an exception: look in its log and the scheduler's for a worker that "
-    "was out of memory or went away"
+    "the task was killed or lost, without an exception: look in its log and the scheduler's for a worker "
+    "that was out of memory or went away"
 )
 _RUN_REASONS = {
     "timed_out": "the run took longer than its dagrun_timeout; its tasks that had not ended were skipped. "
