@@ -140,7 +140,8 @@ def run_dag(
         run.dag = serialized.dag
         while run.state == "running":
             session.expire_all()
-            ready, _ = run.update_state(session=session)
+            # Callbacks of runs are the DAG processor's.
+            ready, _ = run.update_state(session=session, execute_callbacks=False)
             for ti in ready:
                 if ti.state != "up_for_reschedule":
                     ti.try_number += 1

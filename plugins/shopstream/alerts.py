@@ -85,11 +85,10 @@ def run_failed(context: Mapping[str, Any]) -> None:
     reason = context.get("reason")
     if reason == "task_failure":
         return
-    run = context["dag_run"]
     _alert(
         kind="run_failed",
-        dag_id=run.dag_id,
-        run_id=run.run_id,
+        dag_id=context["dag"].dag_id,
+        run_id=context["run_id"],
         reason=_RUN_REASONS.get(str(reason), str(reason)),
     )
 

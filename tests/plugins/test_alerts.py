@@ -100,12 +100,48 @@ def test_a_task_that_was_lost_without_an_exception_is_told_so(caplog: pytest.Log
     assert "was killed or lost" in alert_in(caplog)["reason"]
 
 
-def test_a_run_that_timed_out_is_told_and_one_with_a_failed_task_not_twice(
+def test_a_run_with_a_failed_task_is_not_told_twice(caplog: pytest.LogCaptureFixture) -> None:
+    alerts.run_failed({"dag": SimpleNamespace(dag_id="d"), "run_id": "r", "reason": "task_failure"})
+    assert not [entry for entry in caplog.records if entry.name == alerts.log.name]
+
+
+def test_a_run_that_times_out_is_told_by_the_dag_processor(
+    airflow_home: Path,  # noqa: F811
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run = SimpleNamespace(dag_id="build_summaries", run_id="r")
-    alerts.run_failed({"dag_run": run, "reason": "task_failure"})
-    alerts.run_failed({"dag_run": run, "reason": "timed_out"})
+    """Its tasks are skipped without a callback; the scheduler asks the DAG processor for the run's."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.dag_processing.processor import _execute_dag_callbacks
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models import DagRun
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+    from sqlalchemy import select
+
+    dag = load_dag("build_summaries")
+    stored = SerializedDagModel.get(dag.dag_id)
+    assert stored is not None
+    long_ago = datetime.now(UTC) - dag.dagrun_timeout - timedelta(minutes=1)
+    stored.dag.create_dagrun(
+        run_id="endless",
+        run_after=long_ago,
+        start_date=long_ago,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST,
+        state="running",
+    )
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.run_id == "endless")).one()
+        asked = SchedulerJobRunner(Job())._schedule_dag_run(run, session=session)
+        assert asked is not None
+        assert str(run.state) == "failed"
+        bag = DagBag(dag_folder="/dev/null")
+        bag.bag_dag(dag)
+        _execute_dag_callbacks(bag, asked, structlog.get_logger())
+        session.delete(run)
+
     alert = alert_in(caplog)
-    assert (alert["kind"], alert["dag_id"], alert["run_id"]) == ("run_failed", "build_summaries", "r")
+    assert (alert["kind"], alert["dag_id"], alert["run_id"]) == ("run_failed", "build_summaries", "endless")
     assert "took longer than its dagrun_timeout" in alert["reason"]
