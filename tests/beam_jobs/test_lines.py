@@ -71,7 +71,9 @@ def test_plain_text_stays_as_it_is_however_short() -> None:
 
 
 @pytest.mark.parametrize(
-    "stored", [gzip.compress(os.urandom(100_000))[:-20], gzip.compress(EVENT)[:9], b"\x1f\x8b", b"\x1f\x8bxx"]
+    "stored",
+    [gzip.compress(os.urandom(100_000))[:-20], gzip.compress(EVENT)[:9], b"\x1f\x8b", b"\x1f\x8bxx"],
+    ids=["cut in its end", "cut in its head", "two bytes", "no header"],
 )
 def test_damaged_gzip_is_an_error_that_names_the_file(stored: bytes) -> None:
     with pytest.raises(ContractError, match=r"^gs://b/a\.csv is damaged or cut short: .* Upload it again\.$"):
