@@ -49,7 +49,7 @@ NUMERIC_INTEGER_DIGITS = 29
 NUMERIC_FRACTION_DIGITS = 9
 PRICE_INTEGER_DIGITS = 12
 """A price has fewer than NUMERIC holds, for sums of prices must fit too: two faulty prices of 29 digits would
-let every sum of their day fail. Of 12 digits it takes 10**17 of them."""
+let every sum of their day fail. Of 12 digits it takes 10**8 of them, for averages count in billionths."""
 CATEGORY_LEVELS = 4
 SHARDS = 16
 """Spanner's key starts with shard, in [0, SHARDS): writes of one moment spread over as many splits."""
@@ -94,11 +94,11 @@ def first_event_day(landing_day: date) -> date:
     return landing_day - timedelta(days=LATENESS_DAYS)
 
 
-def header_columns(line: str, place: str) -> tuple[str, ...] | None:
+def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     """Return the column order that a file's first line declares, or None if that line is an event.
 
     A line is a header when two of its fields or more are column names of the contract; one alone may be a
-    brand. A line that is no CSV is none. `place` names the file in errors.
+    brand. A line that is no CSV is none. `file` is its name, for errors.
 
     Raises:
         ContractError: the header has extra, missing or repeated columns.
@@ -119,7 +119,7 @@ def header_columns(line: str, place: str) -> tuple[str, ...] | None:
         problems.append(f"repeated columns {', '.join(repeated)}")
     if problems:
         raise ContractError(
-            f"{place}: the header has {'; '.join(problems)}. "
+            f"{file}: the header has {'; '.join(problems)}. "
             f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
         )
     return names

@@ -1,39 +1,38 @@
-"""The files of a landing day: which there are, their headers, and their lines in byte ranges.
-
-Places in a .gz file are places in its decompressed text.
-"""
+"""The files of a landing day, local or in Cloud Storage: which there are, and their lines in byte ranges."""
 
 from __future__ import annotations
 
 import gzip
 import io
 import sys
-import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 
-from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
-from beam_jobs.parse import UTF8_BOM, Block
+from beam_jobs.contract import ContractError
+from beam_jobs.lines import (
+    BLOCK_BYTES,
+    DAY_WITHOUT_EVENTS,
+    UTF8_BOM,
+    Block,
+    decompressed,
+    read_blocks,
+    read_header,
+)
 
-BLOCK_BYTES = 8 * 2**20
 RANGE_BYTES = 64 * 2**20
 """Beam reads Cloud Storage 16 MiB at a time, so the end of a range's last line costs up to 16 MiB more."""
-
-_DAY_WITHOUT_EVENTS = "For a day without events, land a file that holds only the header."
-# An upload that went wrong looks so. It must not replace a good day by nothing.
-_EMPTY = f"Land it again. {_DAY_WITHOUT_EVENTS}"
 
 
 @dataclass(frozen=True, slots=True)
 class LandingFile:
     """One file of a landing day. `columns` is its column order; its events start at byte `body_start`.
 
-    `updated` is when it was last written, in seconds since 1970.
+    `updated` is when it was last written, in seconds since 1970. A compressed file cannot be cut.
     """
 
     path: str
@@ -42,11 +41,15 @@ class LandingFile:
     columns: tuple[str, ...]
     has_header: bool
     body_start: int
+    is_compressed: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ByteRange:
-    """The lines of a file whose first byte lies in [start, end); an `end` of None is the file's end."""
+    """The lines of a file whose first byte lies in [start, end).
+
+    An `end` of None is the end of a compressed file.
+    """
 
     path: str
     columns: tuple[str, ...]
@@ -59,11 +62,11 @@ def list_files(directory: str) -> list[LandingFile]:
 
     Raises:
         ContractError: there is no such file, one holds not even a header, a header breaks the contract, or a
-            .gz file is no gzip.
+            compressed file is damaged.
     """
     found = _match(directory)
     if not found:
-        raise ContractError(f"{directory}: there is no file *.csv or *.csv.gz. {_DAY_WITHOUT_EVENTS}")
+        raise ContractError(f"{directory}: there is no file *.csv or *.csv.gz. {DAY_WITHOUT_EVENTS}")
     return [_describe(item) for item in sorted(found, key=lambda item: item.path)]
 
 
@@ -85,8 +88,8 @@ def check_unchanged(directory: str, files: Iterable[LandingFile]) -> None:
 
 
 def plan_ranges(file: LandingFile, range_bytes: int = RANGE_BYTES) -> list[ByteRange]:
-    """Cut a file into ranges of `range_bytes` (the last may be shorter); a .gz file is one range."""
-    if _is_gzip(file.path):
+    """Cut a file into ranges of `range_bytes` (the last may be shorter); a compressed file is one range."""
+    if file.is_compressed:
         return [ByteRange(file.path, file.columns, file.body_start, None)]
     return [
         ByteRange(file.path, file.columns, start, min(start + range_bytes, file.size_bytes))
@@ -94,28 +97,18 @@ def plan_ranges(file: LandingFile, range_bytes: int = RANGE_BYTES) -> list[ByteR
     ]
 
 
-def read_blocks(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
-    """Read the lines of a range, `block_bytes` at a time and then to the end of the line begun.
-
-    Over all ranges of a file each line is read once, however the file is cut. Memory stays within a few times
-    `block_bytes` also when a line never ends: the rest of a line that is surely overlong is read over.
+def read_range(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:
+    """Read the lines of a range, as `lines.read_blocks` does.
 
     Raises:
-        ContractError: a .gz file is truncated or corrupt.
+        ContractError: a compressed file is damaged or cut short.
     """
-    end = sys.maxsize if part.end is None else part.end
-    with _open(part.path) as stream:
-        if part.start > 0:
-            # The line begun before this range belongs to another, unless it ends right before this range.
-            stream.seek(part.start - 1)
-            _finish_line(stream)
-        while (offset := stream.tell()) < end and (data := stream.read(min(block_bytes, end - offset))):
-            skipped_bytes = 0
-            if not data.endswith(b"\n"):
-                data += stream.readline(MAX_LINE_BYTES + 1)
-            if not data.endswith(b"\n"):
-                skipped_bytes = _finish_line(stream)
-            yield Block(data, offset, skipped_bytes)
+    with _open(part.path) as stored:
+        # A file that can be cut is not looked at: from Cloud Storage that would be a request of its own.
+        plain = nullcontext(io.BufferedReader(stored))
+        text = plain if part.end is not None else decompressed(stored, part.path)
+        with text as lines:
+            yield from read_blocks(lines, part.start, part.end or sys.maxsize, block_bytes)
 
 
 def count_lines(block: Block) -> int:
@@ -140,47 +133,30 @@ def _match(directory: str) -> list[FileMetadata]:
 
 def _describe(found: FileMetadata) -> LandingFile:
     path = found.path
-    stored = (path, found.size_in_bytes, found.last_updated_in_seconds)
-    # Also a .gz file of no bytes, which is no gzip.
-    if found.size_in_bytes == 0:
-        raise ContractError(f"{path}: the file is empty. {_EMPTY}")
-    with _open(path) as stream:
-        while line := stream.readline(MAX_LINE_BYTES):
-            if line.removeprefix(UTF8_BOM).rstrip(b"\r\n"):
-                break
-        else:
-            raise ContractError(f"{path}: the file holds no line. {_EMPTY}")
-        columns = header_columns(line.decode(errors="replace"), path)
-        if columns is None:
-            return LandingFile(*stored, COLUMN_NAMES, has_header=False, body_start=0)
-        return LandingFile(*stored, columns, has_header=True, body_start=stream.tell())
+    with _open(path) as stored, decompressed(stored, path, _encoding(stored)) as text:
+        header = read_header(text, path)
+        return LandingFile(
+            path,
+            found.size_in_bytes,
+            found.last_updated_in_seconds,
+            header.columns,
+            has_header=bool(header.line),
+            body_start=header.body_start,
+            is_compressed=isinstance(text, gzip.GzipFile),
+        )
 
 
-@contextmanager
-def _open(path: str) -> Iterator[io.BufferedIOBase]:
-    # Beam's own decompression takes a truncated .gz for a whole one.
-    with FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED) as stored:
-        if not _is_gzip(path):
-            yield io.BufferedReader(stored)
-            return
-        try:
-            with gzip.GzipFile(fileobj=stored) as stream:
-                yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise ContractError(
-                f"{path}: the gzip data is truncated or corrupt ({error}). Land the file again."
-            ) from error
+def _open(path: str) -> io.RawIOBase:
+    # Beam's own decompression goes by a file's name, and takes a truncated .gz for a whole one.
+    try:
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    except NotImplementedError as error:
+        raise ContractError(
+            f"{path} has the Content-Encoding gzip and a Content-Type that is gzip too, which Beam does not "
+            "read. Upload it again without an encoding."
+        ) from error
 
 
-def _is_gzip(path: str) -> bool:
-    return path.endswith(".gz")
-
-
-def _finish_line(stream: io.BufferedIOBase) -> int:
-    """Read to the end of the line or file; return how many bytes that were, without the newline."""
-    length = 0
-    while piece := stream.readline(MAX_LINE_BYTES):
-        if piece.endswith(b"\n"):
-            return length + len(piece) - 1
-        length += len(piece)
-    return length
+def _encoding(stored: io.RawIOBase) -> str | None:
+    """Return an object's Content-Encoding, which Beam knows and does not tell; None of a local file."""
+    return getattr(getattr(stored, "_blob", None), "content_encoding", None)

@@ -39,11 +39,12 @@ from beam_jobs.files import (
     count_lines,
     list_files,
     plan_ranges,
-    read_blocks,
+    read_range,
 )
 from beam_jobs.identity import EVENT_ID_BYTES, shards
+from beam_jobs.lines import Block
 from beam_jobs.manifest import LandedFile, Manifest
-from beam_jobs.parse import REJECTED_SCHEMA, Block, parse_block
+from beam_jobs.parse import REJECTED_SCHEMA, parse_block
 from beam_jobs.rejected import Refusal, batch_envelopes
 from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
@@ -192,7 +193,7 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
 # Blocks with their ranges and TaggedOutput; Any, since Beam reads this hint and takes no TaggedOutput in it.
 def _read(part: ByteRange) -> Iterator[Any]:
     lines_read = Metrics.counter("load_events", "read")
-    for block in read_blocks(part):
+    for block in read_range(part):
         lines = count_lines(block)
         lines_read.inc(lines)
         yield TaggedOutput("counts", Counts(read=lines))

@@ -19,7 +19,8 @@ import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.identity import canonical_price
-from beam_jobs.parse import UTF8_BOM, Block, ParsedBlock, excerpt, parse_block, parse_fields
+from beam_jobs.lines import UTF8_BOM, Block
+from beam_jobs.parse import ParsedBlock, excerpt, parse_block, parse_fields
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 
 STREAM_SCHEMA = pa.schema(

@@ -12,15 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
+from beam_jobs.lines import UTF8_BOM, Block
 
-UTF8_BOM = b"\xef\xbb\xbf"
 DETAIL_CHARS = 100
 """A reject's detail quotes at most so much of a value; the whole value is in its raw bytes."""
 REJECTS_AT_ONCE = 10_000
@@ -46,23 +45,6 @@ _CSV_LINE = re.compile(rf"{_QUOTED_OR_PLAIN}(?:,{_QUOTED_OR_PLAIN})*+")
 _CSV_FIELD = re.compile(rf"(?:^|,)({_QUOTED_OR_PLAIN})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-
-class Block(NamedTuple):
-    """Whole lines of one file; the last may lack its newline.
-
-    `offset` is where `data` starts in the decompressed file, in bytes. `skipped_bytes` is above 0 only for
-    a block that is the start of one overlong line: so many bytes of that line were read and not kept.
-    """
-
-    data: bytes
-    offset: int
-    skipped_bytes: int = 0
-
-    def raw(self, offset: int, length: int) -> bytes:
-        """Return the first MAX_LINE_BYTES bytes of the line at `offset` in the file, `length` bytes long."""
-        start = offset - self.offset
-        return self.data[start : start + min(length, MAX_LINE_BYTES)]
 
 
 @dataclass(frozen=True, slots=True)

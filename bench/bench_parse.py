@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from beam_jobs.contract import COLUMN_NAMES, EVENT_TYPES, TIME_FORMAT
-from beam_jobs.files import LandingFile, list_files, plan_ranges, read_blocks
+from beam_jobs.files import LandingFile, list_files, plan_ranges, read_range
 from beam_jobs.identity import SEPARATOR, canonical_price, event_ids
-from beam_jobs.parse import Block, parse_block
+from beam_jobs.lines import Block
+from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 from local.events.files import write_landing_day
 
@@ -59,7 +60,7 @@ def main(rows: int) -> None:
 
 
 def all_blocks(file: LandingFile) -> list[Block]:
-    return [block for part in plan_ranges(file) for block in read_blocks(part)]
+    return [block for part in plan_ranges(file) for block in read_range(part)]
 
 
 def naive_events(path: Path, rows: int) -> Iterator[dict[str, object]]:

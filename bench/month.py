@@ -32,7 +32,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 
-from beam_jobs.files import list_files, plan_ranges, read_blocks
+from beam_jobs.files import list_files, plan_ranges, read_range
 from beam_jobs.manifest import Manifest
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
@@ -182,7 +182,7 @@ def load_day(client: bigquery_api.Client, folder: Path, landing_day: dt.date) ->
         validate(parse_block(block, part.columns), landing_day).accepted
         for file in list_files(str(folder / "landing" / str(landing_day)))
         for part in plan_ranges(file)
-        for block in read_blocks(part)
+        for block in read_range(part)
     ]
     events = pa.concat_tables(blocks)
     accepted = events.filter(pa.array([row % ONLY_STREAMED_EVERY != 0 for row in range(len(events))]))

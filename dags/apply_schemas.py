@@ -16,20 +16,18 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.tables import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Apply the Spanner migrations and the BigQuery tables and views",
     schedule=None,
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=1),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=6),
     tags=[Tag.SETUP],
 )
 def apply_schemas() -> None:

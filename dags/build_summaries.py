@@ -25,26 +25,24 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from shopstream.alerts import deadline
+from shopstream.alerts import due_after_the_usual
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.days import MAX_SUMMARY_DAYS, day_param, is_dry_run, summary_days
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.days import MAX_SUMMARY_DAYS, day_param, is_dry_run
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.report.tasks import WriteReport
 from shopstream.summaries import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Build the summaries of changed days, and the report",
     schedule=[EVENTS_PUBLISHED],
-    start_date=START_DATE,
-    catchup=False,
     # Two, so that building many old days by hand does not hold up the days just published.
     max_active_runs=2,
-    dagrun_timeout=timedelta(hours=12),
-    deadline=deadline("Summaries follow within 2 hours after events are published", timedelta(hours=2)),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=60),
+    deadline=due_after_the_usual("Summaries take at most 2 hours longer than usual", timedelta(hours=2)),
     params={
         "first_day": day_param(
             "First day",
@@ -65,18 +63,13 @@ from shopstream.tags import Tag
     tags=[Tag.SUMMARIES],
 )
 def build_summaries() -> None:
-    @task(inlets=[EVENTS_PUBLISHED])
-    def resolve_days(**context: Any) -> list[str]:
-        """Return the days to build, in order, as YYYY-MM-DD."""
-        return [day.isoformat() for day in summary_days(context)]
-
     @task.branch
     def dry_or_real(**context: Any) -> str:
         """Return what is to run: the task `dry_run`, or the tasks that build."""
         return "dry_run" if is_dry_run(context) else tasks.GROUP_ID
 
-    days: Any = resolve_days()
-    built = tasks.build_all(days)
+    days: Any = task(inlets=[EVENTS_PUBLISHED])(tasks.resolve_days)()
+    built = tasks.build_all(days, timedelta(hours=6))
     days >> dry_or_real() >> [task(execution_timeout=timedelta(hours=6))(tasks.dry_run)(days), built]
     built >> WriteReport(
         task_id="write_report",

@@ -24,20 +24,18 @@ from typing import Any
 from airflow.sdk import CronTriggerTimetable, dag, task
 
 from shopstream.days import intraday_window
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.summaries import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Build the summaries of today, yesterday and days with new late events every hour",
     schedule=CronTriggerTimetable("5 * * * *", timezone="UTC"),
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=1),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=9),
     tags=[Tag.SUMMARIES],
 )
 def build_summaries_intraday() -> None:
@@ -46,7 +44,8 @@ def build_summaries_intraday() -> None:
         """Return the unpublished of yesterday and today, and days of new late events, as YYYY-MM-DD."""
         return [day.isoformat() for day in tasks.intraday_days(*intraday_window(context))]
 
-    tasks.build_all(resolve_days())
+    # Two days at most, so that a task that takes long is stuck.
+    tasks.build_all(resolve_days(), timedelta(minutes=30))
 
 
 build_summaries_intraday()

@@ -22,25 +22,25 @@ from typing import Any
 
 from airflow.sdk import dag, task
 
-from shopstream.alerts import deadline
+from shopstream.alerts import due_after_the_usual
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.days import MAX_SUMMARY_DAYS, day_param, summary_days
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.days import MAX_SUMMARY_DAYS, day_param
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Compare the stream's events with those of the daily load",
     schedule=[EVENTS_PUBLISHED],
-    start_date=START_DATE,
-    catchup=False,
     # One at a time, so that two runs with a day in common do not replace it at the same moment.
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=6),
-    deadline=deadline("The stream is compared within 2 hours after events are published", timedelta(hours=2)),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=20),
+    deadline=due_after_the_usual(
+        "Comparing the stream takes at most 2 hours longer than usual", timedelta(hours=2)
+    ),
     params={
         "first_day": day_param(
             "First day",
@@ -54,12 +54,7 @@ from shopstream.tags import Tag
     tags=[Tag.STREAM],
 )
 def compare_stream_with_batch() -> None:
-    @task(inlets=[EVENTS_PUBLISHED])
-    def resolve_days(**context: Any) -> list[str]:
-        """Return the days to compare, in order, as YYYY-MM-DD."""
-        return [day.isoformat() for day in summary_days(context)]
-
-    days: Any = resolve_days()
+    days: Any = task(inlets=[EVENTS_PUBLISHED])(tasks.resolve_days)()
     task(execution_timeout=timedelta(hours=4), multiple_outputs=False)(tasks.compare)(days)
 
 

@@ -30,25 +30,24 @@ from datetime import timedelta
 
 from airflow.sdk import dag, task
 
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.settings import settings
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Keep the stream as it should be, and watch its health",
     schedule=timedelta(seconds=settings().keep_alive_seconds),
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=1),
-    default_args=TASK_DEFAULTS,
     tags=[Tag.STREAM],
 )
 def keep_stream_alive() -> None:
-    task(multiple_outputs=False)(tasks.keep_alive)()
+    # Twice as long as it may take to launch a job and watch its start.
+    task(execution_timeout=timedelta(minutes=12), multiple_outputs=False)(tasks.keep_alive)()
 
 
 keep_stream_alive()

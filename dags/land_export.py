@@ -24,21 +24,19 @@ from datetime import timedelta
 
 from airflow.sdk import Param, dag, task
 
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.landing import tasks
 from shopstream.layout import EXPORT_PATTERN
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Split an export into landing days",
     schedule=None,
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=8),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=26),
     params={
         "object": Param(
             type="string",

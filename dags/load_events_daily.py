@@ -16,54 +16,62 @@ same day that is still running. To correct a day, correct its landing files and 
 The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
 touched. Spanner may already hold the day's new rows. `gate` fails when more than 1 %
 (SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected: it names the reasons, and the lines are in
-`shop_raw.rejected_events`.
+`shop_raw.rejected_events`. A run by hand for a day that is not landed fails at once and says what is there.
 """
 
 from datetime import timedelta
 from typing import Any
 
-from airflow.providers.google.cloud.sensors.gcs import GCSObjectExistenceSensor
-from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk import CronDataIntervalTimetable, Param, dag, task
 
-from shopstream import layout
-from shopstream.alerts import deadline
+from shopstream.alerts import due_after_the_day
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import day_param, landing_day_macro
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.load import tasks
 from shopstream.settings import settings
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Load a landing day of events into Spanner and BigQuery",
     schedule=CronDataIntervalTimetable("0 0 * * *", timezone="UTC"),
-    start_date=START_DATE,
-    catchup=False,
-    max_active_runs=3,
-    dagrun_timeout=timedelta(hours=36),
-    deadline=deadline("A day's events are published 6 hours after the day's end", timedelta(hours=6)),
-    default_args=TASK_DEFAULTS,
+    # Days that wait for their files take no place of one that is landed: how many load at once is
+    # SHOPSTREAM_MAX_LOADS.
+    max_active_runs=100,
+    dagrun_timeout=timedelta(hours=50),
+    deadline=due_after_the_day(
+        "A day's events are published 6 hours after the day's end", timedelta(hours=6)
+    ),
     params={
         "landing_day": day_param(
             "Landing day",
-            "The day to load. Empty: the run's own day; in a run by hand, the last complete day.",
-        )
+            "The day to load. Empty: the run's own day; by hand the day before its logical date or today.",
+        ),
+        "wait": Param(
+            False,
+            type="boolean",
+            title="Wait",
+            description="Wait up to 24 hours for the day's files. Without it a run by hand fails at once if "
+            "the day is not landed, and says what is there.",
+        ),
     },
     user_defined_macros={"landing_day": landing_day_macro, "settings": settings},
     tags=[Tag.BATCH],
 )
 def load_events_daily() -> None:
-    landed = GCSObjectExistenceSensor(
+    wait = task.sensor(
         task_id="wait_for_landing",
-        bucket="{{ settings().bucket }}",
-        object=f"{layout.LANDING}{{{{ landing_day() }}}}/{layout.SUCCESS}",
         mode="reschedule",
         poke_interval=timedelta(minutes=5),
         timeout=timedelta(hours=24),
     )
-    launched = tasks.LaunchLoadEvents(task_id="launch_load", landing_day="{{ landing_day() }}")
+    # In one run at a time, so that no two take the last place (SHOPSTREAM_MAX_LOADS).
+    launched = tasks.LaunchLoadEvents(
+        task_id="launch_load", landing_day="{{ landing_day() }}", max_active_tis_per_dag=1
+    )
     ended = tasks.WaitForJob(
         task_id="wait_for_load",
         job_id=launched.output["job_id"],
@@ -78,7 +86,7 @@ def load_events_daily() -> None:
     reconciled = task(task_id="reconcile", multiple_outputs=False)(tasks.reconcile_stores)(load)
     published = task(multiple_outputs=False)(tasks.publish)(load, reconciled)
     audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(load, reconciled, published)
-    landed >> launched >> ended >> gated >> reconciled >> published >> audited
+    wait(tasks.has_landed)() >> launched >> ended >> gated >> reconciled >> published >> audited
 
 
 load_events_daily()

@@ -20,20 +20,18 @@ from datetime import timedelta
 from airflow.sdk import Param, dag
 
 from shopstream.days import day_param
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Publish landed events to the stream's topic, as if they happened now",
     schedule=None,
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=30),
-    default_args=TASK_DEFAULTS,
     params={
         "landing_day": day_param(
             "Landing day",

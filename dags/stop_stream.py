@@ -23,20 +23,18 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
-from shopstream.defaults import START_DATE, TASK_DEFAULTS
+from shopstream.defaults import DAG_DEFAULTS
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
 
 @dag(
+    **DAG_DEFAULTS,
     doc_md=__doc__,
     description="Stop the stream until it is started by hand",
     schedule=None,
-    start_date=START_DATE,
-    catchup=False,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=2),
-    default_args=TASK_DEFAULTS,
+    dagrun_timeout=timedelta(hours=5),
     params={
         "how": Param(
             "drain",

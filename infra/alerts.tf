@@ -175,3 +175,41 @@ resource "google_monitoring_alert_policy" "spanner_cpu" {
     content   = "Reads slow down. Where Spanner scales by itself it has had 15 minutes to: look whether it is at its maximum (spanner_processing_units), and whether a load or one key is the reason. Runbook: docs/runbooks/spanner-hot.md."
   }
 }
+
+resource "google_monitoring_alert_policy" "airflow_down" {
+  display_name          = "shopstream: Airflow is down"
+  combiner              = "OR"
+  severity              = "CRITICAL"
+  notification_channels = local.channels
+
+  conditions {
+    display_name = "The environment of Composer is not healthy"
+    condition_threshold {
+      filter          = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
+      comparison      = "COMPARISON_LT"
+      threshold_value = 0.5
+      duration        = "900s"
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_FRACTION_TRUE"
+      }
+    }
+  }
+
+  conditions {
+    display_name = "The environment of Composer tells nothing of itself"
+    condition_absent {
+      filter   = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
+      duration = "1800s"
+      aggregations {
+        alignment_period   = "300s"
+        per_series_aligner = "ALIGN_FRACTION_TRUE"
+      }
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "No DAG runs, so nothing else of Airflow alerts: no day is loaded, and a stream that dies stays down. Look at the environment's page in the console. Once it is up again, watch_days names the days that have no load. Runbook: docs/runbooks/load-failed.md."
+  }
+}

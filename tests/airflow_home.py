@@ -138,9 +138,11 @@ def run_dag(
             session=session,
         )
         run.dag = serialized.dag
+        # To call back for a run is the DAG processor's part, which is not here.
+        run.dag.has_on_failure_callback = False
         while run.state == "running":
             session.expire_all()
-            ready, _ = run.update_state(session=session)
+            ready, _ = run.update_state(session=session, execute_callbacks=False)
             for ti in ready:
                 if ti.state != "up_for_reschedule":
                     ti.try_number += 1

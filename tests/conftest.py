@@ -194,6 +194,11 @@ def pytest_configure(config: pytest.Config) -> None:
         NodeManager.EXIT_TIMEOUT = 60
 
 
+def pytest_keyboard_interrupt() -> None:
+    """Let a second Ctrl-C, which xdist sends after five seconds, not stop the stopping of the emulators."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell why a run with CI set fails in which no test failed."""
     for skipped in _unexpected_skips(terminalreporter):

@@ -213,7 +213,7 @@ SUMMARIES = {
         SELECT now.* REPLACE (now.revenue::VARCHAR AS revenue), before.orders AS orders_week_before,
                before.buyers AS buyers_week_before, before.revenue::VARCHAR AS revenue_week_before,
                before.average_order_value AS average_order_value_week_before,
-               now.revenue::DOUBLE / nullif(before.revenue, 0)::DOUBLE - 1 AS revenue_change
+               (now.revenue - before.revenue)::VARCHAR || '/' || nullif(before.revenue, 0) AS revenue_change
         FROM built AS now LEFT JOIN built AS before ON before.event_date = now.event_date - 7""",
 }
 """The summaries over the distinct events of all files; `events` has the typed columns, event_date, and
@@ -366,7 +366,9 @@ RATIOS = (
     "revenue_change",
 )
 DATES = ("event_date", "landing_day", "last_purchase_date", "cohort_week")
-NUMERIC_DECIMALS, AVERAGE_DECIMALS = 9, 6
+CHANGES = ("revenue_change",)
+"""Ratios that are given as two amounts, "0.5/12.5", so that nothing is lost before they are divided."""
+AVERAGE_DECIMALS = 6
 RATIO_TOLERANCE = 1e-9
 """Relative; shares and ratios are FLOAT64."""
 MAX_DIFFERENCES = 20
@@ -446,6 +448,8 @@ def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
             read = _average if column in AVERAGES else Decimal
             values = [None if pd.isna(text) else read(text) for text in frame[column]]
             frame[column] = pd.Series(values, dtype=object)
+        for column in frame.columns.intersection(list(CHANGES)):
+            frame[column] = [math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]]
     return {
         name: _with_dates(frame).sort_values([key for key in KEYS if key in frame], ignore_index=True)
         for name, frame in frames.items()
@@ -453,15 +457,14 @@ def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
 
 
 def _average(text: str) -> Decimal:
-    """Return the average of a sum and a count such as "12.5/3", as NUMERIC: without any loss but by rounding.
+    """Return the average of a sum and a count such as "12.5/3", rounded once, to 6 decimals; halves go up."""
+    units = math.floor(_quotient(text) * 10**AVERAGE_DECIMALS + Fraction(1, 2))
+    return Decimal(units).scaleb(-AVERAGE_DECIMALS)
 
-    NUMERIC keeps 9 decimals of a quotient, of which the average is rounded to 6; halves go up.
-    """
-    total, count = text.split("/")
-    quotient = Fraction(total) / int(count)
-    for decimals in (NUMERIC_DECIMALS, AVERAGE_DECIMALS):
-        quotient = Fraction(math.floor(quotient * 10**decimals + Fraction(1, 2)), 10**decimals)
-    return Decimal(int(quotient * 10**AVERAGE_DECIMALS)).scaleb(-AVERAGE_DECIMALS)
+
+def _quotient(text: str) -> Fraction:
+    dividend, divisor = text.split("/")
+    return Fraction(dividend) / Fraction(divisor)
 
 
 def _landing_counts(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:

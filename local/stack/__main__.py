@@ -36,7 +36,8 @@ def _follow_logs(service: str | None) -> int:
 def _interrupt(signum: int, frame: FrameType | None) -> None:
     """End what runs; also kept, since Python drops what is raised while it closes a forgotten socket.
 
-    Each question to supervisor forgets one.
+    Each question to supervisor forgets one. Python handles a signal when it next enters a function, which
+    after such a question is often the one that closes.
     """
     interrupted.set()
     raise KeyboardInterrupt

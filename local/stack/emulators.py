@@ -91,13 +91,9 @@ def gcs(port: int, storage_dir: Path) -> Program:
     Raises:
         NotReady: `.venv-emulators` is not installed.
     """
-    command = (
-        str(_emulator_tool("gcp-storage-emulator")),
-        "start",
-        f"--host={LISTEN}",
-        f"--port={port}",
-        "--quiet",
-    )
+    script = str(Path(__file__).with_name("gcs_emulator.py"))
+    options = (f"--host={LISTEN}", f"--port={port}", "--quiet")
+    command = (str(_emulator_tool("python")), "-P", script, "start", *options)
     environment = {"STORAGE_BASE": str(storage_dir.parent), "STORAGE_DIR": storage_dir.name}
     return Program("gcs", command, lambda: answers(f"http://{HOST}:{port}/"), environment)
 

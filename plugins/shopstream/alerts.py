@@ -1,7 +1,7 @@
 """What calls for a person: one line at level ERROR, which a log-based alert watches for.
 
 Deadlines call `deadline_missed` on the executor, where plugins/ is; the triggerer, which runs asynchronous
-callbacks, does not have it on Composer.
+callbacks, does not have it on Composer. A run calls `run_failed` in the DAG processor.
 """
 
 from __future__ import annotations
@@ -16,25 +16,48 @@ from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
 
 ALERT_PREFIX = "SHOPSTREAM ALERT"
 MAX_REASON_CHARS = 2000
+RUNS_AVERAGED = 10
+
+_KILLED = (
+    "the task was killed or lost, without an exception: look in its log and the scheduler's for a worker "
+    "that was out of memory or went away"
+)
+_RUN_REASONS = {
+    "timed_out": "the run took longer than its dagrun_timeout; its tasks that had not ended were skipped. "
+    "Look what they waited for, then clear the run",
+    "all_tasks_deadlocked": "no task can run any more; look at the states of the run's tasks, then clear it",
+}
 
 log = logging.getLogger(__name__)
 
 
-def deadline(promise: str, within: timedelta) -> DeadlineAlert:
-    """Alert when a run has not ended `within` so long after it was queued; `promise` says what is late.
+def due_after_the_day(promise: str, within: timedelta) -> DeadlineAlert:
+    """Alert when a scheduled run has not ended `within` so long after its day's end, as `promise` says.
 
-    Not counted from the data interval, by which a backfill of old days would be late before it starts.
+    Not counted from when the run was queued: Airflow cannot clear a run with such a deadline
+    (apache/airflow #70368). Only a scheduled run makes the promise: days of a backfill are long over.
     """
-    return DeadlineAlert(
-        reference=DeadlineReference.DAGRUN_QUEUED_AT,
-        interval=within,
-        callback=SyncCallback(deadline_missed, kwargs={"promise": promise}),
-    )
+    return _deadline(promise, DeadlineReference.DAGRUN_LOGICAL_DATE, timedelta(days=1) + within)
+
+
+def due_after_the_usual(promise: str, within: timedelta) -> DeadlineAlert:
+    """Alert when a run has not ended `within` so long after the time that the last RUNS_AVERAGED took.
+
+    For runs that an asset starts, which have no logical date. The first run of all has no deadline.
+    """
+    reference = DeadlineReference.AVERAGE_RUNTIME(max_runs=RUNS_AVERAGED, min_runs=1)
+    return _deadline(promise, reference, within)
 
 
 def deadline_missed(promise: str, context: Mapping[str, Any]) -> None:
-    """Tell that a run has missed its deadline; `context` holds the run and the deadline as plain values."""
+    """Tell that a run has missed its deadline; `context` holds the run and the deadline as plain values.
+
+    A run that has failed was told when it failed, and another may have done its work since.
+    """
     run = context["dag_run"]
+    if run["state"] not in ("queued", "running") or run["run_type"] == "backfill":
+        log.info("%s of %s passed its deadline as %s.", run["dag_run_id"], run["dag_id"], run["state"])
+        return
     _alert(
         kind="deadline_missed",
         promise=promise,
@@ -53,8 +76,26 @@ def task_failed(context: Mapping[str, Any]) -> None:
         dag_id=task.dag_id,
         run_id=task.run_id,
         task_id=task.task_id,
-        reason=str(context.get("exception"))[:MAX_REASON_CHARS],
+        reason=str(context.get("exception") or _KILLED)[:MAX_REASON_CHARS],
     )
+
+
+def run_failed(context: Mapping[str, Any]) -> None:
+    """Tell that a run has failed without a failed task, as when it timed out: tasks tell for themselves."""
+    reason = context.get("reason")
+    if reason == "task_failure":
+        return
+    _alert(
+        kind="run_failed",
+        dag_id=context["dag"].dag_id,
+        run_id=context["run_id"],
+        reason=_RUN_REASONS.get(str(reason), str(reason)),
+    )
+
+
+def _deadline(promise: str, reference: Any, interval: timedelta) -> DeadlineAlert:
+    callback = SyncCallback(deadline_missed, kwargs={"promise": promise})
+    return DeadlineAlert(reference=reference, interval=interval, callback=callback)
 
 
 def _alert(**what: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,8 +12,15 @@ from jinja2 import pass_context
 from shopstream.assets import EVENTS_PUBLISHED
 
 MAX_SUMMARY_DAYS = 400
+AUDITED_BEFORE_EVENT = timedelta(minutes=5)
+"""A load's audit row is written before its asset event, by the end of one task."""
+CLEARED_RUN_REACH = timedelta(hours=2)
+"""So long after it was due a run that is cleared still takes loads for its own."""
 LATE_ROWS = timedelta(hours=1)
 """How long after its publication an event may be written by the stream and still be seen as new."""
+
+
+Published = Callable[[datetime, datetime], Iterable[date]]
 
 
 def day_param(title: str, description: str) -> Param:
@@ -24,18 +31,19 @@ def day_param(title: str, description: str) -> Param:
 def landing_day(context: Mapping[str, Any]) -> date:
     """Return the landing day of a run.
 
-    It is the parameter landing_day if given. Else it is the day on which the data interval starts, which a
-    scheduled or backfilled run always has, and a run by hand if it was given a logical date: then it is the
-    last complete day before that. Else it is the last complete day before the run was asked for. All in UTC.
+    It is the parameter landing_day if given. Else, for a scheduled or backfilled run, it is the day on which
+    its data interval starts. Else, for a run by hand, it is the day before its logical date, or before it was
+    asked for if it has none: the same however it was triggered, which the data interval that Airflow gives
+    such a run is not. All in UTC.
 
     Raises:
         ValueError: the parameter is no date.
     """
     if chosen := context["params"].get("landing_day"):
         return _parse(chosen, "landing_day")
-    if start := context.get("data_interval_start"):
-        return _utc_day(start)
-    return _last_complete_day(context)
+    if context["dag_run"].run_type != "manual":
+        return _utc_day(context["data_interval_start"])
+    return _day_before(context)
 
 
 @pass_context
@@ -44,12 +52,20 @@ def landing_day_macro(context: Mapping[str, Any]) -> str:
     return landing_day(context).isoformat()
 
 
-def summary_days(context: Mapping[str, Any]) -> list[date]:
-    """Return the days to summarise, in order. The calling task needs the inlet EVENTS_PUBLISHED.
+def summary_days(context: Mapping[str, Any], published: Published) -> list[date]:
+    """Return the days to summarise, in order.
 
     They are the parameters' range if given (first_day alone is one day). Else, in a run started by the asset
-    EVENTS_PUBLISHED, they are all days of its events and those since: one run may follow several loads. Else,
-    for a run by hand, it is the last complete day (UTC) before its logical date or before it was asked for.
+    EVENTS_PUBLISHED, they are the days of the events that started it, and those of the loads published since:
+    while a run is active (max_active_runs), Airflow queues the DAG once, at the first event, and hands the
+    next run no later event. A run that is cleared takes only loads of its own time, up to CLEARED_RUN_REACH
+    after it was due: those after have had runs of their own. Else, for a run by hand, it is the day before
+    its logical date or before it was asked for (UTC).
+
+    Args:
+        published: gives the days whose events loads published between two moments may have changed. Not
+            Airflow's own list of the asset's events, which cannot be read while any run that they started is
+            queued (apache/airflow #71360).
 
     Raises:
         ValueError: the range is reversed, longer than MAX_SUMMARY_DAYS or lacks its first day, a parameter is
@@ -58,15 +74,16 @@ def summary_days(context: Mapping[str, Any]) -> list[date]:
     first, last = context["params"].get("first_day"), context["params"].get("last_day")
     if first or last:
         return _range(first, last)
+    run = context["dag_run"]
     if triggers := context["triggering_asset_events"].get(EVENTS_PUBLISHED):
-        # While a run is active (max_active_runs), Airflow queues the DAG once, at the first event, and hands
-        # the next run no later event: the others would wait for the next load. So all since are taken.
-        since = min(event.timestamp for event in triggers)
-        events = context["inlet_events"][EVENTS_PUBLISHED].after(since.isoformat())
-        return sorted({day for event in events for day in _event_days(event)})
-    if context["dag_run"].run_type == "asset_triggered":
+        since = min(event.timestamp for event in triggers) - AUDITED_BEFORE_EVENT
+        until = run.run_after + CLEARED_RUN_REACH if run.clear_number else datetime.now(UTC)
+        return sorted(
+            {day for event in triggers for day in _event_days(event)} | set(published(since, until))
+        )
+    if run.run_type == "asset_triggered":
         raise ValueError("this run's asset events are gone; trigger this DAG with first_day and last_day")
-    return [_last_complete_day(context)]
+    return [_day_before(context)]
 
 
 def intraday_window(context: Mapping[str, Any]) -> tuple[date, datetime]:
@@ -118,7 +135,7 @@ def _parse(text: Any, what: str) -> date:
         raise ValueError(f"{what} is {text!r}; give a day such as 2019-11-01") from None
 
 
-def _last_complete_day(context: Mapping[str, Any]) -> date:
+def _day_before(context: Mapping[str, Any]) -> date:
     return _utc_day(_asked(context)) - timedelta(days=1)
 
 

@@ -39,6 +39,7 @@ class Settings:
     object_url: str
     sql_dir: Path
     max_rejected_share: float
+    max_loads: int
     topic: str
     subscription: str
     monitoring_endpoint: str | None
@@ -72,6 +73,7 @@ def settings() -> Settings:
         object_url=env.get("SHOPSTREAM_OBJECT_URL", "https://storage.cloud.google.com"),
         sql_dir=Path(env.get("SHOPSTREAM_SQL_DIR") or Path(__file__).resolve().parents[2] / "sql"),
         max_rejected_share=_share("SHOPSTREAM_MAX_REJECTED_SHARE", "0.01"),
+        max_loads=_whole_number("SHOPSTREAM_MAX_LOADS", "3", 1, 100),
         topic=env.get("SHOPSTREAM_TOPIC", "events"),
         subscription=env.get("SHOPSTREAM_SUBSCRIPTION", "events-stream"),
         monitoring_endpoint=env.get("SHOPSTREAM_MONITORING_ENDPOINT") or None,

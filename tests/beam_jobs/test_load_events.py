@@ -31,8 +31,9 @@ from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.files import count_lines
 from beam_jobs.identity import event_id, shard
+from beam_jobs.lines import Block
 from beam_jobs.manifest import Manifest
-from beam_jobs.parse import Block, ParsedBlock
+from beam_jobs.parse import ParsedBlock
 from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
 from beam_jobs.validate import Validated
 from shopstream.load import checks
@@ -383,7 +384,7 @@ def test_a_file_of_no_bytes_fails_the_load_before_anything_is_written(shop: Shop
     shop.land("a.csv", as_csv(lines_of_day(10)))
     shop.land("b.csv", b"")
 
-    with pytest.raises(Exception, match=r"gs://\S+/b.csv: the file is empty\. Land it again"):
+    with pytest.raises(Exception, match=r"/b.csv: the file holds no event and no header\. Upload it again"):
         shop.load()
 
     assert shop.count() == 0

@@ -23,8 +23,9 @@ from beam_jobs.contract import (
     REASONS,
 )
 from beam_jobs.identity import event_id
+from beam_jobs.lines import Block
 from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, event_rows, judge
-from beam_jobs.parse import Block, parse_block
+from beam_jobs.parse import parse_block
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 from tests.beam_jobs.samples import FIELDS, LINE, POISON, as_json
 

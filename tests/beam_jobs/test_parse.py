@@ -7,15 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
-from beam_jobs.parse import (
-    RAW_SCHEMA,
-    REJECTED_SCHEMA,
-    UTF8_BOM,
-    Block,
-    ParsedBlock,
-    parse_block,
-    parse_fields,
-)
+from beam_jobs.lines import UTF8_BOM, Block
+from beam_jobs.parse import RAW_SCHEMA, REJECTED_SCHEMA, ParsedBlock, parse_block, parse_fields
 
 EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.00,4,s-1"
 FIELDS = dict(zip(COLUMN_NAMES, EVENT.decode().split(","), strict=True))

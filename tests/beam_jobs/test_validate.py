@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, INT64_MAX, REASONS
 from beam_jobs.identity import event_id
-from beam_jobs.parse import REJECTED_SCHEMA, Block, parse_block, parse_fields
+from beam_jobs.lines import Block
+from beam_jobs.parse import REJECTED_SCHEMA, parse_block, parse_fields
 from beam_jobs.validate import ACCEPTED_SCHEMA, Validated, validate
 
 EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.50,4,s-1"

@@ -54,12 +54,15 @@ class Shop:
         """Run a DAG by hand to its end."""
         return run_dag(load_dag(dag_id), conf)
 
-    def load(self, day: date = DAY, before_task: Callable[[str], None] = lambda task_id: None) -> Run:
+    def load(
+        self, day: date = DAY, before_task: Callable[[str], None] = lambda task_id: None, **conf: Any
+    ) -> Run:
         """Run load_events_daily for the day to its end; `before_task` is called with each task's id."""
         dag = load_dag("load_events_daily")
         # Jobs of tests take seconds: look each second, not ever more seldom.
         waiting = dag.get_task("wait_for_load")
         waiting.poke_interval, waiting.exponential_backoff = 1, False
+        dag.get_task("wait_for_landing").poke_interval = 1
         looks = 0
 
         def wait_before_the_second_look(task_id: str) -> None:
@@ -69,7 +72,7 @@ class Shop:
             if looks == 2:
                 until(lambda: not self.dataflow.list(filter="ACTIVE").get("jobs"), "the load to end", 120)
 
-        return run_dag(dag, {"landing_day": str(day)}, wait_before_the_second_look)
+        return run_dag(dag, {"landing_day": str(day), **conf}, wait_before_the_second_look)
 
     def spanner(self, day: date = DAY) -> list[tuple[int, str, str]]:
         """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""

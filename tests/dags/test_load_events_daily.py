@@ -10,9 +10,10 @@ import psutil
 import pytest
 
 from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.load import launch
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, line
-from tests.local.dataflow.service import serving, until
+from tests.local.dataflow.service import serving, until, upload_template
 from tests.spanner_valve import valve
 
 pytestmark = pytest.mark.integration
@@ -204,3 +205,65 @@ def test_a_load_that_spanner_no_longer_holds_when_it_is_published_is_refused(sho
     assert run.states["publish"] == "failed"
     assert "20 distinct events, but Spanner holds 19" in run.errors["publish"]
     assert shop.published() == []
+
+
+def test_a_run_by_hand_for_a_day_that_is_not_landed_fails_at_once_and_says_what_is_there(shop: Shop) -> None:
+    nothing = shop.load()
+    assert (nothing.state, nothing.states["wait_for_landing"]) == ("failed", "failed")
+    assert f"landing/events/{DAY}/ holds nothing" in nothing.errors["wait_for_landing"]
+
+    shop.bucket.blob(f"landing/events/{DAY}/events.csv").upload_from_string(line(1))
+    half = shop.load()
+    assert "holds events.csv. Once the day's files are complete" in half.errors["wait_for_landing"]
+    assert half.states["launch_load"] == "upstream_failed"
+
+
+def test_a_run_by_hand_waits_for_its_day_if_it_is_told_to(shop: Shop) -> None:
+    looks = 0
+
+    def land_before_the_second_look(task_id: str) -> None:
+        nonlocal looks
+        looks += task_id == "wait_for_landing"
+        if looks == 2:
+            shop.land([line(1)])
+
+    run = shop.load(before_task=land_before_the_second_look, wait=True)
+    assert run.errors == {}
+    assert products(shop.spanner()) == [1]
+
+
+def test_a_load_waits_for_a_place_while_as_many_others_run_as_may(
+    shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_MAX_LOADS", "1")
+    monkeypatch.setattr(launch, "PLACE_POLL", timedelta(seconds=1))
+    until_there = {"name": "until", "label": "Until", "helpText": "Runs until this file exists."}
+    module = "tests.local.dataflow.pipelines.wait_for_file"
+    other = upload_template(shop.bucket, module, until_there, path="templates/local/other.json")
+    stop = tmp_path / "stop"
+    shop.dataflow.launch("load-events-2019-10-01", other, parameters={"until": str(stop)})
+    launches = 0
+
+    def end_the_other_before_the_third_try(task_id: str) -> None:
+        nonlocal launches
+        launches += task_id == "launch_load"
+        if launches == 3 and not stop.exists():
+            stop.touch()
+            until(lambda: not shop.dataflow.list(filter="ACTIVE").get("jobs"), "the other load to end")
+
+    shop.land([line(1)])
+    run = shop.load(before_task=end_the_other_before_the_third_try)
+    assert run.errors == {}
+    assert launches == 3
+    assert products(shop.spanner()) == [1]
+
+
+def test_a_run_that_is_given_an_unknown_parameter_loads_nothing_and_names_the_nearest(shop: Shop) -> None:
+    shop.land([line(1)])
+    run = shop.run("load_events_daily", landingday=str(DAY))
+    assert run.states["wait_for_landing"] == "failed"
+    assert (
+        "'landingday', which is no parameter of load_events_daily. Did you mean landing_day?"
+        in (run.errors["wait_for_landing"])
+    )
+    assert shop.audit() == []

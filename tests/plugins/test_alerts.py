@@ -50,18 +50,21 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
     load_dag("load_events_daily")
     stored = SerializedDagModel.get("load_events_daily")
     assert stored is not None
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with create_session() as session:
         run = stored.dag.create_dagrun(
             run_id="late",
-            run_after=datetime.now(UTC),
-            run_type=DagRunType.MANUAL,
+            run_after=midnight,
+            logical_date=midnight - timedelta(days=1),
+            data_interval=(midnight - timedelta(days=1), midnight),
+            run_type=DagRunType.SCHEDULED,
             triggered_by=DagRunTriggeredByType.TEST,
             state="queued",
             session=session,
         )
         session.flush()
         deadline = session.scalars(select(Deadline).where(Deadline.dagrun_id == run.id)).one()
-        assert deadline.deadline_time - run.queued_at == timedelta(hours=6)
+        assert deadline.deadline_time == midnight + timedelta(hours=6)
         deadline.handle_miss(session)
         assert isinstance(deadline.callback, ExecutorCallback)
         callback = deadline.callback.data
@@ -78,3 +81,67 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
         "run_id": "late",
         "state": "queued",
     }
+
+
+@pytest.mark.parametrize(
+    ("state", "run_type"), [("failed", "scheduled"), ("success", "scheduled"), ("running", "backfill")]
+)
+def test_a_deadline_of_a_run_that_was_told_of_or_made_no_promise_alerts_nobody(
+    caplog: pytest.LogCaptureFixture, state: str, run_type: str
+) -> None:
+    run = {"dag_id": "load_events_daily", "dag_run_id": "r", "state": state, "run_type": run_type}
+    alerts.deadline_missed("soon", {"dag_run": run, "deadline": {"deadline_time": "now"}})
+    assert not [entry for entry in caplog.records if entry.levelno >= logging.ERROR]
+
+
+def test_a_task_that_was_lost_without_an_exception_is_told_so(caplog: pytest.LogCaptureFixture) -> None:
+    task = SimpleNamespace(dag_id="load_events_daily", run_id="r", task_id="gate")
+    alerts.task_failed({"ti": task, "exception": None})
+    assert "was killed or lost" in alert_in(caplog)["reason"]
+
+
+def test_a_run_with_a_failed_task_is_not_told_twice(caplog: pytest.LogCaptureFixture) -> None:
+    alerts.run_failed({"dag": SimpleNamespace(dag_id="d"), "run_id": "r", "reason": "task_failure"})
+    assert not [entry for entry in caplog.records if entry.name == alerts.log.name]
+
+
+def test_a_run_that_times_out_is_told_by_the_dag_processor(
+    airflow_home: Path,  # noqa: F811
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Its tasks are skipped without a callback; the scheduler asks the DAG processor for the run's."""
+    from airflow.dag_processing.dagbag import DagBag
+    from airflow.dag_processing.processor import _execute_dag_callbacks
+    from airflow.jobs.job import Job
+    from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+    from airflow.models import DagRun
+    from airflow.models.serialized_dag import SerializedDagModel
+    from airflow.utils.session import create_session
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+    from sqlalchemy import select
+
+    dag = load_dag("build_summaries")
+    stored = SerializedDagModel.get(dag.dag_id)
+    assert stored is not None
+    long_ago = datetime.now(UTC) - dag.dagrun_timeout - timedelta(minutes=1)
+    stored.dag.create_dagrun(
+        run_id="endless",
+        run_after=long_ago,
+        start_date=long_ago,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.TEST,
+        state="running",
+    )
+    with create_session() as session:
+        run = session.scalars(select(DagRun).where(DagRun.run_id == "endless")).one()
+        asked = SchedulerJobRunner(Job())._schedule_dag_run(run, session=session)
+        assert asked is not None
+        assert str(run.state) == "failed"
+        bag = DagBag(dag_folder="/dev/null")
+        bag.bag_dag(dag)
+        _execute_dag_callbacks(bag, asked, structlog.get_logger())
+        session.delete(run)
+
+    alert = alert_in(caplog)
+    assert (alert["kind"], alert["dag_id"], alert["run_id"]) == ("run_failed", "build_summaries", "endless")
+    assert "took longer than its dagrun_timeout" in alert["reason"]

@@ -10,11 +10,13 @@ from typing import Any
 import pendulum
 import pytest
 from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from google.cloud import bigquery as bigquery_api
 
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import day_param, intraday_window, landing_day, summary_days
 from shopstream.defaults import START_DATE
 from tests.airflow_home import airflow_home, load_dag, run_task, store  # noqa: F401
+from tests.plugins.load.landed import audit
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
 
@@ -142,6 +144,33 @@ def test_a_run_by_hand_without_a_day_is_for_the_last_complete_day_before_its_log
     assert landing_day_of(ask, run_id) == day
 
 
+@pytest.mark.parametrize("interval_of", ["logical date", "now", "none"])
+def test_a_run_by_hand_with_a_logical_date_is_for_the_same_day_however_it_was_triggered(
+    ask: DAG, interval_of: str
+) -> None:
+    """The command line and TriggerDagRunOperator give it the data interval of now, REST that of its date."""
+    noon = pendulum.datetime(2019, 11, 5, 12, len(interval_of))
+    options: dict[str, Any] = {"logical_date": noon}
+    if interval_of != "none":
+        moment = noon if interval_of == "logical date" else pendulum.now("UTC")
+        options["data_interval"] = stored(ask).timetable.infer_manual_data_interval(run_after=moment)
+    assert landing_day_of(ask, create_run(ask, "manual", **options)) == "2019-11-04"
+
+
+def test_a_run_triggered_on_the_command_line_with_a_logical_date_is_for_the_day_before_it(ask: DAG) -> None:
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.utils.types import DagRunTriggeredByType
+
+    run = trigger_dag(
+        dag_id=ask.dag_id,
+        triggered_by=DagRunTriggeredByType.CLI,
+        run_id="by-the-command-line",
+        logical_date=pendulum.datetime(2019, 11, 5, 12),
+    )
+    assert run is not None
+    assert landing_day_of(ask, run.run_id) == "2019-11-04"
+
+
 def test_a_run_by_hand_without_any_date_is_for_the_last_complete_day_before_it_was_asked_for(
     ask: DAG,
 ) -> None:
@@ -215,17 +244,80 @@ def start_by_asset(dag: DAG) -> str:
         return run.run_id
 
 
-def test_summaries_after_loads_are_for_all_days_that_they_touched(summaries: DAG) -> None:
-    publish("2019-11-02", "2019-11-01")
+@pytest.fixture
+def no_loads(airflow_home: Path, bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:  # noqa: F811
+    """BigQuery without a load, and Airflow without an event of one."""
+    from airflow.models.asset import AssetDagRunQueue, AssetEvent
+    from airflow.utils.session import create_session
+    from sqlalchemy import delete
+
+    with create_session() as session:
+        session.execute(delete(AssetDagRunQueue))
+        session.execute(delete(AssetEvent))
+    return bigquery_tables
+
+
+def load(client: bigquery_api.Client, *days: str) -> None:
+    """Do what the last task of load_events_daily does: write the audit row, emit the event."""
+    dates = [date.fromisoformat(day) for day in days]
+    audit(client, f"{dates[0]:%Y%m%d}-00000000", landing_day=dates[0], event_dates=dates)
+    publish(*days)
+
+
+@pytest.mark.integration
+def test_summaries_after_loads_are_for_all_days_that_they_touched(
+    summaries: DAG, no_loads: bigquery_api.Client
+) -> None:
+    load(no_loads, "2019-11-02", "2019-11-01")
     assert days_of(summaries, start_by_asset(summaries)) == ["2019-11-01", "2019-11-02"]
 
 
-def test_summaries_miss_no_load_that_ends_while_another_run_is_active(summaries: DAG) -> None:
+@pytest.mark.integration
+def test_summaries_miss_no_load_that_ends_while_another_run_is_active(
+    summaries: DAG, no_loads: bigquery_api.Client
+) -> None:
     """Airflow queues the DAG at the first event, and hands over no event after it."""
-    publish("2019-11-03")
-    publish("2019-11-04", "2019-11-03")
-    publish("2019-11-05")
+    load(no_loads, "2019-11-03")
+    load(no_loads, "2019-11-04", "2019-11-03")
+    load(no_loads, "2019-11-05")
     assert days_of(summaries, start_by_asset(summaries)) == ["2019-11-03", "2019-11-04", "2019-11-05"]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("dag_id", ["build_summaries", "compare_stream_with_batch"])
+def test_a_run_that_is_cleared_takes_no_loads_of_long_after_it(
+    dag_id: str, no_loads: bigquery_api.Client
+) -> None:
+    dag = load_dag(dag_id)
+    load(no_loads, "2019-11-03")
+    run_id = start_by_asset(dag)
+    three_hours_ago = datetime.now(UTC) - timedelta(hours=3)
+    change_run(dag, run_id, run_after=three_hours_ago, clear_number=1)
+    load(no_loads, "2019-11-04")
+    assert days_of(dag, run_id) == ["2019-11-03"]
+
+
+@pytest.mark.integration
+def test_a_run_that_is_queued_keeps_no_other_from_its_days(
+    summaries: DAG, no_loads: bigquery_api.Client
+) -> None:
+    """Airflow cannot list an asset's events while one of the runs that they started is queued."""
+    load(no_loads, "2019-11-03")
+    run_id = start_by_asset(summaries)
+    other = load_dag("compare_stream_with_batch")
+    change_run(other, start_by_asset(other), state="queued", start_date=None)
+    assert days_of(summaries, run_id) == ["2019-11-03"]
+
+
+def change_run(dag: DAG, run_id: str, **columns: Any) -> None:
+    """Change a run's row in Airflow's database."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import update
+
+    with create_session() as session:
+        which = (DagRun.dag_id == dag.dag_id, DagRun.run_id == run_id)
+        session.execute(update(DagRun).where(*which).values(**columns))
 
 
 def skipped_after_choosing(dag: DAG, run_id: str) -> set[str]:
@@ -281,12 +373,11 @@ def context_of(
     first_day: str | None = None, last_day: str | None = None, extra: Any = None
 ) -> dict[str, Any]:
     event = SimpleNamespace(extra=extra, timestamp=datetime(2019, 11, 9, tzinfo=UTC))
-    since = SimpleNamespace(after=lambda moment: [event])
+    moment = datetime(2019, 11, 9, tzinfo=UTC)
     return {
         "params": {"first_day": first_day, "last_day": last_day},
         "triggering_asset_events": {} if extra is None else {EVENTS_PUBLISHED: [event]},
-        "inlet_events": {EVENTS_PUBLISHED: since},
-        "dag_run": SimpleNamespace(run_type="asset_triggered", run_after=datetime(2019, 11, 9, tzinfo=UTC)),
+        "dag_run": SimpleNamespace(run_type="asset_triggered", run_after=moment, clear_number=0),
     }
 
 
@@ -306,11 +397,11 @@ def context_of(
 )
 def test_what_names_no_days_is_refused_in_words(context: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        summary_days(context)
+        summary_days(context, lambda since, until: [])
 
 
 def test_a_range_may_have_400_days() -> None:
-    days = summary_days(context_of("2019-01-01", "2020-02-04"))
+    days = summary_days(context_of("2019-01-01", "2020-02-04"), lambda since, until: [])
     assert (len(days), days[0], days[-1]) == (400, date(2019, 1, 1), date(2020, 2, 4))
 
 

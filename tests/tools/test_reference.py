@@ -240,11 +240,12 @@ def test_every_kind_of_difference_is_told_with_its_row_and_values(landed: Path) 
         ("1/3", "0.333333"),
         ("0.0000004/1", "0.000000"),
         ("0.000001/2", "0.000001"),  # a half goes up
-        ("0.000001499/3", "0.000001"),  # in two steps: 0.00000049966... is 0.000000500 to 9 decimals
+        ("0.000001499/3", "0.000000"),  # once: to 9 decimals it would be a half
+        ("9.51/1001", "0.009500"),
         ("9999999999999999.99/3", "3333333333333333.330000"),
     ],
 )
-def test_an_average_is_rounded_as_numeric_is(quotient: str, average: str) -> None:
+def test_an_average_is_rounded_once(quotient: str, average: str) -> None:
     assert str(reference._average(quotient)) == average
 
 

@@ -42,14 +42,11 @@ class DataflowHook(GoogleDataflowHook):
 
     def active_jobs(self, name: str) -> list[dict[str, Any]]:
         """The jobs of exactly this name that have not ended, oldest first, each as jobs.list shows it."""
-        jobs = self._jobs()
-        found: list[dict[str, Any]] = []
-        request = jobs.list(**_location(), filter="ACTIVE", name=name)
-        while request is not None:
-            answer = request.execute(num_retries=self.num_retries)
-            found += [job for job in answer.get("jobs", []) if job["name"] == name]
-            request = jobs.list_next(request, answer)
-        return sorted(found, key=lambda job: str(job["createTime"]))
+        return [job for job in self._active_jobs(name=name) if job["name"] == name]
+
+    def active_jobs_like(self, prefix: str) -> list[dict[str, Any]]:
+        """The jobs whose names begin so and that have not ended, oldest first, each as jobs.list shows it."""
+        return [job for job in self._active_jobs() if job["name"].startswith(prefix)]
 
     def cancel_and_await_end(self, job_id: str, timeout_seconds: float = CANCEL_TIMEOUT_SECONDS) -> str:
         """Cancel a job, wait until it has ended in whichever way, and return its last state.
@@ -135,6 +132,16 @@ class DataflowHook(GoogleDataflowHook):
     def state(self, job_id: str) -> str:
         """The job's state, such as JOB_STATE_RUNNING."""
         return str(self.job(job_id)["currentState"])
+
+    def _active_jobs(self, **options: str) -> list[dict[str, Any]]:
+        jobs = self._jobs()
+        found: list[dict[str, Any]] = []
+        request = jobs.list(**_location(), filter="ACTIVE", **options)
+        while request is not None:
+            answer = request.execute(num_retries=self.num_retries)
+            found += answer.get("jobs", [])
+            request = jobs.list_next(request, answer)
+        return sorted(found, key=lambda job: str(job["createTime"]))
 
     def _jobs(self) -> Any:
         return self.get_conn().projects().locations().jobs()

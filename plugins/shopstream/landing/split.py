@@ -6,23 +6,23 @@
 from __future__ import annotations
 
 import csv
-import gzip
+import io
 import logging
 import lzma
 import re
 import time
 import zipfile
-import zlib
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
+from beam_jobs.contract import COLUMN_NAMES, ContractError
+from beam_jobs.lines import BLOCK_BYTES, UTF8_BOM, decompressed, read_header, read_pieces
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
 
 if TYPE_CHECKING:
@@ -30,13 +30,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BLOCK_BYTES = 8 * 2**20
 MAX_OPEN_PARTS = 32
 """More than a month's days, so that a monthly export makes one part a day in whatever order its lines are."""
 UPLOAD_CHUNK_BYTES = 4 * 2**20
 """What an open part may hold in memory; Cloud Storage wants a multiple of 256 KiB."""
-UTF8_BOM = b"\xef\xbb\xbf"
-BLANK_LINES = re.compile(rb"(?:\xef\xbb\xbf)?(?:(?:\r?\n)+|\r?\Z)")
 DAY_PATTERN = re.compile(r"(\d{4})-(\d\d)-(\d\d) ", re.ASCII)
 MAX_DAYS = 400
 MAX_PARTS = 10_000
@@ -63,16 +60,16 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
         ContractError: the export does not exist, cannot be decompressed or does not hold events; or all its
             days are landed, but some also have parts of an export that was not landed to its end.
     """
-    place = f"gs://{bucket_name}/{export}"
+    uri = f"gs://{bucket_name}/{export}"
     if not re.fullmatch(EXPORT_PATTERN, export):
         raise ContractError(
-            f"{place}: an export lies directly in exports/, ends in .csv, .csv.gz or .zip, and has none of "
+            f"{uri}: an export lies directly in exports/, ends in .csv, .csv.gz or .zip, and has none of "
             "* ? # [ ] in its name. Upload it under such a name."
         )
     bucket = client.bucket(bucket_name)
     blob = bucket.get_blob(export)
     if blob is None:
-        raise ContractError(f"{place} does not exist. Upload it: gcloud storage cp FILE {place}")
+        raise ContractError(f"{uri} does not exist. Upload it: gcloud storage cp FILE {uri}")
 
     stem = re.sub(r"(\.csv|\.gz|\.zip)+$", "", export.removeprefix(EXPORTS))
     written: set[str] = set()
@@ -87,46 +84,55 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
             "wb", chunk_size=UPLOAD_CHUNK_BYTES, content_type="text/csv", ignore_flush=True
         )
 
-    with blob.open("rb", chunk_size=BLOCK_BYTES) as stored, open_export(stored, place) as source:
-        days = split(source, place, open_part, _log_progress(place))
+    with (
+        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
+        blob.open("rb", chunk_size=BLOCK_BYTES, raw_download=True) as stored,
+        open_export(stored, uri, blob.content_encoding) as source,
+    ):
+        days = split(source, uri, open_part, _log_progress(uri))
     waiting = _delete_leftovers(bucket, stem, written)
     for day in days:
         if str(day) not in waiting:
             bucket.blob(_mark(day, SUCCESS)).upload_from_string(b"")
     if held := {day: waiting[str(day)] for day in days if str(day) in waiting}:
         raise ContractError(
-            f"{place} is landed, but other exports broke off and left parts of themselves in "
+            f"{uri} is landed, but other exports broke off and left parts of themselves in "
             + ", ".join(f"{day} ({', '.join(stems)})" for day, stems in held.items())
             + ". These days have no _SUCCESS. Land those exports again, which completes the days. Or, to "
             f"give one up, delete its <name>-*.csv and {UNFINISHED}<name> from all days in "
             f"gs://{bucket_name}/{LANDING}, and land this one again."
         )
-    return {"export": place, "rows": sum(days.values()), "days": {str(day): n for day, n in days.items()}}
+    return {"export": uri, "rows": sum(days.values()), "days": {str(day): n for day, n in days.items()}}
 
 
 @contextmanager
-def open_export(stored: IO[bytes], place: str) -> Iterator[IO[bytes] | gzip.GzipFile]:
-    """Give the export's CSV bytes, decompressed as its name says; `stored` must be seekable for a .zip.
+def open_export(
+    stored: io.BufferedIOBase, file: str, encoding: str | None = None
+) -> Iterator[io.BufferedIOBase]:
+    """Give the export's CSV bytes; `stored` must be seekable for a .zip, and is closed in the end.
 
     Raises:
-        ContractError: the file is damaged, encrypted, or a .zip without exactly one CSV file in it.
+        ContractError: the file is damaged, encrypted, of an encoding that is not read, or a .zip without
+            exactly one CSV file in it.
     """
     try:
-        if place.endswith(".zip"):
-            with zipfile.ZipFile(stored) as archive, archive.open(_only_csv(archive, place)) as source:
+        with decompressed(stored, file, encoding) as text:
+            if not file.endswith(".zip"):
+                yield text
+                return
+            with (
+                zipfile.ZipFile(text) as archive,
+                archive.open(_only_csv(archive, file)) as packed,
+                decompressed(cast(io.BufferedIOBase, packed), file) as source,
+            ):
                 yield source
-        elif place.endswith(".gz"):
-            with gzip.GzipFile(fileobj=stored) as source:
-                yield source
-        else:
-            yield stored
-    except (EOFError, gzip.BadGzipFile, zipfile.BadZipFile, zlib.error, lzma.LZMAError) as error:
-        raise ContractError(f"{place} is damaged or cut short: {error}. Upload it again.") from error
+    except (zipfile.BadZipFile, lzma.LZMAError) as error:
+        raise ContractError(f"{file} is damaged or cut short: {error}. Upload it again.") from error
 
 
 def split(
-    source: IO[bytes] | gzip.GzipFile,
-    place: str,
+    source: io.BufferedIOBase,
+    file: str,
     open_part: Callable[[date, int], IO[bytes]],
     progress: Progress,
 ) -> dict[date, int]:
@@ -138,7 +144,7 @@ def split(
     day goes on in a new part.
 
     Args:
-        place: the export's name, for errors.
+        file: the export's name, for errors.
         open_part: opens part 0, 1, ... of a day for writing.
 
     Returns:
@@ -147,27 +153,21 @@ def split(
     Raises:
         ContractError: there is no event, the header is wrong, or the days make no sense.
     """
-    blocks = _blocks(source)
-    block = _skip_blank_lines(blocks)
-    header, column = _read_header(block, place)
-    block = block[len(header) :]
-    if not block and not (block := next(blocks, b"")):
-        raise ContractError(f"{place} holds no event. Upload the export again.")
-
+    header = read_header(source, file)
+    column = header.columns.index("event_time")
     rows: dict[int, int] = defaultdict(int)
-    parts = _Parts(open_part, header, place)
-    bytes_read = len(header)
+    parts = _Parts(open_part, header.line, file)
     last_day = 0
-    inside_line = False
     try:
-        while block:
-            starts, days = _line_days(block, column, skip_bom=not bytes_read)
+        for piece in read_pieces(source, header.body_start, block_bytes=BLOCK_BYTES):
+            block = piece.data
+            starts, days = _line_days(block, column, skip_bom=not piece.offset)
             is_row = _are_rows(block, starts)
-            if inside_line:
-                # It goes on with the line that the block before it began, and counted.
+            if not piece.begins_line:
+                # It goes on with the line that the piece before it began, and counted.
                 days[0] = 0
                 is_row[0] = False
-            last_day = _fill_gaps(days, last_day, block, place)
+            last_day = _fill_gaps(days, last_day, block, file)
             slices: dict[int, list[memoryview]] = defaultdict(list)
             first_lines = np.concatenate(([0], np.flatnonzero(np.diff(days)) + 1))
             ends = np.append(starts[first_lines[1:]], len(block))
@@ -179,22 +179,21 @@ def split(
                 rows[day] += int(count)
             for day, texts in slices.items():
                 parts.write(day, b"".join(texts))
-            bytes_read += len(block)
-            progress(bytes_read, sum(rows.values()), len(rows))
-            inside_line = not block.endswith(b"\n")
-            block = next(blocks, b"")
+            progress(piece.offset + len(block), sum(rows.values()), len(rows))
     finally:
         parts.close()
+    if not rows:
+        raise ContractError(f"{file} holds no event. Upload the export again.")
     return {_as_date(day): rows[day] for day in sorted(rows)}
 
 
 class _Parts:
     """The open parts, one a day, at most MAX_OPEN_PARTS."""
 
-    def __init__(self, open_part: Callable[[date, int], IO[bytes]], header: bytes, place: str) -> None:
+    def __init__(self, open_part: Callable[[date, int], IO[bytes]], header: bytes, file: str) -> None:
         self._open_part = open_part
         self._header = header
-        self._place = place
+        self._file = file
         self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
         self._count: dict[int, int] = defaultdict(int)
 
@@ -211,13 +210,13 @@ class _Parts:
     def _open_next(self, day: int) -> None:
         if day not in self._count and len(self._count) == MAX_DAYS:
             raise ContractError(
-                f"{self._place} holds more than {MAX_DAYS} different days, among them "
+                f"{self._file} holds more than {MAX_DAYS} different days, among them "
                 f"{_as_date(min(self._count))} and {_as_date(max(self._count))}. "
                 "Look at its event_time column; split an export of more days by hand."
             )
         if sum(self._count.values()) == MAX_PARTS:
             raise ContractError(
-                f"{self._place} mixes its days so much that it would make more than {MAX_PARTS} parts. "
+                f"{self._file} mixes its days so much that it would make more than {MAX_PARTS} parts. "
                 "Sort it by event_time."
             )
         if len(self._open) == MAX_OPEN_PARTS:
@@ -226,39 +225,6 @@ class _Parts:
         self._count[day] += 1
         self._open[day] = part
         part.write(self._header)
-
-
-def _blocks(source: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
-    """Yield blocks that end where a line ends; only a line longer than BLOCK_BYTES is cut inside."""
-    rest = b""
-    while chunk := source.read(BLOCK_BYTES):
-        block = rest + chunk
-        end = block.rfind(b"\n") + 1
-        if not end and len(block) >= BLOCK_BYTES:
-            end = len(block)
-        if end:
-            yield block[:end]
-        rest = block[end:]
-    if rest:
-        yield rest
-
-
-def _skip_blank_lines(blocks: Iterator[bytes]) -> bytes:
-    """Return the first block that holds more than blank lines, from its first other line on."""
-    for block in blocks:
-        blank = BLANK_LINES.match(block)
-        if written := block[blank.end() :] if blank else block:
-            return written
-    return b""
-
-
-def _read_header(block: bytes, place: str) -> tuple[bytes, int]:
-    """Return the header line, empty if the export has none, and how many columns precede event_time."""
-    line = block[: block.find(b"\n") + 1 or len(block)]
-    columns = header_columns(line.decode(errors="replace"), place)
-    if columns is None:
-        return b"", COLUMN_NAMES.index("event_time")
-    return line, columns.index("event_time")
 
 
 def _line_days(block: bytes, column: int, *, skip_bom: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -316,13 +282,13 @@ def _read_quoted_lines(
         days[line] = int("".join(match.groups())) if match else 0
 
 
-def _fill_gaps(days: np.ndarray, last_day: int, block: bytes, place: str) -> int:
+def _fill_gaps(days: np.ndarray, last_day: int, block: bytes, file: str) -> int:
     """Give each line without a day the day of the line before it, in place; return the last line's day."""
     known = np.flatnonzero(days)
     if not last_day:
         if not len(known):
             raise ContractError(
-                f"{place}: none of its first {len(days)} lines has an event_time such as "
+                f"{file}: none of its first {len(days)} lines has an event_time such as "
                 f"2019-11-01 00:00:00 UTC; the first starts {block[:80]!r}. "
                 f"Give the columns {', '.join(COLUMN_NAMES)}, under a header or in this order."
             )
@@ -348,18 +314,18 @@ def _as_date(day: int) -> date:
     return date(day // 10_000, day // 100 % 100, day % 100)
 
 
-def _only_csv(archive: zipfile.ZipFile, place: str) -> zipfile.ZipInfo:
+def _only_csv(archive: zipfile.ZipFile, file: str) -> zipfile.ZipInfo:
     files = [entry for entry in archive.infolist() if not entry.is_dir()]
     # macOS adds a shadow of each file in a folder of this name.
     files = [entry for entry in files if not entry.filename.startswith("__MACOSX/")]
     tables = [entry for entry in files if entry.filename.lower().endswith(".csv")]
     if len(tables) != 1:
         names = ", ".join(entry.filename for entry in files[:10]) or "nothing"
-        raise ContractError(f"{place} must hold one .csv file, but holds {names}. Zip one file alone.")
+        raise ContractError(f"{file} must hold one .csv file, but holds {names}. Zip one file alone.")
     if tables[0].flag_bits & 1:
-        raise ContractError(f"{place} is encrypted. Upload it without a password.")
+        raise ContractError(f"{file} is encrypted. Upload it without a password.")
     if tables[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ContractError(f"{place} is compressed by method {tables[0].compress_type}. Use deflate.")
+        raise ContractError(f"{file} is compressed by method {tables[0].compress_type}. Use deflate.")
     return tables[0]
 
 
@@ -404,7 +370,7 @@ def _delete_leftovers(bucket: Bucket, stem: str, written: set[str]) -> dict[str,
     return waiting
 
 
-def _log_progress(place: str) -> Progress:
+def _log_progress(file: str) -> Progress:
     started = last = time.monotonic()
 
     def progress(bytes_read: int, rows: int, days: int) -> None:
@@ -415,7 +381,7 @@ def _log_progress(place: str) -> Progress:
             megabytes = bytes_read / 1e6
             log.info(
                 "%s: %.0f MB, %s rows, %d days, %.0f MB/s",
-                place, megabytes, f"{rows:,}", days, megabytes / (now - started),
+                file, megabytes, f"{rows:,}", days, megabytes / (now - started),
             )  # fmt: skip
 
     return progress

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.google.cloud.links.dataflow import DataflowJobLink
 from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
+from airflow.sdk.exceptions import AirflowRescheduleException
 
 from shopstream import layout
 from shopstream.gcp.dataflow import CANCEL_TIMEOUT_SECONDS, POLL_SECONDS, DataflowHook
@@ -40,9 +41,13 @@ class Load:
         )
 
 
+JOB_PREFIX = "load-events-"
+PLACE_POLL = timedelta(seconds=20)
+
+
 def job_name(day: date) -> str:
     """The Dataflow job that loads a landing day; Dataflow refuses a second active one of its name."""
-    return f"load-events-{day}"
+    return f"{JOB_PREFIX}{day}"
 
 
 class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
@@ -90,6 +95,7 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
         # The id of a task instance is new for each try; it is a UUID 7, whose first digits are a coarse time.
         load_id = f"{day:%Y%m%d}-{context['ti'].id.hex[-8:]}"
         launch = load_events_launch(settings(), day, load_id)
+        self._await_place(launch["jobName"])
         for leftover in self.hook.active_jobs(launch["jobName"]):
             self.log.warning(
                 "Dataflow job %s (%s) is still %s, left by an earlier try: cancelling it.",
@@ -110,6 +116,21 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
         )
         context["ti"].xcom_push(key="job_id", value=job_id)
         return Load(day, load_id, job_id, launch["parameters"]["manifest"]).to_xcom()
+
+    def _await_place(self, name: str) -> None:
+        """Look again later while as many other loads run as may at a time.
+
+        This task runs in one run at a time (max_active_tis_per_dag), so that no two take the last place.
+
+        Raises:
+            AirflowRescheduleException: there is no place; Airflow runs the task again.
+        """
+        others = [job["name"] for job in self.hook.active_jobs_like(JOB_PREFIX) if job["name"] != name]
+        if len(others) >= settings().max_loads:
+            self.log.info(
+                "%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others)
+            )
+            raise AirflowRescheduleException(datetime.now(UTC) + PLACE_POLL)
 
 
 def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]:

@@ -6,13 +6,19 @@ A load crosses the tasks as texts (Load.to_xcom). Every step may be repeated.
 # google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the steps import it.
 from __future__ import annotations
 
-from datetime import date
+import logging
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from airflow.sdk.exceptions import AirflowFailException
+
+from shopstream import layout
 from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
 from shopstream.gcp.dataflow import DataflowHook, WaitForJob
 from shopstream.load import checks
+from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.load.launch import LaunchLoadEvents, Load, job_name
 from shopstream.settings import settings
 
@@ -21,7 +27,39 @@ if TYPE_CHECKING:
 
     from beam_jobs.manifest import Manifest
 
-__all__ = ["LaunchLoadEvents", "WaitForJob", "gate", "publish", "reconcile_stores", "write_audit_row"]
+__all__ = [
+    "LaunchLoadEvents",
+    "WaitForJob",
+    "gate",
+    "has_landed",
+    "name_missing_days",
+    "publish",
+    "reconcile_stores",
+    "write_audit_row",
+]
+
+WATCHED_DAYS = 21
+
+log = logging.getLogger(__name__)
+
+
+def has_landed(**context: Any) -> bool:
+    """Tell whether the run's landing day is landed whole, so that it can be loaded.
+
+    A run by hand waits only if its parameter `wait` says so.
+
+    Raises:
+        AirflowFailException: it is not, and the run does not wait; the message says what is in the folder and
+            how to land the day.
+    """
+    day = landing_day(context)
+    found = landed_objects(storage_client(), settings().bucket, day)
+    if layout.SUCCESS in found:
+        return True
+    if context["dag_run"].run_type == "manual" and not context["params"]["wait"]:
+        raise AirflowFailException(describe_missing(settings().bucket, day, found))
+    log.info("%s", describe_missing(settings().bucket, day, found))
+    return False
 
 
 def gate(load: dict[str, str]) -> None:
@@ -111,6 +149,25 @@ def write_audit_row(
     # The landing day too, which may have become empty.
     days = sorted({done.landing_day, *event_dates})
     context["outlet_events"][EVENTS_PUBLISHED].extra = {"days": [day.isoformat() for day in days]}
+
+
+def name_missing_days() -> None:
+    """Look at the landing days of the last weeks; name those that are not loaded as they are landed.
+
+    Raises:
+        AirflowFailException: there are some; the message names each and says what to do.
+    """
+    from shopstream.load.landed import missing_days, newest_landings
+    from shopstream.tables.published import newest_loads
+
+    now = datetime.now(UTC)
+    first, last = now.date() - timedelta(days=WATCHED_DAYS), now.date() - timedelta(days=1)
+    landings = newest_landings(storage_client(), settings().bucket, first, last)
+    loads = newest_loads(bigquery_client(), first, last)
+    findings = missing_days(first, last, landings, loads, now)
+    if findings:
+        raise AirflowFailException("\n".join(findings))
+    log.info("Every day from %s to %s that is due is loaded as it was landed.", first, last)
 
 
 def _newest(storage: Client, load: Load) -> Manifest:

@@ -1,7 +1,5 @@
 """Publish the events of a landing day, or of one file, to a Pub/Sub topic, as if they happened now.
 
-    python -m shopstream.stream.publish gs://B/landing/events/2019-11-01 projects/P/topics/events --speed 60
-
 Each line becomes one message, in the order of event_time: the CSV line in the contract's order, or a JSON
 object of the contract's fields. A line that cannot be split into its fields is published as it is, in its
 place: to reject it is the stream's part.
@@ -13,27 +11,21 @@ requests side by side and takes twenty times the CPU for a message.
 
 from __future__ import annotations
 
-import argparse
 import csv
-import gzip
 import heapq
 import io
 import json
 import logging
 import math
 import re
-import signal
-import sys
 import time
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
 from pathlib import Path
-from types import FrameType
-from typing import IO, TYPE_CHECKING, TypeGuard
+from typing import TYPE_CHECKING, TypeGuard
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -43,8 +35,9 @@ from google.cloud import pubsub_v1, storage
 from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1 import types as pubsub
 
-from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, TIME_FORMAT, ContractError, header_columns
-from beam_jobs.parse import UTF8_BOM, Block, parse_block
+from beam_jobs.contract import COLUMN_NAMES, TIME_FORMAT, ContractError
+from beam_jobs.lines import Block, decompressed, read_blocks, read_header
+from beam_jobs.parse import parse_block
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -175,12 +168,13 @@ def read_lines(
     another day.
 
     Raises:
-        ContractError: there is no file, a header breaks the contract, or a .gz file is damaged.
+        ContractError: there is no file, a header breaks the contract, or a file is damaged or of an encoding
+            that is not read.
     """
     with ExitStack() as opened:
         files = [
-            _read_file(opened.enter_context(_open(path, credentials)), path, message_format)
-            for path in _list_files(source, credentials)
+            opened.enter_context(closing(_read_file(file, message_format, credentials)))
+            for file in _list_files(source, credentials)
         ]
         yield from heapq.merge(*files, key=lambda line: line[0])
 
@@ -298,8 +292,8 @@ def _list_files(source: str, credentials: Credentials | None) -> list[str]:
     return files
 
 
-def _is_events_file(path: str) -> bool:
-    return path.endswith((".csv", ".csv.gz"))
+def _is_events_file(name: str) -> bool:
+    return name.endswith((".csv", ".csv.gz"))
 
 
 def _bucket_and_name(uri: str) -> tuple[str, str]:
@@ -307,30 +301,32 @@ def _bucket_and_name(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-def _open(path: str, credentials: Credentials | None) -> IO[bytes]:
-    if path.startswith("gs://"):
-        bucket, name = _bucket_and_name(path)
+def _open(file: str, credentials: Credentials | None) -> AbstractContextManager[io.BufferedIOBase]:
+    if file.startswith("gs://"):
+        bucket, name = _bucket_and_name(file)
         blob = storage.Client(credentials=credentials).bucket(bucket).get_blob(name)
         if blob is None:
-            raise ContractError(f"{path} does not exist. Upload it, or give another file.")
-        return blob.open("rb", chunk_size=STORAGE_CHUNK_BYTES)
-    if not Path(path).is_file():
-        raise ContractError(f"{path} does not exist. Give another file.")
-    return Path(path).open("rb")
+            raise ContractError(f"{file} does not exist. Upload it, or give another file.")
+        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
+        stored = blob.open("rb", chunk_size=STORAGE_CHUNK_BYTES, raw_download=True)
+        return decompressed(stored, file, blob.content_encoding)
+    if not Path(file).is_file():
+        raise ContractError(f"{file} does not exist. Give another file.")
+    return decompressed(Path(file).open("rb"), file)
 
 
-def _read_file(stored: IO[bytes], path: str, message_format: str) -> Iterator[Line]:
-    stream = gzip.GzipFile(fileobj=stored) if path.endswith(".gz") else stored
-    try:
-        columns = _read_header(stream, path)
-        lines = chain.from_iterable(_messages(part, columns, message_format) for part in _read_blocks(stream))
-        yield from _when_due(lines, _window(path), path)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ContractError(f"{path} is damaged or cut short: {error}. Upload it again.") from error
+def _read_file(
+    file: str, message_format: str, credentials: Credentials | None
+) -> Generator[Line, None, None]:
+    with _open(file, credentials) as text:
+        header = read_header(text, file)
+        blocks = read_blocks(text, header.body_start, block_bytes=BLOCK_BYTES)
+        lines = chain.from_iterable(_messages(block, header.columns, message_format) for block in blocks)
+        yield from _when_due(lines, _day_window(file), file)
 
 
 def _when_due(
-    lines: Iterator[tuple[float | None, bytes]], window: tuple[float, float], path: str
+    lines: Iterator[tuple[float | None, bytes]], window: tuple[float, float], file: str
 ) -> Iterator[Line]:
     due = -math.inf
     is_sorted = True
@@ -340,18 +336,18 @@ def _when_due(
         (seconds, message), following = following, next(lines, None)
         next_seconds = following[0] if following else None
         number += 1
-        if _counts(seconds, window) and _counts(next_seconds, window) and seconds > next_seconds:
+        if _is_within(seconds, window) and _is_within(next_seconds, window) and seconds > next_seconds:
             if is_sorted:
                 log.warning(
                     "%s is not sorted by event_time: its event %d, of %s, is later than the next, of %s. Its "
                     "events keep the file's order, and such a one goes with the event before it.",
-                    path,
+                    file,
                     number,
                     _clock(seconds),
                     _clock(next_seconds),
                 )
                 is_sorted = False
-        elif _counts(seconds, window):
+        elif _is_within(seconds, window):
             due = seconds
         yield due, message
 
@@ -360,45 +356,17 @@ def _clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime(TIME_FORMAT)
 
 
-def _read_header(stream: IO[bytes] | gzip.GzipFile, path: str) -> tuple[str, ...]:
-    """Return the order of columns, and leave the stream where the events start."""
-    while line := stream.readline(MAX_LINE_BYTES):
-        if line.removeprefix(UTF8_BOM).strip(b"\r\n"):
-            break
-    columns = header_columns(line.decode(errors="replace"), path)
-    if columns is None:
-        stream.seek(0)
-    return columns or COLUMN_NAMES
-
-
-def _window(path: str) -> tuple[float, float]:
+def _day_window(file: str) -> tuple[float, float]:
     """Return the seconds since 1970 that times in a file may have: those of the day that its folder is."""
     try:
-        day = datetime.combine(date.fromisoformat(path.split("/")[-2]), datetime.min.time(), UTC)
+        day = datetime.combine(date.fromisoformat(file.split("/")[-2]), datetime.min.time(), UTC)
     except (IndexError, ValueError):
         return -math.inf, math.inf
     return day.timestamp(), (day + timedelta(days=1)).timestamp()
 
 
-def _counts(seconds: float | None, window: tuple[float, float]) -> TypeGuard[float]:
+def _is_within(seconds: float | None, window: tuple[float, float]) -> TypeGuard[float]:
     return seconds is not None and window[0] <= seconds < window[1]
-
-
-def _read_blocks(stream: IO[bytes] | gzip.GzipFile) -> Iterator[Block]:
-    """Yield blocks of whole lines; of a line that does not end within BLOCK_BYTES only the start."""
-    while True:
-        offset = stream.tell()
-        data = stream.read(BLOCK_BYTES)
-        if not data:
-            return
-        if not data.endswith(b"\n"):
-            data += stream.readline(MAX_LINE_BYTES + 1)
-        skipped_bytes = 0
-        while not data.endswith(b"\n") and (rest := stream.readline(BLOCK_BYTES)):
-            skipped_bytes += len(rest.removesuffix(b"\n"))
-            if rest.endswith(b"\n"):
-                break
-        yield Block(data, offset, skipped_bytes)
 
 
 def _messages(block: Block, columns: Sequence[str], message_format: str) -> list[tuple[float | None, bytes]]:
@@ -420,8 +388,8 @@ def _messages(block: Block, columns: Sequence[str], message_format: str) -> list
     times = pc.strptime(rows["event_time"], format=TIME_FORMAT, unit="s", error_is_null=True)
     lines = list(zip(offsets, times.cast(pa.int64()).to_pylist(), messages, strict=True))
     if len(parsed.rejected):
-        places = [parsed.rejected[name].to_pylist() for name in ("byte_offset", "line_bytes")]
-        lines += [(offset, None, raw(offset, length)) for offset, length in zip(*places, strict=True)]
+        spans = [parsed.rejected[name].to_pylist() for name in ("byte_offset", "line_bytes")]
+        lines += [(offset, None, raw(offset, length)) for offset, length in zip(*spans, strict=True)]
         lines.sort(key=lambda line: line[0])
     return [(seconds, message) for _, seconds, message in lines]
 
@@ -435,52 +403,3 @@ def _as_csv(fields: Iterable[str]) -> bytes:
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
     return line.getvalue().encode()
-
-
-def main(argv: list[str] | None = None) -> int:
-    """The command line; 0 when all was published, 1 when it failed, 128 + the signal when it was stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m shopstream.stream.publish",
-        description="Publish the events of a landing day, or of one file, to a Pub/Sub topic.",
-        epilog="SIGINT (Ctrl-C) and SIGTERM stop it in order: what was read is sent, and how far it came is "
-        "told; a second one ends it at once. PUBSUB_EMULATOR_HOST and STORAGE_EMULATOR_HOST name emulators.",
-    )
-    parser.add_argument("source", help="a file .csv or .csv.gz, or a folder of them; local or gs://")
-    parser.add_argument("topic", help="projects/<project>/topics/<topic>")
-    parser.add_argument("--format", choices=FORMATS, default="csv", help="of the messages (default: csv)")
-    parser.add_argument(
-        "--speed",
-        type=float,
-        help="seconds of event time that pass in one second: 1 is real time, 60 a minute a second; "
-        "without it, as fast as possible",
-    )
-    parser.add_argument("--limit", type=int, help="publish at most so many lines")
-    options = parser.parse_args(argv)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
-    signals: list[int] = []
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, stop)
-    try:
-        done = publish(
-            options.source,
-            options.topic,
-            message_format=options.format,
-            speed=options.speed,
-            limit=options.limit,
-            stopping=lambda: bool(signals),
-        )
-    except (ContractError, PublishFailed, ValueError) as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(f"Stopped by {signal.Signals(signals[0]).name}." if done.stopped else "Done.")
-    print(f"{done.lines:,} lines, {done.published:,} published, {done.failed:,} failed")
-    return 128 + signals[0] if done.stopped else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

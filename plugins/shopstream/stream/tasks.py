@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import Variable
 from airflow.sdk.exceptions import AirflowFailException
 
+from shopstream.days import summary_days
 from shopstream.settings import settings
 from shopstream.stream import decide, jobs
 from shopstream.stream.decide import STREAM_JOB, Action, Decision, Desired, DesiredState, How, StreamJob
@@ -26,7 +27,15 @@ from shopstream.stream.simulate import OBJECT_PATTERN, PublishEvents
 if TYPE_CHECKING:
     from shopstream.gcp.dataflow import DataflowHook
 
-__all__ = ["OBJECT_PATTERN", "PublishEvents", "compare", "has_stopped", "keep_alive", "request_stop"]
+__all__ = [
+    "OBJECT_PATTERN",
+    "PublishEvents",
+    "compare",
+    "has_stopped",
+    "keep_alive",
+    "request_stop",
+    "resolve_days",
+]
 
 DESIRED_STATE = "shopstream_stream"
 DESCRIPTION = "What the stream should do; the DAGs keep_stream_alive and stop_stream write it."
@@ -137,6 +146,15 @@ def has_stopped(job_ids: Sequence[str], **context: Any) -> bool:
         settings().subscription,
     )
     return True
+
+
+def resolve_days(**context: Any) -> list[str]:
+    """Return the days to compare, in order, as YYYY-MM-DD; see shopstream.days."""
+    from shopstream.gcp.clients import bigquery_client
+    from shopstream.tables.published import days_published
+
+    days = summary_days(context, lambda *moments: days_published(bigquery_client(), *moments))
+    return [day.isoformat() for day in days]
 
 
 def compare(days: list[str]) -> dict[str, str]:

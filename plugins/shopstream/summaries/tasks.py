@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, task
 
+from shopstream.days import summary_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
@@ -18,16 +19,24 @@ GROUP_ID = "summaries"
 log = logging.getLogger(__name__)
 
 
-def build_all(days: Any) -> TaskGroup:
+def build_all(days: Any, execution_timeout: timedelta) -> TaskGroup:
     """Make a task for each summary, after those that it reads; `days` is a task's list of YYYY-MM-DD."""
     tasks: dict[str, Any] = {}
     with TaskGroup(GROUP_ID) as group:
         for name, reads in summaries_in_order(settings().sql_dir).items():
-            made = task(task_id=name.removeprefix("shop."), execution_timeout=timedelta(hours=6))(build)
+            made = task(task_id=name.removeprefix("shop."), execution_timeout=execution_timeout)(build)
             tasks[name] = made(name, days)
             for read in reads:
                 tasks[read] >> tasks[name]
     return group
+
+
+def resolve_days(**context: Any) -> list[str]:
+    """Return the days to build, in order, as YYYY-MM-DD; see shopstream.days."""
+    from shopstream.tables.published import days_published
+
+    days = summary_days(context, lambda *moments: days_published(bigquery_client(), *moments))
+    return [day.isoformat() for day in days]
 
 
 def intraday_days(today: date, since: datetime) -> list[date]:

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow.compute as pc
 
 from beam_jobs import contract
-from beam_jobs.parse import Block, parse_block
+from beam_jobs.lines import Block
+from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 from local.events.day import generate_day
 from local.events.sessions import Events

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import urllib.request
 from pathlib import Path
 
 import pyarrow as pa
@@ -101,3 +103,26 @@ def test_a_program_that_ends_at_its_start_is_told_with_its_log(tmp_path: Path) -
         emulators.running(program, tmp_path / "false.log"),
     ):
         pass
+
+
+def test_an_object_with_an_encoding_is_served_as_cloud_storage_does(
+    bucket: storage.Bucket, gcs_emulator: str
+) -> None:
+    content = b"".join(b"%d\n" % number for number in range(1000))
+    stored = gzip.compress(content)
+    blob = bucket.blob("a.csv")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(stored, content_type="text/csv")
+    assert bucket.get_blob("a.csv").size == len(stored)
+
+    def get(**headers: str) -> tuple[int, bytes, str | None]:
+        request = urllib.request.Request(f"{gcs_emulator}/{bucket.name}/a.csv", headers=headers)
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status, answer.read(), answer.headers["Content-Encoding"]
+
+    assert get(**{"Accept-Encoding": "gzip"}) == (200, stored, "gzip")
+    assert get(**{"Accept-Encoding": "gzip", "Range": "bytes=10-19"}) == (206, stored[10:20], "gzip")
+    assert get() == (200, content, None)
+    assert get(Range="bytes=10-19") == (200, content, None)
+    assert blob.download_as_bytes() == content
+    assert blob.download_as_bytes(raw_download=True) == stored

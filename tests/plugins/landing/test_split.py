@@ -202,7 +202,7 @@ def test_lines_in_any_order_of_time_keep_a_bounded_number_of_parts_open(
         (b"\xef\xbb\xbf\r", "holds no event"),
         (b"time,what\n1,2\n", "none of its first 2 lines has an event_time"),
         (b"event_time,brand,what\n1,2,3\n", "extra columns 'what'; missing columns event_type"),
-        ("event_time,event_type\n".encode("utf-16"), "none of its first 1 lines"),
+        ("event_time,event_type\n".encode("utf-16"), "none of its first 2 lines"),
         (b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00", "none of its first"),
         (b"a,b\rc,d\r", "none of its first 1 lines"),
     ],
@@ -326,6 +326,27 @@ class TestOnCloudStorage:
         self.upload(bucket, "exports/a.csv.gz", gzip.compress(text.encode()))
         assert landing.land(bucket.client, bucket.name, "exports/a.csv.gz")["rows"] == 10_000
         assert listing(bucket)["2019-11-01/a-00000.csv"] == text.encode()
+
+    @pytest.mark.parametrize("name", ["exports/a.csv", "exports/a.csv.gz", "exports/a.zip"])
+    def test_an_object_with_an_encoding_of_its_own_is_landed_whole(
+        self, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch, name: str
+    ) -> None:
+        monkeypatch.setattr(landing, "BLOCK_BYTES", 10_000)
+        text = HEADER + "".join(event("2019-11-01", n) for n in range(10_000))
+        export = zipped(**{"a.csv": text}) if name.endswith(".zip") else text.encode()
+        blob = bucket.blob(name)
+        blob.content_encoding = "gzip"
+        blob.upload_from_string(gzip.compress(export), content_type="text/csv")
+        assert landing.land(bucket.client, bucket.name, name)["rows"] == 10_000
+        assert listing(bucket)["2019-11-01/a-00000.csv"] == text.encode()
+
+    def test_an_object_with_another_encoding_is_refused(self, bucket: storage.Bucket) -> None:
+        blob = bucket.blob("exports/a.csv")
+        blob.content_encoding = "br"
+        blob.upload_from_string(event("2019-11-01").encode(), content_type="text/csv")
+        with pytest.raises(ContractError, match=r"exports/a\.csv has the Content-Encoding 'br'"):
+            landing.land(bucket.client, bucket.name, "exports/a.csv")
+        assert listing(bucket) == {}
 
     def test_a_name_with_spaces_and_brackets_is_a_name(self, bucket: storage.Bucket) -> None:
         self.upload(bucket, "exports/2019-Nov (1) \u00e4.csv", event("2019-11-01").encode())

@@ -6,7 +6,6 @@ import gzip
 import json
 import math
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -306,6 +305,23 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
 
 
 @pytest.mark.integration
+def test_an_object_with_an_encoding_of_its_own_is_read_as_what_it_holds(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_events, "STORAGE_CHUNK_BYTES", 1000)
+    lines = seconds_of_day(5000)
+    blob = bucket.blob("a.csv")
+    blob.content_encoding = "gzip"
+    blob.upload_from_string(gzip.compress("\n".join(lines).encode()), content_type="text/csv")
+    assert [message.decode() for _, message in read_lines(f"gs://{bucket.name}/a.csv")] == lines
+
+    blob.content_encoding = "br"
+    blob.upload_from_string("\n".join(lines), content_type="text/csv")
+    with pytest.raises(ContractError, match=r"a\.csv has the Content-Encoding 'br'"):
+        list(read_lines(f"gs://{bucket.name}/a.csv"))
+
+
+@pytest.mark.integration
 def test_a_limit_ends_it_early(channel: Channel, tmp_path: Path) -> None:
     done = publish(write(tmp_path / "a.csv", seconds_of_day(50)), channel.topic, limit=7)
     assert (done.lines, done.published, done.stopped) == (7, 7, False)
@@ -439,52 +455,6 @@ def test_a_service_that_is_away_is_tried_again_and_a_stop_ends_that(
 def test_wrong_arguments_are_refused_before_anything_is_read(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         publish(**({"source": "none", "topic": "projects/p/topics/t"} | options))  # type: ignore[arg-type]
-
-
-# The command line
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "shopstream.stream.publish", *arguments]
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_in_order(channel: Channel, tmp_path: Path, number: signal.Signals) -> None:
-    source = write(tmp_path / "a.csv", seconds_of_day(1000))
-    running = subprocess.Popen(
-        command(source, channel.topic, "--speed", "20"),
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    first = channel.received(5)
-    running.send_signal(number)
-    out, log = running.communicate(timeout=30)
-    assert running.returncode == 128 + number, log
-    told = re.search(rf"Stopped by {number.name}.\n(\d+) lines, (\d+) published, 0 failed", out)
-    assert told, out
-    published = int(told[2])
-    assert told[1] == told[2]
-    assert 5 <= published < 1000
-    assert len(first + channel.received(published - len(first))) == published
-    assert f"{published} events published, up to 2019-11-01 00:" in log.splitlines()[-1]
-
-
-@pytest.mark.integration
-def test_the_command_tells_counts_and_failures(channel: Channel, tmp_path: Path) -> None:
-    source = write(tmp_path / "a.csv", seconds_of_day(10))
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(command(*arguments), cwd=ROOT, capture_output=True, text=True, check=False)
-
-    done = run(source, channel.topic, "--format", "json", "--limit", "4")
-    assert (done.returncode, done.stdout) == (0, "Done.\n4 lines, 4 published, 0 failed\n")
-    failed = run(source, channel.topic + "x")
-    assert failed.returncode == 1
-    assert "did not take 10 events" in failed.stderr.splitlines()[-1]
-    assert "--speed" in run("--help").stdout
 
 
 # Not resource.getrusage, in which a child starts with the peak of its parent.

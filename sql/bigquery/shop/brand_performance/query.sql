@@ -40,8 +40,15 @@ SELECT
     carts,
     purchases,
     revenue,
-    ROUND(SAFE_DIVIDE(viewed_price_sum, priced_views), 6) AS average_price_viewed,
-    ROUND(SAFE_DIVIDE(revenue, purchases), 6) AS average_price_paid,
+    -- Rounded in billionths, to thousands of them: NUMERIC keeps 9 decimals of a quotient, so that one a
+    -- little below a half of the 6th would become that half, and go up. The last ROUND is for engines that
+    -- divide as FLOAT64.
+    ROUND(
+        ROUND(SAFE_DIVIDE(viewed_price_sum * 1000000000, priced_views), -3) / NUMERIC '1000000000', 6
+    ) AS average_price_viewed,
+    ROUND(
+        ROUND(SAFE_DIVIDE(revenue * 1000000000, purchases), -3) / NUMERIC '1000000000', 6
+    ) AS average_price_paid,
     viewing_sessions,
     converted_sessions,
     SAFE_DIVIDE(converted_sessions, viewing_sessions) AS conversion_rate

@@ -22,7 +22,7 @@ WHERE
         event_hour NOT BETWEEN 0 AND 23
         OR events < 1
         OR price_sum < 0
-        OR ABS(price_average * events - price_sum) * 1000000 > events
+        OR ABS(price_average * events - price_sum) * 2000000 > events
     );
 
 -- check: every_price_summed, severity: fail

@@ -34,7 +34,7 @@ WHERE
     AND (
         average_price_viewed < 0
         OR (average_price_paid IS NULL) != (purchases = 0)
-        OR ABS(average_price_paid * purchases - revenue) * 1000000 > purchases
+        OR ABS(average_price_paid * purchases - revenue) * 2000000 > purchases
     );
 
 -- check: every_event_counted, severity: fail

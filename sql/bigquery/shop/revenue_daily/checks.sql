@@ -14,7 +14,7 @@ WHERE
         OR (purchases = 0) != (buyers = 0)
         OR revenue < 0
         OR (average_order_value IS NULL) != (orders = 0)
-        OR ABS(average_order_value * orders - revenue) * 1000000 > orders
+        OR ABS(average_order_value * orders - revenue) * 2000000 > orders
     );
 
 -- check: every_purchase_counted, severity: fail

@@ -17,7 +17,15 @@ days AS (
         COUNTIF(purchases > 0) AS orders,
         COUNT(DISTINCT IF(purchases > 0, user_id, NULL)) AS buyers,
         SUM(purchases) AS purchases,
-        SUM(revenue) AS revenue
+        SUM(revenue) AS revenue,
+        -- Rounded in billionths, to thousands of them: NUMERIC keeps 9 decimals of a quotient, so that one
+        -- a little below a half of the 6th would become that half, and go up. The last ROUND is for engines
+        -- that divide as FLOAT64.
+        ROUND(
+            ROUND(SAFE_DIVIDE(SUM(revenue) * 1000000000, COUNTIF(purchases > 0)), -3)
+            / NUMERIC '1000000000',
+            6
+        ) AS average_order_value
     FROM customers_in_sessions
     GROUP BY event_date
 )
@@ -28,12 +36,16 @@ SELECT
     today.buyers,
     today.purchases,
     today.revenue,
-    ROUND(SAFE_DIVIDE(today.revenue, today.orders), 6) AS average_order_value,
+    today.average_order_value,
     week_before.orders AS orders_week_before,
     week_before.buyers AS buyers_week_before,
     week_before.revenue AS revenue_week_before,
-    ROUND(SAFE_DIVIDE(week_before.revenue, week_before.orders), 6) AS average_order_value_week_before,
-    SAFE_DIVIDE(CAST(today.revenue AS FLOAT64), CAST(week_before.revenue AS FLOAT64)) - 1 AS revenue_change
+    week_before.average_order_value AS average_order_value_week_before,
+    -- Subtracted first, as NUMERIC: a small change would be lost beside 1.
+    SAFE_DIVIDE(
+        CAST(today.revenue - week_before.revenue AS FLOAT64),
+        CAST(week_before.revenue AS FLOAT64)
+    ) AS revenue_change
 FROM days AS today
 LEFT JOIN days AS week_before
     ON week_before.event_date = DATE_SUB(@day, INTERVAL 7 DAY)

@@ -1,0 +1,169 @@
+"""Files of events as bytes: what a file is, where its header ends, and its lines in blocks of bounded size.
+
+Whoever reads such a file (the load, the landing of exports, the publisher) opens it as it is stored and reads
+it through here, so that all see the same lines. It needs nothing but the standard library.
+
+A line is what stands before a newline or the file's end. A line of nothing, or of a carriage return alone, is
+blank. Offsets in a compressed file are those of its decompressed text.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, NamedTuple
+
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
+
+UTF8_BOM = b"\xef\xbb\xbf"
+BLOCK_BYTES = 8 * 2**20
+DAY_WITHOUT_EVENTS = "For a day without events, land a file that holds only the header."
+
+_GZIP_START = b"\x1f\x8b"
+
+
+class Header(NamedTuple):
+    """How a file begins: the order of its columns, and its header line, empty if it has none.
+
+    `line` stands at byte `start`, as it is written, its newline included.
+    """
+
+    columns: tuple[str, ...]
+    line: bytes
+    start: int
+
+    @property
+    def body_start(self) -> int:
+        """Where the events start, in bytes."""
+        return self.start + len(self.line)
+
+
+class Piece(NamedTuple):
+    """Bytes of a file from `offset` on: whole lines, the last of which may be overlong and go on.
+
+    `begins_line` is False for a piece that only goes on with the overlong line of the one before it.
+    """
+
+    data: bytes
+    offset: int
+    begins_line: bool
+
+
+class Block(NamedTuple):
+    """Whole lines of one file; the last may lack its newline.
+
+    `offset` is where `data` starts in the file, in bytes. `skipped_bytes` is above 0 only for a block whose
+    last line is overlong: so many bytes of that line were read and not kept.
+    """
+
+    data: bytes
+    offset: int
+    skipped_bytes: int = 0
+
+    def raw(self, offset: int, length: int) -> bytes:
+        """Return the first MAX_LINE_BYTES bytes of the line at `offset` in the file, `length` bytes long."""
+        start = offset - self.offset
+        return self.data[start : start + min(length, MAX_LINE_BYTES)]
+
+
+@contextmanager
+def decompressed(
+    stored: io.RawIOBase | io.BufferedIOBase, file: str, encoding: str | None = None
+) -> Iterator[io.BufferedIOBase]:
+    """Give the text of a file, open at its start; it is closed in the end.
+
+    Its bytes tell whether it is gzip, and not its name, nor the `encoding` that an object of Cloud Storage
+    may have: `stored` must give the bytes as they are stored. Gzip may be packed in gzip once more, as an
+    upload does that compresses on the way.
+
+    Raises:
+        ContractError: the encoding is another than gzip, the gzip is damaged or cut short, or a file that is
+            called .gz is none; also while the text is read.
+    """
+    if encoding not in (None, "", "gzip"):
+        raise ContractError(
+            f"{file} has the Content-Encoding {encoding!r}, which is not read. "
+            "Upload it again without an encoding, as plain text or as gzip."
+        )
+    try:
+        with ExitStack() as opened:
+            # Not every stored stream has lines and looks ahead. Any: what the two readers share has no type.
+            text: Any = opened.enter_context(io.BufferedReader(stored))
+            start = text.peek(len(_GZIP_START))[: len(_GZIP_START)]
+            if start and start != _GZIP_START and file.endswith(".gz"):
+                raise gzip.BadGzipFile(f"it starts with {start!r}, which is no gzip")
+            for _ in range(2):
+                if text.peek(len(_GZIP_START)).startswith(_GZIP_START):
+                    text = opened.enter_context(gzip.GzipFile(fileobj=text, mode="rb"))
+            yield text
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ContractError(f"{file} is damaged or cut short: {error}. Upload it again.") from error
+
+
+def read_header(text: io.BufferedIOBase, file: str) -> Header:
+    """Read on to where the events start: over blank lines, and over the header if there is one.
+
+    Raises:
+        ContractError: the file holds no line, or its header breaks the contract.
+    """
+    start = 0
+    while line := text.readline(MAX_LINE_BYTES):
+        if line.removeprefix(UTF8_BOM).strip(b"\r\n"):
+            columns = header_columns(line.decode(errors="replace"), file)
+            return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
+        start += len(line)
+    # An upload that went wrong looks so. It must not replace a good day by nothing.
+    raise ContractError(
+        f"{file}: the file holds no event and no header. Upload it again. {DAY_WITHOUT_EVENTS}"
+    )
+
+
+def read_pieces(
+    text: io.BufferedIOBase, start: int, end: int = sys.maxsize, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Piece]:
+    """Read the lines whose first byte lies in [start, end), `block_bytes` at a time.
+
+    Over all ranges of a file each line is read once, however the file is cut. A piece goes on to the end of
+    the line that it has begun; only an overlong line goes on in further pieces. So memory stays within
+    `block_bytes` and MAX_LINE_BYTES also when a line never ends.
+
+    Raises:
+        ContractError: as `decompressed` says.
+    """
+    if text.tell() != start:
+        # The line begun before this range belongs to another, unless it ends right before this range.
+        text.seek(max(start - 1, 0))
+        if start:
+            while (rest := text.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                pass
+    while (offset := text.tell()) < end and (data := text.read(min(block_bytes, end - offset))):
+        if not data.endswith(b"\n"):
+            data += text.readline(MAX_LINE_BYTES + 1)
+        yield Piece(data, offset, True)
+        while not data.endswith(b"\n"):
+            offset = text.tell()
+            if not (data := text.readline(MAX_LINE_BYTES)):
+                return
+            yield Piece(data, offset, False)
+
+
+def read_blocks(
+    text: io.BufferedIOBase, start: int, end: int = sys.maxsize, block_bytes: int = BLOCK_BYTES
+) -> Iterator[Block]:
+    """Read lines as `read_pieces` does, but of an overlong one only so much as shows that it is."""
+    block = None
+    for piece in read_pieces(text, start, end, block_bytes):
+        if piece.begins_line:
+            block = Block(piece.data, piece.offset)
+        elif block is not None:
+            skipped_bytes = block.skipped_bytes + len(piece.data.removesuffix(b"\n"))
+            block = block._replace(skipped_bytes=skipped_bytes)
+        if block is not None and piece.data.endswith(b"\n"):
+            yield block
+            block = None
+    if block is not None:
+        yield block

@@ -1,0 +1,115 @@
+"""What is landed of a day, and which days are not loaded as they are landed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from typing import TYPE_CHECKING
+
+from shopstream import layout
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Client
+
+OBJECTS_NAMED = 5
+DUE_AFTER_DAY = timedelta(hours=6)
+"""So long after its end a day should be published, as the deadline of load_events_daily says."""
+LOADING = timedelta(hours=1)
+"""A day that was landed within this time may still be loading."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landing:
+    """What is in a landing day's folder: when _SUCCESS was last written, None without one."""
+
+    completed: datetime | None
+
+
+def landed_objects(client: Client, bucket: str, day: date) -> set[str]:
+    """Return the names of the objects in a landing day's folder, without the folder."""
+    folder = f"{layout.landing(day)}/"
+    return {blob.name.removeprefix(folder) for blob in client.list_blobs(bucket, prefix=folder)}
+
+
+def newest_landings(client: Client, bucket: str, first_day: date, last_day: date) -> dict[date, Landing]:
+    """Return what is landed of each day from `first_day` to `last_day` whose folder holds anything."""
+    landings = {}
+    for number in range((last_day - first_day).days + 1):
+        day = first_day + timedelta(days=number)
+        folder = f"{layout.landing(day)}/"
+        blobs = {blob.name.removeprefix(folder): blob for blob in client.list_blobs(bucket, prefix=folder)}
+        if blobs:
+            success = blobs.get(layout.SUCCESS)
+            landings[day] = Landing(success.updated if success else None)
+    return landings
+
+
+def missing_days(
+    first_day: date,
+    last_day: date,
+    landings: Mapping[date, Landing],
+    loads: Mapping[date, datetime],
+    now: datetime,
+) -> list[str]:
+    """Return a sentence for each day that is due and not loaded as it was landed.
+
+    Days are expected from the first of them that anything was landed or loaded of: before that there was no
+    shop.
+
+    Args:
+        loads: when each landing day was last published.
+        now: with its time zone.
+    """
+    expected = min([*landings, *loads], default=None)
+    if expected is None:
+        return []
+    findings = []
+    for number in range((last_day - max(first_day, expected)).days + 1):
+        day = max(first_day, expected) + timedelta(days=number)
+        landing, loaded = landings.get(day), loads.get(day)
+        completed = landing.completed if landing else None
+        if completed and now - completed < LOADING:
+            continue
+        again = f'Trigger load_events_daily with {{"landing_day": "{day}"}}'
+        if completed and loaded and completed > loaded:
+            findings.append(
+                f"{day} was landed anew at {completed:%Y-%m-%d %H:%M} UTC, after its load of "
+                f"{loaded:%Y-%m-%d %H:%M}. {again}."
+            )
+        elif completed and not loaded:
+            findings.append(
+                f"{day} is landed since {completed:%Y-%m-%d %H:%M} UTC and not published. {again}."
+            )
+        elif not loaded and now >= _due(day):
+            what = f"files but no {layout.SUCCESS}" if landing else "nothing"
+            findings.append(
+                f"{day} is not landed: its folder holds {what}. Land it, then it is loaded. {again}."
+            )
+    return findings
+
+
+def describe_missing(bucket: str, day: date, found: Iterable[str]) -> str:
+    """Say that a day is not landed whole, what its folder holds, and how to land it."""
+    names = sorted(found)
+    folder = f"gs://{bucket}/{layout.landing(day)}/"
+    if not names:
+        holds = "holds nothing. Upload the day's files, and at last an empty object"
+    elif marks := [name for name in names if name.startswith(layout.UNFINISHED)]:
+        stems = ", ".join(mark.removeprefix(layout.UNFINISHED) for mark in marks)
+        return (
+            f"Landing day {day} is not landed whole: in {folder} export {stems} is not landed to its end. "
+            "Run land_export for it again, which completes the day."
+        )
+    else:
+        shown = ", ".join(names[:OBJECTS_NAMED])
+        more = f" and {len(names) - OBJECTS_NAMED} more" if len(names) > OBJECTS_NAMED else ""
+        holds = f"holds {shown}{more}. Once the day's files are complete, write an empty object"
+    return (
+        f"Landing day {day} is not landed whole: {folder} {holds} {layout.SUCCESS}; or land an export with "
+        "land_export. Then trigger the load again; with wait it waits for that."
+    )
+
+
+def _due(day: date) -> datetime:
+    return datetime.combine(day + timedelta(days=1), time(), UTC) + DUE_AFTER_DAY

@@ -1,0 +1,43 @@
+"""Which days loads have published, as shop_ops.loads tells."""
+
+# ruff: noqa: S608
+# Only names from our own code become part of a statement; values are query parameters.
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING
+
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
+from shopstream.tables.names import LOADS
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+
+
+def days_published(client: Client, since: dt.datetime, until: dt.datetime) -> set[dt.date]:
+    """Return the days that loads audited between two moments may have changed, their landing days too."""
+    sql = f"""
+        SELECT landing_day AS day
+        FROM {LOADS}
+        WHERE landing_day >= @first_day AND loaded_at BETWEEN @since AND @until
+        UNION DISTINCT
+        SELECT day
+        FROM {LOADS}, UNNEST(event_dates) AS day
+        WHERE landing_day >= @first_day AND loaded_at BETWEEN @since AND @until"""
+    # Of all landing days: a backfill publishes old ones. The table has a row a load.
+    params = {"since": since, "until": until, "first_day": dt.date(1970, 1, 1)}
+    job = run(client, sql, params, job_id_prefix="days-published", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return {row.day for row in job.result()}
+
+
+def newest_loads(client: Client, first_day: dt.date, last_day: dt.date) -> dict[dt.date, dt.datetime]:
+    """Return when each landing day was last published, of those from `first_day` to `last_day` that were."""
+    sql = f"""
+        SELECT landing_day, MAX(loaded_at) AS loaded_at
+        FROM {LOADS}
+        WHERE landing_day BETWEEN @first_day AND @last_day
+        GROUP BY landing_day"""
+    params = {"first_day": first_day, "last_day": last_day}
+    job = run(client, sql, params, job_id_prefix="newest-loads", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return {row.landing_day: row.loaded_at for row in job.result()}

@@ -1,0 +1,180 @@
+"""One reader of event files: what is compressed, where events start, and that each line is read once."""
+
+import bz2
+import gzip
+import io
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
+from beam_jobs.lines import (
+    UTF8_BOM,
+    Block,
+    Header,
+    Piece,
+    decompressed,
+    read_blocks,
+    read_header,
+    read_pieces,
+)
+from local.root import ROOT
+
+HEADER = ",".join(COLUMN_NAMES).encode() + b"\n"
+EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,,,3.00,4,\n"
+
+
+def text_of(stored: bytes, file: str = "a.csv") -> bytes:
+    with decompressed(io.BytesIO(stored), file) as text:
+        return text.read()
+
+
+def header_of(content: bytes) -> Header:
+    return read_header(io.BytesIO(content), "a.csv")
+
+
+@pytest.mark.parametrize("file", ["a.csv", "a.csv.gz", "gs://b/a.CSV"])
+def test_what_is_gzip_is_told_by_its_first_bytes_and_not_by_its_name(file: str) -> None:
+    assert text_of(gzip.compress(EVENT), file) == EVENT
+    assert text_of(gzip.compress(HEADER) + gzip.compress(EVENT), file) == HEADER + EVENT
+    assert text_of(b"", file) == b""
+
+
+def test_gzip_may_be_packed_twice_but_not_without_end() -> None:
+    twice = gzip.compress(gzip.compress(EVENT))
+    assert text_of(twice, "a.csv.gz") == EVENT
+    assert text_of(gzip.compress(twice)) == gzip.compress(EVENT)
+
+
+@pytest.mark.parametrize("encoding", [None, "", "gzip"])
+def test_an_objects_encoding_changes_nothing_if_it_is_gzip(encoding: str | None) -> None:
+    for stored in (EVENT, gzip.compress(EVENT)):
+        with decompressed(io.BytesIO(stored), "a.csv", encoding) as text:
+            assert text.read() == EVENT
+
+
+def test_another_encoding_is_refused_by_name() -> None:
+    words = r"^gs://b/a\.csv has the Content-Encoding 'br', .* Upload it again without an encoding"
+    with pytest.raises(ContractError, match=words), decompressed(io.BytesIO(EVENT), "gs://b/a.csv", "br"):
+        pass
+
+
+def test_plain_text_stays_as_it_is_however_short() -> None:
+    for content in (b"", b"\x1f", b"a", EVENT):
+        assert text_of(content) == content
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [gzip.compress(os.urandom(100_000))[:-20], gzip.compress(EVENT)[:9], b"\x1f\x8b", b"\x1f\x8bxx"],
+    ids=["cut in its end", "cut in its head", "two bytes", "no header"],
+)
+def test_damaged_gzip_is_an_error_that_names_the_file(stored: bytes) -> None:
+    with pytest.raises(ContractError, match=r"^gs://b/a\.csv is damaged or cut short: .* Upload it again\.$"):
+        text_of(stored, "gs://b/a.csv")
+
+
+@pytest.mark.parametrize("stored", [EVENT, bz2.compress(EVENT)])
+def test_a_file_called_gz_that_is_none_is_an_error(stored: bytes) -> None:
+    with pytest.raises(ContractError, match=r"a\.csv\.gz is damaged or cut short: it starts with b'.."):
+        text_of(stored, "a.csv.gz")
+
+
+def test_the_stored_stream_is_closed_in_the_end() -> None:
+    for content in (EVENT, gzip.compress(EVENT)):
+        stored = io.BytesIO(content)
+        with decompressed(stored, "a.csv"):
+            pass
+        assert stored.closed
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\r\n\n", UTF8_BOM + b"\r\n", b"\n" * 200])
+def test_a_header_is_read_over_and_blank_lines_before_it(blank: bytes) -> None:
+    shuffled = ",".join(COLUMN_NAMES[::-1]).encode() + b"\r\n"
+    assert header_of(blank + shuffled + EVENT) == Header(COLUMN_NAMES[::-1], shuffled, len(blank))
+    assert header_of(blank + HEADER + EVENT).body_start == len(blank) + len(HEADER)
+    assert header_of(blank + EVENT) == Header(COLUMN_NAMES, b"", len(blank))
+
+
+def test_a_byte_order_mark_belongs_to_the_header_line() -> None:
+    assert header_of(UTF8_BOM + HEADER) == Header(COLUMN_NAMES, UTF8_BOM + HEADER, 0)
+    assert header_of(UTF8_BOM + EVENT) == Header(COLUMN_NAMES, b"", 0)
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"\r\n\n\r", UTF8_BOM])
+def test_a_file_without_a_line_is_an_error_that_says_what_an_empty_day_is(content: bytes) -> None:
+    with pytest.raises(ContractError, match=r"a\.csv: the file holds no event.*only the header"):
+        header_of(content)
+
+
+@given(
+    lines=st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"\r")), max_size=30),
+    cuts=st.lists(st.integers(0, 1000), max_size=5),
+    block_bytes=st.integers(1, 100),
+)
+@settings(deadline=None)
+def test_every_line_is_read_once_whatever_the_cuts(
+    lines: list[bytes], cuts: list[int], block_bytes: int
+) -> None:
+    content = b"\n".join(lines)
+    edges = sorted({0, *(cut for cut in cuts if cut < len(content)), len(content)})
+    blocks = [
+        block
+        for start, end in pairwise(edges)
+        for block in read_blocks(io.BytesIO(content), start, end, block_bytes)
+    ]
+    assert b"".join(block.data for block in blocks) == content
+    assert [block.offset for block in blocks] == offsets_of(block.data for block in blocks)
+    assert all(block.data.endswith(b"\n") for block in blocks[:-1])
+    assert not any(block.skipped_bytes for block in blocks)
+
+
+@pytest.mark.parametrize("block_bytes", [100, 100_000])
+def test_a_line_that_never_ends_goes_on_in_pieces_of_bounded_size(block_bytes: int) -> None:
+    endless = b"x" * (5 * MAX_LINE_BYTES)
+    content = EVENT + endless + b"\n" + EVENT + endless
+    pieces = list(read_pieces(io.BytesIO(content), 0, block_bytes=block_bytes))
+    assert b"".join(piece.data for piece in pieces) == content
+    assert [piece.offset for piece in pieces] == offsets_of(piece.data for piece in pieces)
+    assert max(len(piece.data) for piece in pieces) <= block_bytes + MAX_LINE_BYTES + 1
+    for before, piece in zip([Piece(b"\n", 0, True), *pieces], pieces, strict=False):
+        assert piece.begins_line == before.data.endswith(b"\n")
+
+    blocks = list(read_blocks(io.BytesIO(content), 0, block_bytes=block_bytes))
+    assert [block.offset for block in blocks] == [piece.offset for piece in pieces if piece.begins_line]
+    assert sum(len(block.data.removesuffix(b"\n")) + block.skipped_bytes for block in blocks) == (
+        len(content) - sum(block.data.endswith(b"\n") for block in blocks) - (content.count(b"x\n") > 0)
+    )
+
+
+def test_a_block_gives_the_start_of_a_line() -> None:
+    block = Block(EVENT + b"x" * (MAX_LINE_BYTES + 5), 100)
+    assert block.raw(100, len(EVENT) - 1) == EVENT[:-1]
+    assert block.raw(100 + len(EVENT), 10**9) == b"x" * MAX_LINE_BYTES
+
+
+@pytest.mark.parametrize("module", ["contract", "manifest", "lines"])
+def test_what_both_sides_share_needs_only_the_standard_library(module: str) -> None:
+    told = subprocess.run(
+        [sys.executable, "-S", "-c", f"import sys, beam_jobs.{module}; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    foreign = {name.partition(".")[0] for name in told.stdout.split()} - sys.stdlib_module_names
+    assert foreign <= {"beam_jobs", "__main__"}
+
+
+def offsets_of(parts: Iterable[bytes]) -> list[int]:
+    offsets, offset = [], 0
+    for part in parts:
+        offsets.append(offset)
+        offset += len(part)
+    return offsets

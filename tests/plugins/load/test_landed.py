@@ -1,0 +1,111 @@
+"""What is landed of a day, which days are named as missing, and in which words."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+from google.cloud.storage import Bucket
+
+from shopstream.load.landed import (
+    LOADING,
+    Landing,
+    describe_missing,
+    landed_objects,
+    missing_days,
+    newest_landings,
+)
+
+MONDAY = date(2026, 11, 2)
+DAYS = [MONDAY + timedelta(days=number) for number in range(4)]
+THURSDAY_MORNING = datetime(2026, 11, 5, 7, tzinfo=UTC)
+
+
+def at(day: date, hour: int) -> datetime:
+    return datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+
+
+def findings(
+    landings: dict[date, Landing], loads: dict[date, datetime], now: datetime = THURSDAY_MORNING
+) -> list[str]:
+    return missing_days(DAYS[0], DAYS[2], landings, loads, now)
+
+
+LOADED = {day: at(day + timedelta(days=1), 2) for day in DAYS[:3]}
+LANDED = {day: Landing(at(day + timedelta(days=1), 1)) for day in DAYS[:3]}
+
+
+def test_days_that_are_loaded_as_they_were_landed_are_not_named() -> None:
+    assert findings(LANDED, LOADED) == []
+
+
+def test_a_day_that_is_landed_and_was_never_published_is_named_with_the_next_step() -> None:
+    [finding] = findings(LANDED, {day: LOADED[day] for day in (DAYS[0], DAYS[2])})
+    assert finding == (
+        "2026-11-03 is landed since 2026-11-04 01:00 UTC and not published. "
+        'Trigger load_events_daily with {"landing_day": "2026-11-03"}.'
+    )
+
+
+def test_a_day_landed_within_the_last_hour_may_still_be_loading() -> None:
+    now = THURSDAY_MORNING
+    fresh = {**LANDED, DAYS[2]: Landing(now - LOADING + timedelta(seconds=1))}
+    assert findings(fresh, {day: LOADED[day] for day in DAYS[:2]}, now) == []
+    assert findings(fresh, LOADED, now) == []
+
+
+def test_a_day_landed_anew_after_its_load_is_named() -> None:
+    anew = {**LANDED, DAYS[1]: Landing(at(DAYS[3], 1))}
+    [finding] = findings(anew, LOADED)
+    assert "2026-11-03 was landed anew at 2026-11-05 01:00 UTC, after its load of 2026-11-04 02:00" in finding
+
+
+@pytest.mark.parametrize(
+    ("landing", "words"), [(None, "holds nothing"), (Landing(None), "holds files but no _SUCCESS")]
+)
+def test_a_day_that_is_not_landed_is_named_from_six_hours_after_its_end(
+    landing: Landing | None, words: str
+) -> None:
+    landings = {day: LANDED[day] for day in DAYS[:2]} | ({} if landing is None else {DAYS[2]: landing})
+    loads = {day: LOADED[day] for day in DAYS[:2]}
+    assert findings(landings, loads, at(DAYS[3], 5)) == []
+    [finding] = findings(landings, loads, at(DAYS[3], 6))
+    assert finding.startswith(f"2026-11-04 is not landed: its folder {words}.")
+
+
+def test_a_day_is_named_though_no_run_was_ever_made_for_it_and_none_before_the_first_landing() -> None:
+    assert len(findings({DAYS[1]: Landing(at(DAYS[2], 1))}, {})) == 2
+    assert findings({}, {}) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ([], "holds nothing. Upload the day's files, and at last an empty object _SUCCESS"),
+        (["b.csv", "a.csv"], "holds a.csv, b.csv. Once the day's files are complete, write an empty object"),
+        ([f"{n}.csv" for n in range(7)], "4.csv and 2 more. Once"),
+        (["a-0.csv", "_UNFINISHED-2019-Nov"], "export 2019-Nov is not landed to its end. Run land_export"),
+    ],
+)
+def test_a_missing_landing_is_told_by_what_its_folder_holds_and_how_to_land_it(
+    found: list[str], words: str
+) -> None:
+    told = describe_missing("shop", MONDAY, found)
+    assert told.startswith("Landing day 2026-11-02 is not landed whole: ")
+    assert "gs://shop/landing/events/2026-11-02/" in told
+    assert words in told
+
+
+@pytest.mark.integration
+def test_the_bucket_tells_what_is_landed(bucket: Bucket) -> None:
+    for name in (f"{DAYS[0]}/a.csv", f"{DAYS[0]}/_SUCCESS", f"{DAYS[1]}/b.csv", "2026-11-031/c.csv"):
+        bucket.blob(f"landing/events/{name}").upload_from_string(b"")
+    client = bucket.client
+    assert landed_objects(client, bucket.name, DAYS[0]) == {"a.csv", "_SUCCESS"}
+    assert landed_objects(client, bucket.name, DAYS[2]) == set()
+    found = newest_landings(client, bucket.name, DAYS[0], DAYS[3])
+    assert set(found) == {DAYS[0], DAYS[1]}
+    completed = found[DAYS[0]].completed
+    assert completed is not None
+    assert abs(datetime.now(UTC) - completed) < timedelta(minutes=1)
+    assert found[DAYS[1]].completed is None
