@@ -11,6 +11,7 @@ from infra.imports import imported_modules
 from local.root import ROOT
 
 OF_NO_MODULE = {
+    "tests/dags/test_clearing.py": "of each DAG whose tasks are cleared",
     "tests/dags/test_main_job.py": "of several DAGs, one after the other",
     "tests/dags/test_policy.py": "of all DAG files",
     "tests/docs/test_runbooks.py": "of docs/runbooks, and of every page",

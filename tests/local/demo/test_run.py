@@ -1,0 +1,186 @@
+"""What the demo calls broken, what it writes of a run, and what it says of each summary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from local.demo.run import Run, broken_invariants, day_columns, headline
+from shopstream.settings import settings
+from shopstream.tables.folder import load_table, summaries_in_order
+
+DAY = "2019-11-01"
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Run:
+    """A run of one day of which nothing is broken."""
+    run = Run.into(tmp_path / "out")
+    run.landed = {DAY: {"rows": 10, "rejected": 1, "duplicates": 2, "late": 0}}
+    counts = (DAY, 10, 9, 1, 2, 0, 7, 7)
+    run.days = [dict(zip(day_columns(), counts, strict=True))]
+    run.stores = {"rejected": {DAY: 1}, "events": 7, "distinct_events": 7}
+    run.summaries = {
+        table: [
+            {"event_type": "view", "event_hour": 9, "events": 5},
+            {"event_type": "view", "event_hour": 10, "events": 2},
+        ]
+        for table in ("daily_event_count", "purchase_conversion_volume", "hourly_price_by_event_type")
+    }
+    return run
+
+
+def test_a_whole_run_breaks_nothing(whole: Run) -> None:
+    assert broken_invariants(whole) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda run: run.days[0].update(read=11), "rows read = accepted + rejected: 11 is not 10"),
+        (lambda run: run.landed[DAY].update(rows=11), "rows landed = rows read: 11 is not 10"),
+        (
+            lambda run: run.days[0].update(spanner_rows=8),
+            "Spanner's rows = accepted - duplicates: 8 is not 7",
+        ),
+        (
+            lambda run: run.days[0].update(bigquery_rows=6),
+            "BigQuery's rows = accepted - duplicates: 6 is not 7",
+        ),
+        (
+            lambda run: run.stores["rejected"].update({DAY: 0}),
+            "lines kept in rejected_events = rejected: 0 is",
+        ),
+        (lambda run: run.landed[DAY].update(late=3), "late landed = late counted: 3 is not 0"),
+        (lambda run: run.landed.update({"2019-11-02": {"rows": 1}}), "landed but not loaded: 2019-11-02"),
+        (lambda run: run.stores.update(distinct_events=6), "shop.events shows 6 events in 7 rows"),
+        (
+            lambda run: run.summaries.update(daily_event_count=[{"events": 6}]),
+            "daily_event_count counts 6 events, shop.events has 7",
+        ),
+    ],
+)
+def test_a_count_that_contradicts_another_is_broken(
+    whole: Run, change: Callable[[Run], Any], sentence: str
+) -> None:
+    change(whole)
+
+    assert any(sentence in broken for broken in broken_invariants(whole))
+
+
+def test_the_result_has_the_counts_and_the_exit_code_tells_whether_anything_is_broken(
+    whole: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole.seconds = {"load": 1.5}
+
+    assert whole.tell() == 0
+    result = json.loads((whole.out / "result.json").read_text())
+    assert result["days"] == whole.days
+    assert result["summaries"]["daily_event_count"] == 2
+    assert result["seconds"] == {"load": 1.5}
+
+    whole.broken = ["something"]
+    assert whole.tell() == 1
+    assert "BROKEN something" in capsys.readouterr().out
+
+
+# Headlines: what metadata.yaml of each summary words, over rows of two days
+
+FIRST, SECOND = "2019-11-01", "2019-11-02"
+
+
+def rows_of(columns: str, *values: tuple[Any, ...]) -> list[dict[str, Any]]:
+    return [dict(zip(columns.split(), row, strict=True)) for row in values]
+
+
+TYPES = rows_of(
+    "event_date event_type subcategory weekday_name event_hour events",
+    (FIRST, "view", "toys", "Friday", 9, 1_000),
+    (FIRST, "purchase", "toys", "Friday", 10, 3),
+    (SECOND, "cart", "beds", "Saturday", 10, 40),
+    (SECOND, "purchase", "beds", "Saturday", 10, 4),
+    (SECOND, "view", "toys", "Saturday", 9, 500),
+    (SECOND, "purchase", "toys", "Saturday", 9, 2),
+)
+HEADLINES = {
+    "daily_event_count": (TYPES, "1,500 views, 40 carts, 9 purchases"),
+    "hourly_price_by_event_type": (TYPES, "the busiest hour begins at 09:00 UTC with 1,502 events"),
+    "purchase_conversion_volume": (TYPES, "most purchases on Saturday: 6"),
+    "purchase_conversion_rate": (TYPES, "toys: 0.33% of its events are purchases"),
+    "most_visited_subcategories": (
+        rows_of("subcategory views", ("a", 1), ("b", 1_000), ("c", 5), ("a", 2), ("d", 2)),
+        "b 1,000, c 5, a 3",
+    ),
+    "cart_abandonment": (
+        rows_of("carts abandoned_carts", (1_000, 5), (4, 3)),
+        "1,004 carts, 8 of them abandoned",
+    ),
+    "customer_purchases": (
+        rows_of("orders purchases", (1, 2), (1_000, 1_000)),
+        "1,001 orders, 1,002 purchases",
+    ),
+    "revenue_daily": (
+        rows_of("orders revenue", (1_200, Decimal("1000.500000000")), (1, Decimal(2))),
+        "1,201 orders, 1,002.50 revenue",
+    ),
+    "purchase_funnels": (
+        rows_of(
+            "scope unit view_cart_purchase view_purchase",
+            ("shop", "session", 1_000, 2),
+            ("shop", "session_product", 9, 9),
+            ("subcategory", "session", 9, 9),
+            ("shop", "session", 1, 1),
+        ),
+        "1,001 sessions bought by view, cart, purchase; 3 by view, purchase",
+    ),
+    "customer_retention": (
+        rows_of(
+            "event_date cohort_week weeks_since customers active_customers",
+            (FIRST, "2019-10-28", 0, 5, 5),
+            (SECOND, "2019-10-21", 1, 7, 3),
+            (SECOND, "2019-10-28", 0, 1_200, 1_100),
+        ),
+        "week of 2019-10-28: 1,100 of 1,200 active",
+    ),
+    "customer_value": (
+        rows_of("event_date user_id", (FIRST, 1), (SECOND, 1), (SECOND, 2)),
+        f"2 customers by {SECOND}",
+    ),
+    "brand_performance": (
+        rows_of("brand revenue", ("apple", Decimal("1.5")), ("nan", Decimal(2)), ("apple", Decimal(1_000))),
+        "most revenue by brand apple: 1,001.50",
+    ),
+    "product_performance": (
+        rows_of("product_id revenue", (1, Decimal("1.5")), (2, Decimal(2))),
+        "most revenue by product 2: 2.00",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", summaries_in_order(settings().sql_dir))
+def test_the_headline_of_a_summary_can_be_told_of_any_row_of_its_kind(name: str) -> None:
+    values = {"DATE": FIRST, "INT64": 1, "FLOAT64": 0.5, "NUMERIC": Decimal(1), "BOOL": True}
+    table = load_table(settings().sql_dir, name)
+    wanted = table.metadata.headline
+    assert wanted
+    row = {column.name: values.get(column.type, "a") for column in table.schema} | dict(wanted.where)
+    assert headline(wanted, [row, row])
+
+
+@pytest.mark.parametrize("name", HEADLINES)
+def test_a_headline_is_as_the_metadata_word_it(name: str) -> None:
+    rows, told = HEADLINES[name]
+    wanted = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
+    assert headline(wanted, rows) == told
+    assert headline(wanted, []) == "no rows"
+
+
+def test_a_headline_of_rows_that_are_not_there_says_nothing() -> None:
+    wanted = load_table(settings().sql_dir, "shop.purchase_conversion_volume").metadata.headline
+    assert headline(wanted, TYPES[:1]) == ""
+    assert headline(None, TYPES) == ""
