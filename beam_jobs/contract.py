@@ -49,7 +49,7 @@ NUMERIC_INTEGER_DIGITS = 29
 NUMERIC_FRACTION_DIGITS = 9
 PRICE_INTEGER_DIGITS = 12
 """A price has fewer than NUMERIC holds, for sums of prices must fit too: two faulty prices of 29 digits would
-let every sum of their day fail. Of 12 digits it takes 10**8 of them, for averages count in billionths."""
+let every sum of their day fail. Of 12 digits it takes 10**17 of them."""
 CATEGORY_LEVELS = 4
 SHARDS = 16
 """Spanner's key starts with shard, in [0, SHARDS): writes of one moment spread over as many splits."""

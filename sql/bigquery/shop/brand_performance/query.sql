@@ -27,6 +27,8 @@ counted AS (
         SUM(revenue) AS revenue,
         SUM(priced_views) AS priced_views,
         SUM(viewed_price_sum) AS viewed_price_sum,
+        ROUND(SAFE_DIVIDE(SUM(viewed_price_sum), SUM(priced_views)), 6) AS average_price_viewed,
+        ROUND(SAFE_DIVIDE(SUM(revenue), SUM(purchases)), 6) AS average_price_paid,
         COUNTIF(user_session IS NOT NULL AND views > 0) AS viewing_sessions,
         COUNTIF(user_session IS NOT NULL AND first_view <= last_purchase) AS converted_sessions
     FROM sessions
@@ -40,14 +42,17 @@ SELECT
     carts,
     purchases,
     revenue,
-    -- Rounded in billionths, to thousands of them: NUMERIC keeps 9 decimals of a quotient, so that one a
-    -- little below a half of the 6th would become that half, and go up. The last ROUND is for engines that
-    -- divide as FLOAT64.
-    ROUND(
-        ROUND(SAFE_DIVIDE(viewed_price_sum * 1000000000, priced_views), -3) / NUMERIC '1000000000', 6
+    -- A millionth less where a quotient a little below a half of its 6th decimal became that half, of the 9
+    -- decimals that NUMERIC keeps, and went up.
+    average_price_viewed - IF(
+        (average_price_viewed * priced_views - viewed_price_sum) * 2000000 > priced_views,
+        NUMERIC '1' / 1000000,
+        0
     ) AS average_price_viewed,
-    ROUND(
-        ROUND(SAFE_DIVIDE(revenue * 1000000000, purchases), -3) / NUMERIC '1000000000', 6
+    average_price_paid - IF(
+        (average_price_paid * purchases - revenue) * 2000000 > purchases,
+        NUMERIC '1' / 1000000,
+        0
     ) AS average_price_paid,
     viewing_sessions,
     converted_sessions,

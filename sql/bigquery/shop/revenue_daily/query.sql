@@ -18,14 +18,7 @@ days AS (
         COUNT(DISTINCT IF(purchases > 0, user_id, NULL)) AS buyers,
         SUM(purchases) AS purchases,
         SUM(revenue) AS revenue,
-        -- Rounded in billionths, to thousands of them: NUMERIC keeps 9 decimals of a quotient, so that one
-        -- a little below a half of the 6th would become that half, and go up. The last ROUND is for engines
-        -- that divide as FLOAT64.
-        ROUND(
-            ROUND(SAFE_DIVIDE(SUM(revenue) * 1000000000, COUNTIF(purchases > 0)), -3)
-            / NUMERIC '1000000000',
-            6
-        ) AS average_order_value
+        ROUND(SAFE_DIVIDE(SUM(revenue), COUNTIF(purchases > 0)), 6) AS average_order_value
     FROM customers_in_sessions
     GROUP BY event_date
 )
@@ -36,11 +29,22 @@ SELECT
     today.buyers,
     today.purchases,
     today.revenue,
-    today.average_order_value,
+    -- A millionth less where a quotient a little below a half of its 6th decimal became that half, of the 9
+    -- decimals that NUMERIC keeps, and went up.
+    today.average_order_value - IF(
+        (today.average_order_value * today.orders - today.revenue) * 2000000 > today.orders,
+        NUMERIC '1' / 1000000,
+        0
+    ) AS average_order_value,
     week_before.orders AS orders_week_before,
     week_before.buyers AS buyers_week_before,
     week_before.revenue AS revenue_week_before,
-    week_before.average_order_value AS average_order_value_week_before,
+    week_before.average_order_value - IF(
+        (week_before.average_order_value * week_before.orders - week_before.revenue) * 2000000
+        > week_before.orders,
+        NUMERIC '1' / 1000000,
+        0
+    ) AS average_order_value_week_before,
     -- Subtracted first, as NUMERIC: a small change would be lost beside 1.
     SAFE_DIVIDE(
         CAST(today.revenue - week_before.revenue AS FLOAT64),
