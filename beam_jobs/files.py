@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -17,15 +18,17 @@ from beam_jobs.contract import ContractError
 from beam_jobs.lines import (
     BLOCK_BYTES,
     DAY_WITHOUT_EVENTS,
-    UTF8_BOM,
     Block,
     decompressed,
+    has_bom,
     read_blocks,
     read_header,
 )
 
 RANGE_BYTES = 64 * 2**20
 """Beam reads Cloud Storage 16 MiB at a time, so the end of a range's last line costs up to 16 MiB more."""
+
+_BOMS = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +119,7 @@ def count_lines(block: Block) -> int:
 
     It counts by itself, so that what the parser and all after it make of the block can be held against it.
     """
-    data = block.data if block.offset else block.data.removeprefix(UTF8_BOM)
+    data = _BOMS.sub(b"", block.data) if has_bom(block.data) else block.data
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets == ord("\n"))
     if data and not data.endswith(b"\n"):

@@ -3,8 +3,9 @@
 Whoever reads such a file (the load, the landing of exports, the publisher) opens it as it is stored and reads
 it through here, so that all see the same lines. It needs nothing but the standard library.
 
-A line is what stands before a newline or the file's end. A line of nothing, or of a carriage return alone, is
-blank. Offsets in a compressed file are those of its decompressed text.
+A line is what stands before a newline or the file's end, without byte order marks at its start. A line of
+nothing, or of a carriage return alone, is blank. Offsets in a compressed file are those of its decompressed
+text.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns, header_names
 
 UTF8_BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 8 * 2**20
@@ -112,7 +113,7 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     """
     start = 0
     while line := text.readline(MAX_LINE_BYTES):
-        if line.removeprefix(UTF8_BOM).strip(b"\r\n"):
+        if line[past_bom(line, 0) :].removesuffix(b"\n") not in (b"", b"\r"):
             columns = header_columns(line.decode(errors="replace"), file)
             return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
         start += len(line)
@@ -120,6 +121,39 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     raise ContractError(
         f"{file}: the file holds no event and no header. Upload it again. {DAY_WITHOUT_EVENTS}"
     )
+
+
+def refuse_other_header(line: bytes, columns: Sequence[str], file: str, offset: int) -> None:
+    """Check that a later line, of which no event can be made, does not name other columns than `columns`.
+
+    Files that were joined have such lines. What follows would be read under the wrong names. A header that
+    says the same again does no harm, and is a reject as any bad line is.
+
+    Raises:
+        ContractError: it does; the message names the file and the `offset`.
+    """
+    names = header_names(line.decode(errors="replace"))
+    if names not in (None, tuple(columns)):
+        raise ContractError(
+            f"{file}: the line at byte {offset} is a header of other columns than the file began with: "
+            f"{', '.join(names)}. Land what follows it as a file of its own."
+        )
+
+
+def has_bom(data: bytes) -> bool:
+    """Tell whether a byte order mark is anywhere in `data`, where mostly there is none."""
+    # One byte is looked for ten times as fast as three.
+    return UTF8_BOM[:1] in data and UTF8_BOM in data
+
+
+def past_bom(data: bytes, start: int) -> int:
+    """Return where the line that starts at `start` goes on after its byte order marks, if it has any.
+
+    Such a mark begins a file. Where files were joined it stands at a line's start, and belongs to no value.
+    """
+    while data.startswith(UTF8_BOM, start):
+        start += len(UTF8_BOM)
+    return start
 
 
 def read_pieces(

@@ -23,6 +23,7 @@ from beam_jobs.lines import (
     read_blocks,
     read_header,
     read_pieces,
+    refuse_other_header,
 )
 from local.root import ROOT
 
@@ -149,6 +150,16 @@ def test_a_line_that_never_ends_goes_on_in_pieces_of_bounded_size(block_bytes: i
     assert sum(len(block.data.removesuffix(b"\n")) + block.skipped_bytes for block in blocks) == (
         len(content) - sum(block.data.endswith(b"\n") for block in blocks) - (content.count(b"x\n") > 0)
     )
+
+
+@pytest.mark.parametrize("start", [b"", UTF8_BOM, UTF8_BOM * 2])
+def test_a_later_header_of_other_columns_is_refused_by_file_and_offset(start: bytes) -> None:
+    swapped = HEADER.replace(b"product_id", b"-").replace(b"user_id", b"product_id").replace(b"-", b"user_id")
+    for other in (swapped, swapped.upper(), HEADER.replace(b"brand", b"make"), HEADER[:-1] + b",colour\r\n"):
+        with pytest.raises(ContractError, match=r"^b\.csv: the line at byte 77 is a header of other columns"):
+            refuse_other_header(start + other, COLUMN_NAMES, "b.csv", 77)
+    for same in (HEADER, HEADER.upper(), EVENT, b"bad", b"x,brand,y", b"\xff,\0", b""):
+        refuse_other_header(start + same, COLUMN_NAMES, "b.csv", 77)
 
 
 def test_a_block_gives_the_start_of_a_line() -> None:

@@ -129,6 +129,13 @@ def test_an_event_may_be_written_in_several_ways(data: bytes) -> None:
     assert accepted(data) == accepted(LINE)
 
 
+@pytest.mark.parametrize("marks", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf"])
+def test_byte_order_marks_before_a_message_belong_to_no_value(marks: bytes) -> None:
+    for data in (LINE, as_json()):
+        assert accepted(marks + data) == accepted(data)
+        assert len(judge(of(data, marks + data, data)).events) == 3
+
+
 @pytest.mark.parametrize("price", ["35.70", "35.7", "0.1", "100", "0", "0.000000001", "9" * 12])
 def test_a_price_as_a_json_number_keeps_each_of_its_digits(price: str) -> None:
     as_number = as_json(price=0).replace(b'"price": 0', b'"price": ' + price.encode())
@@ -167,6 +174,21 @@ POISON: dict[str, tuple[bytes, str, str]] = {
     "a blank second line": (LINE + b"\n\n", "several_lines", "The message has 2 lines"),
     "header and line": (",".join(COLUMN_NAMES).encode() + b"\n" + LINE, "several_lines", "2 lines"),
     "a header": (",".join(COLUMN_NAMES).encode(), "repeated_header", "column names"),
+    "a header in capitals": (
+        ",".join(COLUMN_NAMES[::-1]).upper().encode(),
+        "repeated_header",
+        "column names",
+    ),
+    "a header in camel case": (
+        ",".join(COLUMN_NAMES).title().replace("_", "").encode(),
+        "repeated_header",
+        "column names",
+    ),
+    "a header after byte order marks": (
+        b"\xef\xbb\xbf\xef\xbb\xbf" + ",".join(COLUMN_NAMES).encode(),
+        "repeated_header",
+        "column names",
+    ),
     "an open quote": (LINE.replace(b"sony", b'"sony'), "bad_quoting", "quote"),
     "10 MB": (b"x" * 10_000_000, "line_too_long", "The message has 10000000 bytes"),
     "10 MB of lines": ((LINE + b"\n") * 180_000, "line_too_long", f"at most {MAX_LINE_BYTES}"),

@@ -19,6 +19,7 @@ from google.cloud import pubsub_v1
 from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
+from beam_jobs.messages import Message, judge
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
@@ -175,6 +176,32 @@ def test_blank_lines_and_a_byte_order_mark_are_no_messages(tmp_path: Path) -> No
     for header in ("", HEADER + "\r\n"):
         source.write_text(f"\ufeff{header}\n\r\n{line()}\r\n\n{line()}")
         assert [message.decode().rstrip("\r") for _, message in read_lines(str(source))] == [line()] * 2
+
+
+@pytest.mark.parametrize("message_format", ["csv", "json"])
+def test_byte_order_marks_of_joined_files_belong_to_no_value(tmp_path: Path, message_format: str) -> None:
+    plain = write(tmp_path / "a.csv", [line("00:00:01"), HEADER, line("00:00:02")])
+    joined = tmp_path / "b.csv"
+    joined.write_text(
+        f"\ufeff{HEADER}\n{line('00:00:01')}\n\ufeff{HEADER}\n\ufeff\ufeff{line('00:00:02')}\n\ufeff\n"
+    )
+    lines = list(read_lines(str(joined), message_format))
+    assert lines == list(read_lines(plain, message_format))
+    judged = judge([Message(message) for _, message in lines])
+    assert len(judged.events) == 2
+    assert [reject.reason for reject in judged.rejects] == ["repeated_header"]
+
+
+@pytest.mark.parametrize("message_format", ["csv", "json"])
+def test_a_header_of_other_columns_further_on_is_refused_by_name_and_place(
+    tmp_path: Path, message_format: str
+) -> None:
+    swapped = HEADER.replace("product_id", "-").replace("user_id", "product_id").replace("-", "user_id")
+    for other in (swapped, swapped.upper(), HEADER + ",colour"):
+        source = write(tmp_path / "a.csv", [line(), other, line()])
+        place = len(HEADER) + 1 + len(line()) + 1
+        with pytest.raises(ContractError, match=rf"a\.csv: the line at byte {place} is a header of other"):
+            list(read_lines(source, message_format))
 
 
 @pytest.mark.parametrize("block_bytes", [1, 100, 150, 1000])
