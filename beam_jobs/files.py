@@ -20,6 +20,7 @@ from beam_jobs.lines import (
     DAY_WITHOUT_EVENTS,
     Block,
     decompressed,
+    event_files,
     has_bom,
     read_blocks,
     read_header,
@@ -64,13 +65,13 @@ def list_files(directory: str) -> list[LandingFile]:
     """List the *.csv and *.csv.gz files in `directory`, local or gs://, by path, with their headers read.
 
     Raises:
-        ContractError: there is no such file, one holds not even a header, a header breaks the contract, or a
-            compressed file is damaged.
+        ContractError: there is no such file, there is anything but these and marks, one holds not even a
+            header, a header breaks the contract, or a compressed file is damaged.
     """
     found = _match(directory)
     if not found:
         raise ContractError(f"{directory}: there is no file *.csv or *.csv.gz. {DAY_WITHOUT_EVENTS}")
-    return [_describe(item) for item in sorted(found, key=lambda item: item.path)]
+    return [_describe(item) for item in found]
 
 
 def check_unchanged(directory: str, files: Iterable[LandingFile]) -> None:
@@ -130,8 +131,9 @@ def count_lines(block: Block) -> int:
 
 
 def _match(directory: str) -> list[FileMetadata]:
-    patterns = [FileSystems.join(directory, pattern) for pattern in ("*.csv", "*.csv.gz")]
-    return [metadata for match in FileSystems.match(patterns) for metadata in match.metadata_list]
+    [match] = FileSystems.match([FileSystems.join(directory, "**")])
+    found = {metadata.path: metadata for metadata in match.metadata_list}
+    return [found[path] for path in event_files(directory, found)]
 
 
 def _describe(found: FileMetadata) -> LandingFile:

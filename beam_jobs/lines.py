@@ -14,7 +14,7 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
@@ -22,6 +22,10 @@ from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, head
 
 UTF8_BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 8 * 2**20
+SUCCESS = "_SUCCESS"
+"""The file in a landing day's folder that tells that the day is landed whole."""
+UNFINISHED = "_UNFINISHED-"
+"""What the name of a file begins with that tells that an export is not yet landed to its end."""
 DAY_WITHOUT_EVENTS = "For a day without events, land a file that holds only the header."
 
 _GZIP_START = b"\x1f\x8b"
@@ -71,6 +75,37 @@ class Block(NamedTuple):
         return self.data[start : start + min(length, MAX_LINE_BYTES)]
 
 
+def is_events_file(name: str) -> bool:
+    """Tell by its name whether a file is of events; letter case does not matter."""
+    return name.lower().endswith((".csv", ".csv.gz"))
+
+
+def event_files(folder: str, names: Iterable[str]) -> list[str]:
+    """Return the files of events in `folder`, sorted; `names` are all that is in it and below, in full.
+
+    Raises:
+        ContractError: something else is there than events and marks. Nobody would read it, and a day without
+            it would look whole.
+    """
+    files, strangers = [], []
+    for name in names:
+        inside = name.removeprefix(folder.rstrip("/") + "/")
+        # The console makes an empty object of a folder's name.
+        if inside == SUCCESS or inside.startswith(UNFINISHED) or name.endswith("/"):
+            continue
+        if "/" not in inside and is_events_file(inside):
+            files.append(name)
+        else:
+            strangers.append(inside)
+    if strangers:
+        shown = ", ".join(sorted(strangers)[:5]) + (", ..." if len(strangers) > 5 else "")
+        raise ContractError(
+            f"{folder} holds what is neither events nor a known mark: {shown}. If these are events, put them "
+            "directly into the folder as *.csv or *.csv.gz; else delete them."
+        )
+    return sorted(files)
+
+
 @contextmanager
 def decompressed(
     stored: io.RawIOBase | io.BufferedIOBase, file: str, encoding: str | None = None
@@ -95,7 +130,7 @@ def decompressed(
             # Not every stored stream has lines and looks ahead. Any: what the two readers share has no type.
             text: Any = opened.enter_context(io.BufferedReader(stored))
             start = text.peek(len(_GZIP_START))[: len(_GZIP_START)]
-            if start and start != _GZIP_START and file.endswith(".gz"):
+            if start and start != _GZIP_START and file.lower().endswith(".gz"):
                 raise gzip.BadGzipFile(f"it starts with {start!r}, which is no gzip")
             for _ in range(2):
                 if text.peek(len(_GZIP_START)).startswith(_GZIP_START):

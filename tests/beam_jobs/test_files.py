@@ -182,6 +182,18 @@ def test_a_directory_without_files_is_an_error(tmp_path: Path) -> None:
         list_files(str(tmp_path))
 
 
+@pytest.mark.parametrize("name", ["b.zip", "hour/b.csv", "b"])
+def test_a_directory_with_a_file_that_nobody_would_read_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.CSV").write_bytes(EVENT)
+    files = list_files(str(tmp_path))
+    assert [file.path for file in files] == [str(tmp_path / "a.CSV")]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    for look in (lambda: list_files(str(tmp_path)), lambda: check_unchanged(str(tmp_path), files)):
+        with pytest.raises(ContractError, match=rf"holds what is neither events nor a known mark: {name}\."):
+            look()
+
+
 def test_a_header_with_extra_columns_is_an_error_that_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(HEADER[:-1] + b",colour\n")
     with pytest.raises(ContractError, match=r"a\.csv: the header has extra columns 'colour'"):
@@ -276,7 +288,8 @@ def test_files_in_cloud_storage_are_listed_and_read_as_local_ones_are(bucket: st
     day = "landing/events/2019-11-01"
     bucket.blob(f"{day}/a.csv").upload_from_string(content)
     bucket.blob(f"{day}/b.csv.gz").upload_from_string(gzip.compress(content), "application/octet-stream")
-    bucket.blob(f"{day}/_SUCCESS").upload_from_string(b"")
+    for mark in ("_SUCCESS", "_UNFINISHED-other"):
+        bucket.blob(f"{day}/{mark}").upload_from_string(b"")
     bucket.blob("landing/events/2019-11-02/c.csv").upload_from_string(content)
 
     files = list_files(f"gs://{bucket.name}/{day}")
@@ -293,6 +306,10 @@ def test_files_in_cloud_storage_are_listed_and_read_as_local_ones_are(bucket: st
     for file in files:
         lines = _lines_of(file, range_bytes=10_000, block_bytes=3_000)
         assert list(lines.values()) == content.splitlines()[1:]
+
+    bucket.blob(f"{day}/hour/c.csv").upload_from_string(content)
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: hour/c\.csv\. If"):
+        list_files(directory)
 
 
 @pytest.mark.integration

@@ -20,6 +20,7 @@ from beam_jobs.lines import (
     Header,
     Piece,
     decompressed,
+    event_files,
     read_blocks,
     read_header,
     read_pieces,
@@ -45,6 +46,39 @@ def test_what_is_gzip_is_told_by_its_first_bytes_and_not_by_its_name(file: str) 
     assert text_of(gzip.compress(EVENT), file) == EVENT
     assert text_of(gzip.compress(HEADER) + gzip.compress(EVENT), file) == HEADER + EVENT
     assert text_of(b"", file) == b""
+
+
+def test_the_files_of_a_folder_are_told_from_its_marks() -> None:
+    names = ["b.CSV", "a.csv", "c.csv.gz", "_SUCCESS", "_UNFINISHED-2019-Nov.csv", ""]
+    for folder in ("gs://b/2019-11-01", "gs://b/2019-11-01/"):
+        found = event_files(folder, [f"gs://b/2019-11-01/{name}" for name in names])
+        assert found == [f"gs://b/2019-11-01/{name}" for name in ("a.csv", "b.CSV", "c.csv.gz")]
+    assert event_files("gs://b/2019-11-01", []) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.csv.zip",
+        "a.tsv",
+        "a.csv.bz2",
+        "part-00000",
+        "a.csv.tmp",
+        "hour=01/a.csv",
+        "sub/_SUCCESS",
+        "_success",
+    ],
+)
+def test_what_nobody_would_read_is_refused_by_name(name: str) -> None:
+    with pytest.raises(
+        ContractError, match=rf"^/d/2019-11-01 holds what is neither events nor a known mark: {name}\. If"
+    ):
+        event_files("/d/2019-11-01", ["/d/2019-11-01/a.csv", f"/d/2019-11-01/{name}"])
+
+
+def test_of_many_such_names_some_are_shown() -> None:
+    with pytest.raises(ContractError, match=r"mark: 0, 1, 2, 3, 4, \.\.\.\. If"):
+        event_files("/d", [f"/d/{number}" for number in range(9)])
 
 
 def test_gzip_may_be_packed_twice_but_not_without_end() -> None:

@@ -36,7 +36,15 @@ from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1 import types as pubsub
 
 from beam_jobs.contract import COLUMN_NAMES, TIME_FORMAT, ContractError
-from beam_jobs.lines import Block, decompressed, read_blocks, read_header, refuse_other_header
+from beam_jobs.lines import (
+    Block,
+    decompressed,
+    event_files,
+    is_events_file,
+    read_blocks,
+    read_header,
+    refuse_other_header,
+)
 from beam_jobs.parse import parse_block
 
 if TYPE_CHECKING:
@@ -277,23 +285,19 @@ def _check_arguments(topic: str, message_format: str, speed: float | None, limit
 
 def _list_files(source: str, credentials: Credentials | None) -> list[str]:
     """Return `source` itself if it is a file, else the files in it, by name."""
-    if _is_events_file(source):
+    if is_events_file(source):
         return [source]
     if source.startswith("gs://"):
         bucket, prefix = _bucket_and_name(source.rstrip("/") + "/")
         client = storage.Client(credentials=credentials)
-        names = [blob.name for blob in client.list_blobs(bucket, prefix=prefix, delimiter="/")]
+        names = [blob.name for blob in client.list_blobs(bucket, prefix=prefix)]
         found = [f"gs://{bucket}/{name}" for name in names]
     else:
-        found = [str(path) for path in Path(source).glob("*")]
-    files = sorted(path for path in found if _is_events_file(path))
+        found = [str(path) for path in Path(source).rglob("*") if path.is_file()]
+    files = event_files(source, found)
     if not files:
         raise ContractError(f"{source} is neither a file .csv or .csv.gz nor a folder with such files in it.")
     return files
-
-
-def _is_events_file(name: str) -> bool:
-    return name.endswith((".csv", ".csv.gz"))
 
 
 def _bucket_and_name(uri: str) -> tuple[str, str]:

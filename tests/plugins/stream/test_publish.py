@@ -230,6 +230,14 @@ def test_times_of_other_days_are_left_out_of_account_in_a_folder_of_a_day(tmp_pa
     assert due_seconds(source) == [-math.inf, 1, 1, 1, 1, 2]
 
 
+def test_a_folder_with_a_file_that_nobody_would_read_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.CSV", [line()])
+    assert len(list(read_lines(str(tmp_path)))) == 1
+    write(tmp_path / "hour" / "b.csv", [line()])
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: hour/b\.csv\. If"):
+        list(read_lines(str(tmp_path)))
+
+
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
     for source, words in (
         (str(tmp_path / "none"), "neither a file .csv or .csv.gz nor a folder"),
@@ -321,7 +329,6 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
     for name, second in (("a.csv", 1), ("b.csv", 0)):
         bucket.blob(f"landing/events/2019-11-01/{name}").upload_from_string(line(f"00:00:0{second}"))
     bucket.blob("landing/events/2019-11-01/_SUCCESS").upload_from_string("")
-    bucket.blob("landing/events/2019-11-01/other/c.csv").upload_from_string(line())
     folder = f"gs://{bucket.name}/landing/events/2019-11-01"
     for source in (folder, f"{folder}/"):
         assert publish(source, channel.topic).published == 2
@@ -329,6 +336,9 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
     assert publish(f"{folder}/a.csv", channel.topic).published == 1
     with pytest.raises(ContractError, match=r"no\.csv does not exist"):
         publish(f"{folder}/no.csv", channel.topic)
+    bucket.blob("landing/events/2019-11-01/other/c.csv").upload_from_string(line())
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: other/c\.csv\. If"):
+        publish(folder, channel.topic)
 
 
 @pytest.mark.integration
