@@ -97,19 +97,24 @@ def first_event_day(landing_day: date) -> date:
 def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     """Return the column order that a file's first line declares, or None if that line is an event.
 
-    A line is a header when two of its fields or more are column names of the contract; one alone may be a
-    brand. A line that is no CSV is none. `file` is its name, for errors.
+    It is an event if, in the contract's order, at least three of its time, type, ids and price look like
+    such: they begin with a digit, or are one of the types. So it may be a bad event, with a price or a time
+    that is none, too long or cut off; and no header is taken for one, for no name begins with a digit.
+    Any other line must be the header: the contract's names in any order. Letter case and underscores do not
+    matter, so that Event_Time and eventTime are event_time. `file` is its name, for errors.
 
     Raises:
-        ContractError: the header has extra, missing or repeated columns.
+        ContractError: the line is neither, or the header has extra, missing or repeated columns.
     """
-    try:
-        fields = next(csv.reader([line.removeprefix("\ufeff").rstrip("\r\n")]), [])
-    except csv.Error:
+    names = header_names(line)
+    if names is None and _is_event(_split(line)):
         return None
-    names = tuple(name.strip() for name in fields)
-    if len(set(names) & set(COLUMN_NAMES)) < 2:
-        return None
+    wanted = f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
+    if names is None:
+        raise ContractError(
+            f"{file}: the first line is neither an event nor a header: {line.strip()[:100]!r}. "
+            f"Put a header there, in UTF-8 and with commas. {wanted}"
+        )
     problems = []
     if extra := [name for name in names if name not in COLUMN_NAMES]:
         problems.append(f"extra columns {', '.join(map(repr, extra))}")
@@ -118,13 +123,44 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     if repeated := sorted({name for name in names if name in COLUMN_NAMES and names.count(name) > 1}):
         problems.append(f"repeated columns {', '.join(repeated)}")
     if problems:
-        raise ContractError(
-            f"{file}: the header has {'; '.join(problems)}. "
-            f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
-        )
+        raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
     return names
 
 
+def header_names(line: str) -> tuple[str, ...] | None:
+    """Return the names in a line that is a header, the contract's as the contract writes them; else None.
+
+    A header is no event, and has two column names of the contract or more; one alone may be a brand.
+    """
+    fields = _split(line)
+    names = tuple(_NAMES.get(_folded(field), field.strip()) for field in fields)
+    return names if len(set(names) & set(COLUMN_NAMES)) >= 2 and not _is_event(fields) else None
+
+
 def is_header(fields: Sequence[str]) -> bool:
-    """Tell whether the fields of a later line are the contract's column names again, in any order."""
-    return sorted(field.strip() for field in fields) == sorted(COLUMN_NAMES)
+    """Tell whether the fields of a line are all the contract's column names, in any order and letter case."""
+    return sorted(map(_folded, fields)) == sorted(_NAMES)
+
+
+def _split(line: str) -> list[str]:
+    text = line.lstrip("\ufeff").rstrip("\r\n")
+    try:
+        return next(csv.reader([text]), [])
+    except csv.Error:
+        return text.split(",")
+
+
+def _folded(name: str) -> str:
+    return name.strip().replace("_", "").lower()
+
+
+def _is_event(fields: Sequence[str]) -> bool:
+    looks_like_one = [
+        field in EVENT_TYPES if column.kind == "event_type" else field.lstrip("-")[:1].isdecimal()
+        for column, field in zip(COLUMNS, fields, strict=False)
+        if column.kind != "string"
+    ]
+    return sum(looks_like_one) >= 3
+
+
+_NAMES = {_folded(name): name for name in COLUMN_NAMES}

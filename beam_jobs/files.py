@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -17,15 +18,18 @@ from beam_jobs.contract import ContractError
 from beam_jobs.lines import (
     BLOCK_BYTES,
     DAY_WITHOUT_EVENTS,
-    UTF8_BOM,
     Block,
     decompressed,
+    event_files,
+    has_bom,
     read_blocks,
     read_header,
 )
 
 RANGE_BYTES = 64 * 2**20
 """Beam reads Cloud Storage 16 MiB at a time, so the end of a range's last line costs up to 16 MiB more."""
+
+_BOMS = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +65,13 @@ def list_files(directory: str) -> list[LandingFile]:
     """List the *.csv and *.csv.gz files in `directory`, local or gs://, by path, with their headers read.
 
     Raises:
-        ContractError: there is no such file, one holds not even a header, a header breaks the contract, or a
-            compressed file is damaged.
+        ContractError: there is no such file, there is anything but these and marks, one holds not even a
+            header, a header breaks the contract, or a compressed file is damaged.
     """
     found = _match(directory)
     if not found:
         raise ContractError(f"{directory}: there is no file *.csv or *.csv.gz. {DAY_WITHOUT_EVENTS}")
-    return [_describe(item) for item in sorted(found, key=lambda item: item.path)]
+    return [_describe(item) for item in found]
 
 
 def check_unchanged(directory: str, files: Iterable[LandingFile]) -> None:
@@ -116,7 +120,7 @@ def count_lines(block: Block) -> int:
 
     It counts by itself, so that what the parser and all after it make of the block can be held against it.
     """
-    data = block.data if block.offset else block.data.removeprefix(UTF8_BOM)
+    data = _BOMS.sub(b"", block.data) if has_bom(block.data) else block.data
     octets = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(octets == ord("\n"))
     if data and not data.endswith(b"\n"):
@@ -127,8 +131,9 @@ def count_lines(block: Block) -> int:
 
 
 def _match(directory: str) -> list[FileMetadata]:
-    patterns = [FileSystems.join(directory, pattern) for pattern in ("*.csv", "*.csv.gz")]
-    return [metadata for match in FileSystems.match(patterns) for metadata in match.metadata_list]
+    [match] = FileSystems.match([FileSystems.join(directory, "**")])
+    found = {metadata.path: metadata for metadata in match.metadata_list}
+    return [found[path] for path in event_files(directory, found)]
 
 
 def _describe(found: FileMetadata) -> LandingFile:

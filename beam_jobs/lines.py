@@ -3,8 +3,9 @@
 Whoever reads such a file (the load, the landing of exports, the publisher) opens it as it is stored and reads
 it through here, so that all see the same lines. It needs nothing but the standard library.
 
-A line is what stands before a newline or the file's end. A line of nothing, or of a carriage return alone, is
-blank. Offsets in a compressed file are those of its decompressed text.
+A line is what stands before a newline or the file's end, without byte order marks at its start. A line of
+nothing, or of a carriage return alone, is blank. Offsets in a compressed file are those of its decompressed
+text.
 """
 
 from __future__ import annotations
@@ -13,14 +14,18 @@ import gzip
 import io
 import sys
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
-from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns, header_names
 
 UTF8_BOM = b"\xef\xbb\xbf"
 BLOCK_BYTES = 8 * 2**20
+SUCCESS = "_SUCCESS"
+"""The file in a landing day's folder that tells that the day is landed whole."""
+UNFINISHED = "_UNFINISHED-"
+"""What the name of a file begins with that tells that an export is not yet landed to its end."""
 DAY_WITHOUT_EVENTS = "For a day without events, land a file that holds only the header."
 
 _GZIP_START = b"\x1f\x8b"
@@ -70,6 +75,37 @@ class Block(NamedTuple):
         return self.data[start : start + min(length, MAX_LINE_BYTES)]
 
 
+def is_events_file(name: str) -> bool:
+    """Tell by its name whether a file is of events; letter case does not matter."""
+    return name.lower().endswith((".csv", ".csv.gz"))
+
+
+def event_files(folder: str, names: Iterable[str]) -> list[str]:
+    """Return the files of events in `folder`, sorted; `names` are all that is in it and below, in full.
+
+    Raises:
+        ContractError: something else is there than events and marks. Nobody would read it, and a day without
+            it would look whole.
+    """
+    files, strangers = [], []
+    for name in names:
+        inside = name.removeprefix(folder.rstrip("/") + "/")
+        # The console makes an empty object of a folder's name.
+        if inside == SUCCESS or inside.startswith(UNFINISHED) or name.endswith("/"):
+            continue
+        if "/" not in inside and is_events_file(inside):
+            files.append(name)
+        else:
+            strangers.append(inside)
+    if strangers:
+        shown = ", ".join(sorted(strangers)[:5]) + (", ..." if len(strangers) > 5 else "")
+        raise ContractError(
+            f"{folder} holds what is neither events nor a known mark: {shown}. If these are events, put them "
+            "directly into the folder as *.csv or *.csv.gz; else delete them."
+        )
+    return sorted(files)
+
+
 @contextmanager
 def decompressed(
     stored: io.RawIOBase | io.BufferedIOBase, file: str, encoding: str | None = None
@@ -94,7 +130,7 @@ def decompressed(
             # Not every stored stream has lines and looks ahead. Any: what the two readers share has no type.
             text: Any = opened.enter_context(io.BufferedReader(stored))
             start = text.peek(len(_GZIP_START))[: len(_GZIP_START)]
-            if start and start != _GZIP_START and file.endswith(".gz"):
+            if start and start != _GZIP_START and file.lower().endswith(".gz"):
                 raise gzip.BadGzipFile(f"it starts with {start!r}, which is no gzip")
             for _ in range(2):
                 if text.peek(len(_GZIP_START)).startswith(_GZIP_START):
@@ -112,7 +148,7 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     """
     start = 0
     while line := text.readline(MAX_LINE_BYTES):
-        if line.removeprefix(UTF8_BOM).strip(b"\r\n"):
+        if line[past_bom(line, 0) :].removesuffix(b"\n") not in (b"", b"\r"):
             columns = header_columns(line.decode(errors="replace"), file)
             return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
         start += len(line)
@@ -120,6 +156,39 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     raise ContractError(
         f"{file}: the file holds no event and no header. Upload it again. {DAY_WITHOUT_EVENTS}"
     )
+
+
+def refuse_other_header(line: bytes, columns: Sequence[str], file: str, offset: int) -> None:
+    """Check that a later line, of which no event can be made, does not name other columns than `columns`.
+
+    Files that were joined have such lines. What follows would be read under the wrong names. A header that
+    says the same again does no harm, and is a reject as any bad line is.
+
+    Raises:
+        ContractError: it does; the message names the file and the `offset`.
+    """
+    names = header_names(line.decode(errors="replace"))
+    if names not in (None, tuple(columns)):
+        raise ContractError(
+            f"{file}: the line at byte {offset} is a header of other columns than the file began with: "
+            f"{', '.join(names)}. Land what follows it as a file of its own."
+        )
+
+
+def has_bom(data: bytes) -> bool:
+    """Tell whether a byte order mark is anywhere in `data`, where mostly there is none."""
+    # One byte is looked for ten times as fast as three.
+    return UTF8_BOM[:1] in data and UTF8_BOM in data
+
+
+def past_bom(data: bytes, start: int) -> int:
+    """Return where the line that starts at `start` goes on after its byte order marks, if it has any.
+
+    Such a mark begins a file. Where files were joined it stands at a line's start, and belongs to no value.
+    """
+    while data.startswith(UTF8_BOM, start):
+        start += len(UTF8_BOM)
+    return start
 
 
 def read_pieces(

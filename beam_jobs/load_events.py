@@ -42,7 +42,7 @@ from beam_jobs.files import (
     read_range,
 )
 from beam_jobs.identity import EVENT_ID_BYTES, shards
-from beam_jobs.lines import Block
+from beam_jobs.lines import Block, refuse_other_header
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
 from beam_jobs.rejected import Refusal, batch_envelopes
@@ -203,6 +203,9 @@ def _read(part: ByteRange) -> Iterator[Any]:
 def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:
     part, block = part_and_block
     checked = validate(parse_block(block, part.columns), load.landing_day)
+    rejected = (checked.rejected[name].to_pylist() for name in ("raw", "byte_offset"))
+    for raw, offset in zip(*rejected, strict=True):
+        refuse_other_header(raw, part.columns, part.path, offset)
     rows = len(checked.accepted)
     events = checked.accepted.append_column("landing_day", pa.repeat(pa.scalar(load.landing_day), rows))
     events = events.append_column("load_id", pa.repeat(load.load_id, rows))

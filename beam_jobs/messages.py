@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.identity import canonical_price
-from beam_jobs.lines import UTF8_BOM, Block
+from beam_jobs.lines import Block, past_bom
 from beam_jobs.parse import ParsedBlock, excerpt, parse_block, parse_fields
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 
@@ -86,7 +86,7 @@ def judge(messages: Sequence[Message]) -> Judged:
     object_messages: list[Message] = []
     rejects: list[Reject] = []
     for message in messages:
-        text = message.data.removeprefix(UTF8_BOM).removesuffix(b"\n")
+        text = message.data[past_bom(message.data, 0) :].removesuffix(b"\n")
         try:
             if len(text) > MAX_LINE_BYTES:
                 raise _BadMessage(
@@ -103,9 +103,8 @@ def judge(messages: Sequence[Message]) -> Judged:
         except _BadMessage as bad:
             rejects.append(Reject(message, bad.reason, bad.detail))
 
-    # The first byte is a newline, since a byte order mark would be dropped there, and nowhere else.
-    block = Block(b"".join(b"\n" + line for line in lines), 0)
-    line_starts = 1 + _starts([len(line) + 1 for line in lines])
+    block = Block(b"\n".join(lines), 0)
+    line_starts = _starts([len(line) + 1 for line in lines])
     object_starts = _starts([len(text) for text in object_texts])
     of_lines = _judge_parsed(parse_block(block, COLUMN_NAMES), line_starts, line_messages)
     of_objects = _judge_parsed(parse_fields(objects, object_texts), object_starts, object_messages)

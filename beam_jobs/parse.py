@@ -3,8 +3,8 @@
 Almost every line is regular: nine fields, no quotes, no control characters. NumPy finds the regular lines by
 their bytes and pyarrow's CSV reader splits them all at once. Only the few others are looked at one by one.
 
-A line is what stands before a newline or the file's end. A carriage return as its last byte belongs to the
-line's raw bytes, but to no field. Blank lines are no rows.
+A line is what `lines` says. A carriage return as its last byte belongs to the line's raw bytes, but to no
+field. Blank lines are no rows.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
-from beam_jobs.lines import UTF8_BOM, Block
+from beam_jobs.lines import UTF8_BOM, Block, has_bom, past_bom
 
 DETAIL_CHARS = 100
 """A reject's detail quotes at most so much of a value; the whole value is in its raw bytes."""
@@ -112,8 +112,7 @@ class Verdicts:
 def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
     """Split the lines of a block into fields; `columns` are the nine column names in the file's order.
 
-    Bad lines never raise: each line that is not blank becomes a row or a reject. A byte order mark at the
-    file's start is skipped.
+    Bad lines never raise: each line that is not blank becomes a row or a reject.
     """
     octets = np.frombuffer(block.data, np.uint8)
     starts, ends = _lines(block, octets)
@@ -151,9 +150,7 @@ def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
 
     commas = np.flatnonzero(octets == _COMMA)
     field_counts = np.searchsorted(commas, ends) - np.searchsorted(commas, starts) + 1
-    # A byte order mark in the middle of a file is part of a field, but pyarrow's reader would drop it when it
-    # comes first.
-    by_hand = (holding(np.flatnonzero(octets == _QUOTE)) | _starts_with_bom(octets, starts)) & verdicts.good
+    by_hand = holding(np.flatnonzero(octets == _QUOTE)) & verdicts.good
     bad_quoting = np.zeros(len(starts), bool)
     by_hand_rows: dict[int, list[str]] = {}
     for line in np.flatnonzero(by_hand).tolist():
@@ -230,7 +227,10 @@ def _lines(block: Block, octets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         ends = np.append(ends, len(octets))
     starts = np.empty_like(ends)
     starts[1:] = ends[:-1] + 1
-    starts[:1] = len(UTF8_BOM) if block.offset == 0 and block.data.startswith(UTF8_BOM) else 0
+    starts[:1] = 0
+    if has_bom(block.data):
+        for line in np.flatnonzero(octets[starts] == UTF8_BOM[0]).tolist():
+            starts[line] = past_bom(block.data, int(starts[line]))
     lengths = ends - starts
     written = lengths > 0
     lone = np.flatnonzero(lengths == 1)
@@ -244,13 +244,6 @@ def _control_positions(octets: np.ndarray) -> np.ndarray:
     next_octets = octets[np.minimum(positions + 1, len(octets) - 1)]
     ends_line = (next_octets == _NEWLINE) | (positions == len(octets) - 1)
     return positions[~((octets[positions] == _RETURN) & ends_line)]
-
-
-def _starts_with_bom(octets: np.ndarray, starts: np.ndarray) -> np.ndarray:
-    mask = octets[starts] == UTF8_BOM[0]
-    for line in np.flatnonzero(mask):
-        mask[line] = octets[starts[line] : starts[line] + len(UTF8_BOM)].tobytes() == UTF8_BOM
-    return mask
 
 
 def _is_utf8(text: bytes) -> bool:
@@ -282,7 +275,10 @@ def _split_regular(
     if not regular.any():
         return RAW_SCHEMA.empty_table()
     view = memoryview(data)
-    if regular.all():
+    if has_bom(data):
+        spans = zip(starts[regular].tolist(), ends[regular].tolist(), strict=True)
+        text = memoryview(b"\n".join([view[start:end] for start, end in spans]))
+    elif regular.all():
         text = view[starts[0] :]
     else:
         # Each run of regular lines, from its first line's start to its last line's end, newline included.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import date
 
+from beam_jobs import lines
+
 EXPORTS = "exports/"
 LANDING = "landing/events/"
 EXPORT_PATTERN = rf"^{EXPORTS}[^/*?#\[\]\r\n]+\.(csv|csv\.gz|zip)$"
@@ -11,11 +13,8 @@ EXPORT_PATTERN = rf"^{EXPORTS}[^/*?#\[\]\r\n]+\.(csv|csv\.gz|zip)$"
 REPORTS = "reports/events/"
 TEMP = "temp"
 
-SUCCESS = "_SUCCESS"
-"""The object in a landing day's folder that tells that the day is landed whole."""
-
-UNFINISHED = "_UNFINISHED-"
-"""What the name of an object begins with that tells that an export is not yet landed to its end."""
+SUCCESS, UNFINISHED = lines.SUCCESS, lines.UNFINISHED
+"""The marks in a landing day's folder, which the load passes over."""
 
 
 def landing(day: date) -> str:

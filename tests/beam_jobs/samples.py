@@ -41,6 +41,21 @@ POISON: dict[str, tuple[bytes, str, str]] = {
     "a blank second line": (LINE + b"\n\n", "several_lines", "The message has 2 lines"),
     "header and line": (",".join(COLUMN_NAMES).encode() + b"\n" + LINE, "several_lines", "2 lines"),
     "a header": (",".join(COLUMN_NAMES).encode(), "repeated_header", "column names"),
+    "a header in capitals": (
+        ",".join(COLUMN_NAMES[::-1]).upper().encode(),
+        "repeated_header",
+        "column names",
+    ),
+    "a header in camel case": (
+        ",".join(COLUMN_NAMES).title().replace("_", "").encode(),
+        "repeated_header",
+        "column names",
+    ),
+    "a header after byte order marks": (
+        b"\xef\xbb\xbf\xef\xbb\xbf" + ",".join(COLUMN_NAMES).encode(),
+        "repeated_header",
+        "column names",
+    ),
     "an open quote": (LINE.replace(b"sony", b'"sony'), "bad_quoting", "quote"),
     "10 MB": (b"x" * 10_000_000, "line_too_long", "The message has 10000000 bytes"),
     "10 MB of lines": ((LINE + b"\n") * 180_000, "line_too_long", f"at most {MAX_LINE_BYTES}"),

@@ -1,6 +1,10 @@
-import pytest
+from collections.abc import Callable
 
-from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns, is_header
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns, header_names, is_header
 
 HEADER = ",".join(COLUMN_NAMES)
 
@@ -24,20 +28,81 @@ def test_a_header_is_recognised_however_it_is_written(line: str) -> None:
     assert header_columns(line, "a.csv") == COLUMN_NAMES
 
 
+EVENT = "2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.00,4,s-1"
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [str.upper, str.title, lambda name: name.title().replace("_", ""), lambda name: f" {name} "],
+    ids=["upper", "title", "camel", "spaces"],
+)
+def test_a_header_is_recognised_in_any_letter_case(spelled: Callable[[str], str]) -> None:
+    order = COLUMN_NAMES[::-1]
+    line = ",".join(map(spelled, order))
+    assert header_columns(line, "a.csv") == order
+    assert header_names("\ufeff" + line + "\r\n") == order
+    assert is_header(line.split(","))
+
+
 @pytest.mark.parametrize(
     "line",
     [
+        EVENT,
         "2019-11-01 00:00:00 UTC,view,1,2,,,3.00,4,",
         "2019-11-01 00:00:00 UTC,view,1,2,,price,3.00,4,",
-        "",
-        "\n",
+        EVENT.replace("a.b,sony", "brand,price"),
+        EVENT.replace("3.00", "cheap"),
+        EVENT.replace("2019-11-01 00:00:00 UTC,view", "yesterday,click"),
+        EVENT.replace("UTC,view,1", "UTC,,x"),
+        EVENT.replace("2019-11-01 00:00:00 UTC,view,1,2", ",view,1,2.05E+18"),
+        EVENT.replace("sony", '"so,ny"'),
+        EVENT.replace("sony", 'so"ny'),
+        EVENT.replace("sony", "so\rny\0"),
+        EVENT + ",another",
+        EVENT[:40],
+        EVENT.replace("sony", "x" * 70_000)[:65_536],
+        "2019-10-01T00:00:00.000Z,view,1000000.0,2.05301E+18,a.b,sony,10.00,9.0,",
+    ],
+)
+def test_a_bad_event_is_still_an_event_and_no_header(line: str) -> None:
+    assert header_columns(line, "a.csv") is None
+    assert header_names(line) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x",
         "no header\rand no CSV",
         '"',
         "\x00\x00",
+        ",,,,,,,,",
+        ",".join(COLUMN_NAMES).replace(",", ";"),
+        "time,type,product,category,code,make,cost,user,session",
+        "zeit,typ,produkt,kategorie,code,marke,preis,kunde,sitzung",
+        "view,view,view,view,view,view,view,view,view",
+        "PK\x03\x04",
+        EVENT.replace(",", ";"),
+        EVENT.replace(",", "\t"),
     ],
 )
-def test_a_line_without_two_column_names_is_no_header(line: str) -> None:
-    assert header_columns(line, "a.csv") is None
+def test_what_is_neither_event_nor_header_is_refused_by_name(line: str) -> None:
+    with pytest.raises(
+        ContractError,
+        match=r"^gs://b/a\.csv: the first line is neither an event nor a header: .*Give",
+    ):
+        header_columns(line + "\n", "gs://b/a.csv")
+    assert header_names(line) is None
+
+
+@given(st.lists(st.sampled_from([*COLUMN_NAMES, "eventTime", "USER_ID", "brand_name", "", "colour"])))
+def test_no_names_are_ever_taken_for_an_event(names: list[str]) -> None:
+    try:
+        columns = header_columns(",".join(names), "a.csv")
+    except ContractError:
+        return
+    assert columns is not None
+    assert sorted(columns) == sorted(COLUMN_NAMES)
 
 
 def test_extra_columns_are_an_error_that_names_them() -> None:

@@ -1,5 +1,8 @@
 import gzip
+import io
 import os
+import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,8 +20,9 @@ from beam_jobs.files import (
     plan_ranges,
     read_range,
 )
-from beam_jobs.lines import Block
+from beam_jobs.lines import Block, read_blocks
 from beam_jobs.parse import parse_block
+from beam_jobs.validate import validate
 
 HEADER = ",".join(COLUMN_NAMES).encode() + b"\n"
 EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,,,3.00,4,\n"
@@ -103,7 +107,8 @@ def test_files_that_changed_since_they_were_listed_are_an_error_that_names_them(
         (b"a\n\r\r\n\rb\n", 7, 3),
         (b'"a\nb"\n', 0, 2),
         (b"\xef\xbb\xbf\na\n", 0, 1),
-        (b"\xef\xbb\xbf\na\n", 9, 2),
+        (b"\xef\xbb\xbf\na\n", 9, 1),
+        (b"a\n\xef\xbb\xbf\xef\xbb\xbf\r\n\xef\xbb\xbfb\xef\xbb\xbf\n", 9, 2),
     ],
 )
 def test_lines_that_are_not_blank_are_counted(data: bytes, offset: int, lines: int) -> None:
@@ -121,10 +126,72 @@ def test_the_count_of_lines_is_that_of_the_rows_and_rejects_that_the_parser_make
     assert count_lines(block) == len(parsed.rows) + len(parsed.rejected)
 
 
+PIECES = st.sampled_from(
+    [
+        b"\n",
+        b"\r\n",
+        b",",
+        b'"',
+        b"\0",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"bad",
+        HEADER,
+        EVENT,
+        EVENT.replace(b"4", b"5"),
+    ]
+)
+
+
+@given(
+    pieces=st.one_of(st.lists(PIECES, max_size=30), st.lists(st.binary(), max_size=3)),
+    cuts=st.lists(st.integers(0, 500), max_size=4),
+    block_bytes=st.integers(1, 200),
+)
+@settings(deadline=None)
+def test_whatever_the_bytes_and_the_cuts_what_is_read_is_accepted_or_rejected_and_always_the_same(
+    pieces: list[bytes], cuts: list[int], block_bytes: int
+) -> None:
+    content = b"".join(pieces)
+
+    def outcome(edges: list[int], block_bytes: int) -> tuple[dict[int, str], dict[int, str]]:
+        accepted: dict[int, str] = {}
+        rejected: dict[int, str] = {}
+        for start, end in pairwise(edges):
+            for block in read_blocks(io.BytesIO(content), start, end, block_bytes):
+                checked = validate(parse_block(block, COLUMN_NAMES), None)
+                assert count_lines(block) == len(checked.accepted) + len(checked.rejected)
+                ids = checked.accepted["event_id"].to_pylist()
+                accepted |= zip(checked.offsets.tolist(), ids, strict=True)
+                places = checked.rejected["byte_offset"].to_pylist()
+                rejected |= zip(places, checked.rejected["reason"].to_pylist(), strict=True)
+        return accepted, rejected
+
+    whole = outcome([0, len(content)], len(content) + 1)
+    edges = sorted({0, len(content), *(cut for cut in cuts if cut < len(content))})
+    assert outcome(edges, block_bytes) == whole
+    bodies = [
+        line.removesuffix(b"\r") for line in re.sub(rb"(?m)^(\xef\xbb\xbf)+", b"", content).split(b"\n")
+    ]
+    assert len(whole[0]) + len(whole[1]) == sum(map(bool, bodies))
+
+
 def test_a_directory_without_files_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "_SUCCESS").touch()
     with pytest.raises(ContractError, match=r"there is no file \*\.csv or \*\.csv\.gz"):
         list_files(str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["b.zip", "hour/b.csv", "b"])
+def test_a_directory_with_a_file_that_nobody_would_read_is_an_error(tmp_path: Path, name: str) -> None:
+    (tmp_path / "a.CSV").write_bytes(EVENT)
+    files = list_files(str(tmp_path))
+    assert [file.path for file in files] == [str(tmp_path / "a.CSV")]
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+    for look in (lambda: list_files(str(tmp_path)), lambda: check_unchanged(str(tmp_path), files)):
+        with pytest.raises(ContractError, match=rf"holds what is neither events nor a known mark: {name}\."):
+            look()
 
 
 def test_a_header_with_extra_columns_is_an_error_that_names_the_file(tmp_path: Path) -> None:
@@ -221,7 +288,8 @@ def test_files_in_cloud_storage_are_listed_and_read_as_local_ones_are(bucket: st
     day = "landing/events/2019-11-01"
     bucket.blob(f"{day}/a.csv").upload_from_string(content)
     bucket.blob(f"{day}/b.csv.gz").upload_from_string(gzip.compress(content), "application/octet-stream")
-    bucket.blob(f"{day}/_SUCCESS").upload_from_string(b"")
+    for mark in ("_SUCCESS", "_UNFINISHED-other"):
+        bucket.blob(f"{day}/{mark}").upload_from_string(b"")
     bucket.blob("landing/events/2019-11-02/c.csv").upload_from_string(content)
 
     files = list_files(f"gs://{bucket.name}/{day}")
@@ -238,6 +306,10 @@ def test_files_in_cloud_storage_are_listed_and_read_as_local_ones_are(bucket: st
     for file in files:
         lines = _lines_of(file, range_bytes=10_000, block_bytes=3_000)
         assert list(lines.values()) == content.splitlines()[1:]
+
+    bucket.blob(f"{day}/hour/c.csv").upload_from_string(content)
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: hour/c\.csv\. If"):
+        list_files(directory)
 
 
 @pytest.mark.integration

@@ -20,9 +20,11 @@ from beam_jobs.lines import (
     Header,
     Piece,
     decompressed,
+    event_files,
     read_blocks,
     read_header,
     read_pieces,
+    refuse_other_header,
 )
 from local.root import ROOT
 
@@ -44,6 +46,39 @@ def test_what_is_gzip_is_told_by_its_first_bytes_and_not_by_its_name(file: str) 
     assert text_of(gzip.compress(EVENT), file) == EVENT
     assert text_of(gzip.compress(HEADER) + gzip.compress(EVENT), file) == HEADER + EVENT
     assert text_of(b"", file) == b""
+
+
+def test_the_files_of_a_folder_are_told_from_its_marks() -> None:
+    names = ["b.CSV", "a.csv", "c.csv.gz", "_SUCCESS", "_UNFINISHED-2019-Nov.csv", ""]
+    for folder in ("gs://b/2019-11-01", "gs://b/2019-11-01/"):
+        found = event_files(folder, [f"gs://b/2019-11-01/{name}" for name in names])
+        assert found == [f"gs://b/2019-11-01/{name}" for name in ("a.csv", "b.CSV", "c.csv.gz")]
+    assert event_files("gs://b/2019-11-01", []) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.csv.zip",
+        "a.tsv",
+        "a.csv.bz2",
+        "part-00000",
+        "a.csv.tmp",
+        "hour=01/a.csv",
+        "sub/_SUCCESS",
+        "_success",
+    ],
+)
+def test_what_nobody_would_read_is_refused_by_name(name: str) -> None:
+    with pytest.raises(
+        ContractError, match=rf"^/d/2019-11-01 holds what is neither events nor a known mark: {name}\. If"
+    ):
+        event_files("/d/2019-11-01", ["/d/2019-11-01/a.csv", f"/d/2019-11-01/{name}"])
+
+
+def test_of_many_such_names_some_are_shown() -> None:
+    with pytest.raises(ContractError, match=r"mark: 0, 1, 2, 3, 4, \.\.\.\. If"):
+        event_files("/d", [f"/d/{number}" for number in range(9)])
 
 
 def test_gzip_may_be_packed_twice_but_not_without_end() -> None:
@@ -151,6 +186,16 @@ def test_a_line_that_never_ends_goes_on_in_pieces_of_bounded_size(block_bytes: i
     assert sum(len(block.data.removesuffix(b"\n")) + block.skipped_bytes for block in blocks) == (
         len(content) - sum(block.data.endswith(b"\n") for block in blocks) - (content.count(b"x\n") > 0)
     )
+
+
+@pytest.mark.parametrize("start", [b"", UTF8_BOM, UTF8_BOM * 2])
+def test_a_later_header_of_other_columns_is_refused_by_file_and_offset(start: bytes) -> None:
+    swapped = HEADER.replace(b"product_id", b"-").replace(b"user_id", b"product_id").replace(b"-", b"user_id")
+    for other in (swapped, swapped.upper(), HEADER.replace(b"brand", b"make"), HEADER[:-1] + b",colour\r\n"):
+        with pytest.raises(ContractError, match=r"^b\.csv: the line at byte 77 is a header of other columns"):
+            refuse_other_header(start + other, COLUMN_NAMES, "b.csv", 77)
+    for same in (HEADER, HEADER.upper(), EVENT, b"bad", b"x,brand,y", b"\xff,\0", b""):
+        refuse_other_header(start + same, COLUMN_NAMES, "b.csv", 77)
 
 
 def test_a_block_gives_the_start_of_a_line() -> None:

@@ -380,6 +380,20 @@ def test_a_header_with_an_extra_column_fails_the_load_before_anything_is_written
 
 
 @pytest.mark.integration
+def test_a_header_of_other_columns_inside_a_file_fails_the_load_which_leaves_no_manifest(shop: Shop) -> None:
+    first = as_csv(lines_of_day(10))
+    other = ",".join(COLUMN_NAMES[::-1]).upper().encode() + b"\n"
+    shop.land("a.csv", first + other + as_csv(lines_of_day(10)))
+
+    with pytest.raises(
+        Exception, match=rf"/a\.csv: the line at byte {len(first)} is a header of other columns"
+    ):
+        shop.load()
+
+    assert shop.objects("loads/") == []
+
+
+@pytest.mark.integration
 def test_a_file_of_no_bytes_fails_the_load_before_anything_is_written(shop: Shop) -> None:
     shop.land("a.csv", as_csv(lines_of_day(10)))
     shop.land("b.csv", b"")

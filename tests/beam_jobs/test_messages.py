@@ -124,6 +124,13 @@ def test_an_event_may_be_written_in_several_ways(data: bytes) -> None:
     assert accepted(data) == accepted(LINE)
 
 
+@pytest.mark.parametrize("marks", [b"\xef\xbb\xbf", b"\xef\xbb\xbf\xef\xbb\xbf"])
+def test_byte_order_marks_before_a_message_belong_to_no_value(marks: bytes) -> None:
+    for data in (LINE, as_json()):
+        assert accepted(marks + data) == accepted(data)
+        assert len(judge(of(data, marks + data, data)).events) == 3
+
+
 @pytest.mark.parametrize("price", ["35.70", "35.7", "0.1", "100", "0", "0.000000001", "9" * 12])
 def test_a_price_as_a_json_number_keeps_each_of_its_digits(price: str) -> None:
     as_number = as_json(price=0).replace(b'"price": 0', b'"price": ' + price.encode())

@@ -149,10 +149,21 @@ def test_a_byte_order_mark_at_the_files_start_is_skipped_and_counted() -> None:
     assert parse(UTF8_BOM + b"\r\n", offset=0).rows.num_rows == 0
 
 
-@pytest.mark.parametrize("before", [b"", EVENT + b"\n", b"bad\n"])
-def test_a_byte_order_mark_elsewhere_is_part_of_the_first_field(before: bytes) -> None:
-    row = parse(before + UTF8_BOM + EVENT).rows.to_pylist()[-1]
-    assert row["event_time"] == "\ufeff" + FIELDS["event_time"]
+@pytest.mark.parametrize("before", [b"", EVENT + b"\n", b"bad\n", UTF8_BOM + b"\n\n"])
+@pytest.mark.parametrize("marks", [1, 2])
+def test_a_byte_order_mark_at_a_lines_start_belongs_to_no_field(before: bytes, marks: int) -> None:
+    quoted = EVENT.replace(b"2019-11-01 00:00:00 UTC", b'"2019-11-01 00:00:00 UTC"')
+    for event in (EVENT, quoted):
+        parsed = parse(before + UTF8_BOM * marks + event + b"\r\n" + EVENT)
+        assert parsed.rows.to_pylist()[-2:] == [FIELDS, FIELDS]
+        start = IN_A_FILE + len(before) + 3 * marks
+        assert parsed.offsets.tolist()[-2:] == [start, start + len(event) + 2]
+        assert parsed.lengths.tolist()[-2] == len(event) + 1
+
+
+def test_a_byte_order_mark_inside_a_line_is_part_of_its_field() -> None:
+    parsed = parse(with_field("brand", "\ufeffsony"))
+    assert parsed.rows["brand"].to_pylist() == ["\ufeffsony"]
 
 
 def test_columns_may_stand_in_any_order() -> None:
@@ -210,7 +221,9 @@ def test_arbitrary_bytes_never_raise_and_no_line_is_lost(data: bytes, offset: in
     assert len(found) == parsed.rows.num_rows + len(rejects)
     expected, at = {}, offset
     for line in data.split(b"\n"):
-        mark = len(UTF8_BOM) if at == 0 and line.startswith(UTF8_BOM) else 0
+        mark = 0
+        while line[mark:].startswith(UTF8_BOM):
+            mark += len(UTF8_BOM)
         if line[mark:] not in (b"", b"\r"):
             expected[at + mark] = line[mark:]
         at += len(line) + 1

@@ -13,7 +13,7 @@ import re
 import time
 import zipfile
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 from functools import lru_cache
@@ -21,8 +21,18 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from beam_jobs.contract import COLUMN_NAMES, ContractError
-from beam_jobs.lines import BLOCK_BYTES, UTF8_BOM, decompressed, read_header, read_pieces
+from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
+from beam_jobs.lines import (
+    BLOCK_BYTES,
+    UTF8_BOM,
+    Piece,
+    decompressed,
+    has_bom,
+    past_bom,
+    read_header,
+    read_pieces,
+    refuse_other_header,
+)
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
 
 if TYPE_CHECKING:
@@ -161,12 +171,13 @@ def split(
     try:
         for piece in read_pieces(source, header.body_start, block_bytes=BLOCK_BYTES):
             block = piece.data
-            starts, days = _line_days(block, column, skip_bom=not piece.offset)
+            starts, days = _line_days(block, column)
             is_row = _are_rows(block, starts)
             if not piece.begins_line:
                 # It goes on with the line that the piece before it began, and counted.
                 days[0] = 0
                 is_row[0] = False
+            _refuse_other_headers(piece, starts, days, header.columns, file)
             last_day = _fill_gaps(days, last_day, block, file)
             slices: dict[int, list[memoryview]] = defaultdict(list)
             first_lines = np.concatenate(([0], np.flatnonzero(np.diff(days)) + 1))
@@ -227,7 +238,7 @@ class _Parts:
         part.write(self._header)
 
 
-def _line_days(block: bytes, column: int, *, skip_bom: bool) -> tuple[np.ndarray, np.ndarray]:
+def _line_days(block: bytes, column: int) -> tuple[np.ndarray, np.ndarray]:
     """Return where each line starts, and its day as the number yyyymmdd, 0 where none can be read.
 
     Shapes: both (lines,); types int64 and int32.
@@ -236,9 +247,7 @@ def _line_days(block: bytes, column: int, *, skip_bom: bool) -> tuple[np.ndarray
     starts = np.concatenate(([0], np.flatnonzero(text[: len(block)] == ord("\n")) + 1))
     if starts[-1] == len(block):
         starts = starts[:-1]
-    fields = starts.copy()
-    if skip_bom and block.startswith(UTF8_BOM):
-        fields[0] = len(UTF8_BOM)
+    fields = _past_boms(block, starts)
     if column:
         commas = np.append(np.flatnonzero(text == ord(",")), len(block))
         nth = np.searchsorted(commas, starts) + column - 1
@@ -262,9 +271,31 @@ def _line_days(block: bytes, column: int, *, skip_bom: bool) -> tuple[np.ndarray
 def _are_rows(block: bytes, starts: np.ndarray) -> np.ndarray:
     """Return a mask of the lines that are not blank, and so are rows of a load."""
     text = np.frombuffer(block, np.uint8)
+    bodies = _past_boms(block, starts)
     ends = np.append(starts[1:], len(block))
-    lengths = ends - starts - (text[ends - 1] == ord("\n"))
-    return (lengths > 1) | ((lengths == 1) & (text[starts] != ord("\r")))
+    lengths = ends - bodies - (text[ends - 1] == ord("\n"))
+    return (lengths > 1) | ((lengths == 1) & (text[np.minimum(bodies, len(block) - 1)] != ord("\r")))
+
+
+def _past_boms(block: bytes, starts: np.ndarray) -> np.ndarray:
+    """Return where the lines at `starts` go on after their byte order marks."""
+    bodies = starts.copy()
+    if has_bom(block):
+        text = np.frombuffer(block, np.uint8)
+        for line in np.flatnonzero(text[starts] == UTF8_BOM[0]).tolist():
+            bodies[line] = past_bom(block, int(starts[line]))
+    return bodies
+
+
+def _refuse_other_headers(
+    piece: Piece, starts: np.ndarray, days: np.ndarray, columns: Sequence[str], file: str
+) -> None:
+    """Look for a header of other columns among the lines without a day; lines that began earlier are none."""
+    ends = np.append(starts[1:], len(piece.data))
+    for line in np.flatnonzero(days == 0).tolist():
+        if line or piece.begins_line:
+            start, end = int(starts[line]), min(int(ends[line]), int(starts[line]) + MAX_LINE_BYTES)
+            refuse_other_header(piece.data[start:end], columns, file, piece.offset + start)
 
 
 def _read_quoted_lines(
@@ -273,7 +304,9 @@ def _read_quoted_lines(
     """Read the days of the lines with a quote one by one: a comma inside quotes ends no field."""
     ends = np.append(starts[1:], len(block))
     for line in np.unique(np.searchsorted(starts, np.flatnonzero(text == ord('"')), side="right") - 1):
-        shown = block[starts[line] : ends[line]].decode(errors="replace").rstrip("\r\n").replace("\0", " ")
+        shown = (
+            block[starts[line] : ends[line]].decode(errors="replace").strip("\ufeff\r\n").replace("\0", " ")
+        )
         try:
             fields = next(csv.reader([shown]), [])
         except csv.Error:

@@ -36,7 +36,15 @@ from google.pubsub_v1 import PublisherClient as PublisherApi
 from google.pubsub_v1 import types as pubsub
 
 from beam_jobs.contract import COLUMN_NAMES, TIME_FORMAT, ContractError
-from beam_jobs.lines import Block, decompressed, read_blocks, read_header
+from beam_jobs.lines import (
+    Block,
+    decompressed,
+    event_files,
+    is_events_file,
+    read_blocks,
+    read_header,
+    refuse_other_header,
+)
 from beam_jobs.parse import parse_block
 
 if TYPE_CHECKING:
@@ -277,23 +285,19 @@ def _check_arguments(topic: str, message_format: str, speed: float | None, limit
 
 def _list_files(source: str, credentials: Credentials | None) -> list[str]:
     """Return `source` itself if it is a file, else the files in it, by name."""
-    if _is_events_file(source):
+    if is_events_file(source):
         return [source]
     if source.startswith("gs://"):
         bucket, prefix = _bucket_and_name(source.rstrip("/") + "/")
         client = storage.Client(credentials=credentials)
-        names = [blob.name for blob in client.list_blobs(bucket, prefix=prefix, delimiter="/")]
+        names = [blob.name for blob in client.list_blobs(bucket, prefix=prefix)]
         found = [f"gs://{bucket}/{name}" for name in names]
     else:
-        found = [str(path) for path in Path(source).glob("*")]
-    files = sorted(path for path in found if _is_events_file(path))
+        found = [str(path) for path in Path(source).rglob("*") if path.is_file()]
+    files = event_files(source, found)
     if not files:
         raise ContractError(f"{source} is neither a file .csv or .csv.gz nor a folder with such files in it.")
     return files
-
-
-def _is_events_file(name: str) -> bool:
-    return name.endswith((".csv", ".csv.gz"))
 
 
 def _bucket_and_name(uri: str) -> tuple[str, str]:
@@ -321,7 +325,9 @@ def _read_file(
     with _open(file, credentials) as text:
         header = read_header(text, file)
         blocks = read_blocks(text, header.body_start, block_bytes=BLOCK_BYTES)
-        lines = chain.from_iterable(_messages(block, header.columns, message_format) for block in blocks)
+        lines = chain.from_iterable(
+            _messages(block, header.columns, message_format, file) for block in blocks
+        )
         yield from _when_due(lines, _day_window(file), file)
 
 
@@ -369,7 +375,9 @@ def _is_within(seconds: float | None, window: tuple[float, float]) -> TypeGuard[
     return seconds is not None and window[0] <= seconds < window[1]
 
 
-def _messages(block: Block, columns: Sequence[str], message_format: str) -> list[tuple[float | None, bytes]]:
+def _messages(
+    block: Block, columns: Sequence[str], message_format: str, file: str
+) -> list[tuple[float | None, bytes]]:
     """Return the event_time, in seconds since 1970, and the message of each line of a block, in its order."""
     parsed = parse_block(block, columns)
 
@@ -378,20 +386,26 @@ def _messages(block: Block, columns: Sequence[str], message_format: str) -> list
         start = offset - block.offset
         return block.data[start : start + length]
 
-    offsets, rows = parsed.offsets.tolist(), parsed.rows
+    offsets, lengths, rows = parsed.offsets.tolist(), parsed.lengths.tolist(), parsed.rows
     if message_format == "json":
         messages = [_as_json(event) for event in rows.to_pylist()]
     elif tuple(columns) == COLUMN_NAMES:
-        messages = list(map(raw, offsets, parsed.lengths.tolist()))
+        messages = list(map(raw, offsets, lengths))
     else:
         messages = [_as_csv(event.values()) for event in rows.to_pylist()]
     times = pc.strptime(rows["event_time"], format=TIME_FORMAT, unit="s", error_is_null=True)
-    lines = list(zip(offsets, times.cast(pa.int64()).to_pylist(), messages, strict=True))
+    seconds = times.cast(pa.int64()).to_pylist()
+    undated = [(offsets[row], lengths[row]) for row, known in enumerate(seconds) if known is None]
+    lines = list(zip(offsets, seconds, messages, strict=True))
     if len(parsed.rejected):
-        spans = [parsed.rejected[name].to_pylist() for name in ("byte_offset", "line_bytes")]
-        lines += [(offset, None, raw(offset, length)) for offset, length in zip(*spans, strict=True)]
+        columns_of_rejects = (parsed.rejected[name].to_pylist() for name in ("byte_offset", "line_bytes"))
+        rejects = list(zip(*columns_of_rejects, strict=True))
+        undated += rejects
+        lines += [(offset, None, raw(offset, length)) for offset, length in rejects]
         lines.sort(key=lambda line: line[0])
-    return [(seconds, message) for _, seconds, message in lines]
+    for offset, length in undated:
+        refuse_other_header(block.raw(offset, length), columns, file, offset)
+    return [(known, message) for _, known, message in lines]
 
 
 def _as_json(event: dict[str, str]) -> bytes:

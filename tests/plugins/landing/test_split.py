@@ -74,6 +74,50 @@ def test_a_byte_order_mark_stays_in_front_and_hides_no_day() -> None:
     assert split("\ufeff" + HEADER + line)[1] == {("2019-11-01", 0): ("\ufeff" + HEADER + line).encode()}
 
 
+@pytest.mark.parametrize("block_bytes", [64, 100_000])
+def test_byte_order_marks_of_joined_files_hide_no_day(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    one, two, three = event("2019-11-01"), event("2019-11-02"), event("2019-11-03")
+    export = (
+        HEADER
+        + one
+        + "\ufeff"
+        + HEADER
+        + two
+        + "\ufeff\n"
+        + "\ufeff\ufeff"
+        + three
+        + '\ufeff"'
+        + one[:10]
+        + '"\n'
+    )
+    rows, parts = split(export)
+    assert rows == {"2019-11-01": 2, "2019-11-02": 1, "2019-11-03": 2}
+    assert text_of(parts, "2019-11-01") == HEADER + one + "\ufeff" + HEADER
+
+
+@pytest.mark.parametrize("block_bytes", [64, 100_000])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff\ufeff"])
+def test_a_header_of_other_columns_further_on_is_refused_by_name_and_place(
+    start: str, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    swapped = HEADER.replace("product_id", "-").replace("user_id", "product_id").replace("-", "user_id")
+    before = HEADER + event("2019-11-01") * 3
+    place = len((before + start).encode()) - len(start.encode())
+    for other in (swapped, swapped.title(), HEADER.replace("brand", "make"), HEADER.strip() + ",colour\n"):
+        with pytest.raises(
+            ContractError, match=rf"{PLACE}: the line at byte {place} is a header of other columns"
+        ):
+            split(before + start + other + event("2019-11-02"))
+    assert split(before + start + HEADER.upper() + event("2019-11-02"))[0] == {
+        "2019-11-01": 4,
+        "2019-11-02": 1,
+    }
+
+
 def test_windows_line_ends_are_kept() -> None:
     export = (HEADER + event("2019-11-01") * 2).replace("\n", "\r\n").encode()
     assert split(export) == ({"2019-11-01": 2}, {("2019-11-01", 0): export})
@@ -87,9 +131,10 @@ def test_a_line_without_a_readable_day_goes_with_the_line_before_it() -> None:
 
 
 def test_first_lines_without_a_readable_day_go_with_the_first_line_that_has_one() -> None:
-    rows, parts = split("x\n" + "y\n" + event("2019-11-05"))
+    bad = event("yesterday") + "y\n"
+    rows, parts = split(bad + event("2019-11-05"))
     assert rows == {"2019-11-05": 3}
-    assert text_of(parts, "2019-11-05") == "x\ny\n" + event("2019-11-05")
+    assert text_of(parts, "2019-11-05") == bad + event("2019-11-05")
 
 
 @pytest.mark.parametrize("block_bytes", [64, 100_000])
@@ -147,7 +192,7 @@ def test_a_comma_inside_quotes_before_event_time_ends_no_field() -> None:
 
 
 def test_a_quoted_event_time_is_read() -> None:
-    assert split('"2019-11-02 00:00:00 UTC","view"\n')[0] == {"2019-11-02": 1}
+    assert split('"2019-11-02 00:00:00 UTC","view",1,2,,,3,4,\n')[0] == {"2019-11-02": 1}
 
 
 def test_a_missing_final_newline_loses_nothing() -> None:
@@ -200,11 +245,12 @@ def test_lines_in_any_order_of_time_keep_a_bounded_number_of_parts_open(
         (HEADER.encode(), "holds no event"),
         (b"\n\r\n" * 3, "holds no event"),
         (b"\xef\xbb\xbf\r", "holds no event"),
-        (b"time,what\n1,2\n", "none of its first 2 lines has an event_time"),
+        (b"1,view,2,3,,,4,5,\n" * 2, "none of its first 2 lines has an event_time"),
+        (b"time,what\n1,2\n", "the first line is neither an event nor a header: 'time,what'"),
         (b"event_time,brand,what\n1,2,3\n", "extra columns 'what'; missing columns event_type"),
-        ("event_time,event_type\n".encode("utf-16"), "none of its first 2 lines"),
-        (b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00", "none of its first"),
-        (b"a,b\rc,d\r", "none of its first 1 lines"),
+        ("event_time,event_type\n".encode("utf-16"), "neither an event nor a header"),
+        (b"\x89PNG\x0d\x0a\x1a\x0a\x00\x00", "neither an event nor a header"),
+        (b"a,b\rc,d\r", "neither an event nor a header"),
     ],
 )
 def test_what_is_no_export_is_refused_before_anything_is_written(export: bytes, words: str) -> None:

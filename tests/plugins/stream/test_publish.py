@@ -19,6 +19,7 @@ from google.cloud import pubsub_v1
 from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
+from beam_jobs.messages import Message, judge
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
@@ -177,6 +178,32 @@ def test_blank_lines_and_a_byte_order_mark_are_no_messages(tmp_path: Path) -> No
         assert [message.decode().rstrip("\r") for _, message in read_lines(str(source))] == [line()] * 2
 
 
+@pytest.mark.parametrize("message_format", ["csv", "json"])
+def test_byte_order_marks_of_joined_files_belong_to_no_value(tmp_path: Path, message_format: str) -> None:
+    plain = write(tmp_path / "a.csv", [line("00:00:01"), HEADER, line("00:00:02")])
+    joined = tmp_path / "b.csv"
+    joined.write_text(
+        f"\ufeff{HEADER}\n{line('00:00:01')}\n\ufeff{HEADER}\n\ufeff\ufeff{line('00:00:02')}\n\ufeff\n"
+    )
+    lines = list(read_lines(str(joined), message_format))
+    assert lines == list(read_lines(plain, message_format))
+    judged = judge([Message(message) for _, message in lines])
+    assert len(judged.events) == 2
+    assert [reject.reason for reject in judged.rejects] == ["repeated_header"]
+
+
+@pytest.mark.parametrize("message_format", ["csv", "json"])
+def test_a_header_of_other_columns_further_on_is_refused_by_name_and_place(
+    tmp_path: Path, message_format: str
+) -> None:
+    swapped = HEADER.replace("product_id", "-").replace("user_id", "product_id").replace("-", "user_id")
+    for other in (swapped, swapped.upper(), HEADER + ",colour"):
+        source = write(tmp_path / "a.csv", [line(), other, line()])
+        place = len(HEADER) + 1 + len(line()) + 1
+        with pytest.raises(ContractError, match=rf"a\.csv: the line at byte {place} is a header of other"):
+            list(read_lines(source, message_format))
+
+
 @pytest.mark.parametrize("block_bytes", [1, 100, 150, 1000])
 def test_blocks_cut_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int) -> None:
     monkeypatch.setattr(publish_events, "BLOCK_BYTES", block_bytes)
@@ -201,6 +228,14 @@ def test_times_of_other_days_are_left_out_of_account_in_a_folder_of_a_day(tmp_pa
     ]
     source = write(tmp_path / "2019-11-01" / "a.csv", lines)
     assert due_seconds(source) == [-math.inf, 1, 1, 1, 1, 2]
+
+
+def test_a_folder_with_a_file_that_nobody_would_read_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.CSV", [line()])
+    assert len(list(read_lines(str(tmp_path)))) == 1
+    write(tmp_path / "hour" / "b.csv", [line()])
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: hour/b\.csv\. If"):
+        list(read_lines(str(tmp_path)))
 
 
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
@@ -294,7 +329,6 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
     for name, second in (("a.csv", 1), ("b.csv", 0)):
         bucket.blob(f"landing/events/2019-11-01/{name}").upload_from_string(line(f"00:00:0{second}"))
     bucket.blob("landing/events/2019-11-01/_SUCCESS").upload_from_string("")
-    bucket.blob("landing/events/2019-11-01/other/c.csv").upload_from_string(line())
     folder = f"gs://{bucket.name}/landing/events/2019-11-01"
     for source in (folder, f"{folder}/"):
         assert publish(source, channel.topic).published == 2
@@ -302,6 +336,9 @@ def test_a_day_is_published_from_cloud_storage(channel: Channel, bucket: Bucket)
     assert publish(f"{folder}/a.csv", channel.topic).published == 1
     with pytest.raises(ContractError, match=r"no\.csv does not exist"):
         publish(f"{folder}/no.csv", channel.topic)
+    bucket.blob("landing/events/2019-11-01/other/c.csv").upload_from_string(line())
+    with pytest.raises(ContractError, match=r"neither events nor a known mark: other/c\.csv\. If"):
+        publish(folder, channel.topic)
 
 
 @pytest.mark.integration
