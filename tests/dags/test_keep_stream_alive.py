@@ -20,7 +20,6 @@ import pytest
 
 from local.root import ROOT
 from local.stack import emulators
-from shopstream.gcp import bigquery
 from shopstream.gcp.dataflow import DataflowHook
 from shopstream.stream import health
 from shopstream.stream import tasks as stream_tasks
@@ -245,7 +244,7 @@ def test_two_checks_at_the_same_moment_give_one_job(stream: Stream, proxy: Proxy
     proxy.launches = [after(both_are_here.wait), after(both_are_here.wait)]
     program = (
         "import sys; from tests.airflow_home import load_dag, run_dag; "
-        "from shopstream import stream_tasks; stream_tasks.SETTLE_SECONDS = 0.3; "
+        "from shopstream.stream import jobs; jobs.SETTLE_SECONDS = 0.3; "
         "run = run_dag(load_dag('keep_stream_alive'), {}, by_hand=False); "
         "sys.exit(str(run.errors) if run.errors else 0)"
     )
@@ -350,7 +349,7 @@ def test_a_refused_launch_is_not_repeated_and_fails_with_dataflows_reason(
 def test_a_job_that_dies_right_after_its_launch_fails_the_check_with_its_error(
     stream: Stream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stream_tasks, "SETTLE_SECONDS", 10.0)
+    monkeypatch.setattr(jobs, "SETTLE_SECONDS", 10.0)
     stream.tell("die", "the table events_stream is gone")
 
     why = error(stream.check())
@@ -547,9 +546,9 @@ def test_what_was_done_is_in_the_log_though_its_row_cannot_be_written(
     def away(*_: object) -> None:
         raise ConnectionError("BigQuery is away")
 
-    monkeypatch.setattr(bigquery, "write_stream_check", away)
+    monkeypatch.setattr(checks, "write_stream_check", away)
     if dies:
-        monkeypatch.setattr(stream_tasks, "SETTLE_SECONDS", 10.0)
+        monkeypatch.setattr(jobs, "SETTLE_SECONDS", 10.0)
         stream.tell("die", "the table events_stream is gone")
 
     run = stream.check() if dies else check_once()

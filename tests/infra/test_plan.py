@@ -203,7 +203,8 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
     policies = planned(plan, "google_monitoring_alert_policy")
     conditions = {address.rpartition(".")[2]: policy["conditions"][0] for address, policy in policies.items()}
     assert conditions.keys() == {
-        "dag_failed", "dead_letters", "no_rows", "oldest_unacked", "rejected_share", "spanner_cpu"
+        "airflow_down", "dag_failed", "dead_letters", "no_rows", "oldest_unacked", "rejected_share",
+        "spanner_cpu",
     }  # fmt: skip
     assert f'"{ALERT_PREFIX}"' in conditions["dag_failed"]["condition_matched_log"][0]["filter"]
     counters = set(re.findall(r'"(\w+)"', _counted()))
