@@ -21,7 +21,7 @@ import pytest
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.gcp.dataflow import DataflowHook
-from shopstream.stream import health
+from shopstream.stream import checks, health, jobs
 from shopstream.stream import tasks as stream_tasks
 from tests.airflow_home import Run, load_dag, run_dag, run_task, store
 from tests.dags.stream import Stream, read_variable, write_variable
