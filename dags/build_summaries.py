@@ -27,7 +27,7 @@ from airflow.sdk import Param, dag, task
 
 from shopstream.alerts import due_after_the_usual
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.days import MAX_SUMMARY_DAYS, day_param, is_dry_run
+from shopstream.days import MAX_SUMMARY_DAYS, day_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.report.tasks import WriteReport
 from shopstream.summaries import tasks
@@ -63,14 +63,13 @@ from shopstream.tags import Tag
     tags=[Tag.SUMMARIES],
 )
 def build_summaries() -> None:
-    @task.branch
-    def dry_or_real(**context: Any) -> str:
-        """Return what is to run: the task `dry_run`, or the tasks that build."""
-        return "dry_run" if is_dry_run(context) else tasks.GROUP_ID
-
     days: Any = task(inlets=[EVENTS_PUBLISHED])(tasks.resolve_days)()
     built = tasks.build_all(days, timedelta(hours=6))
-    days >> dry_or_real() >> [task(execution_timeout=timedelta(hours=6))(tasks.dry_run)(days), built]
+    (
+        days
+        >> task.branch(tasks.dry_or_real)()
+        >> [task(execution_timeout=timedelta(hours=6))(tasks.dry_run)(days), built]
+    )
     built >> WriteReport(
         task_id="write_report",
         first_day="{{ ti.xcom_pull(task_ids='resolve_days')[0] }}",

@@ -19,11 +19,9 @@ only warn, since events stream in between the build and its check.
 """
 
 from datetime import timedelta
-from typing import Any
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
-from shopstream.days import intraday_window
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.summaries import tasks
 from shopstream.tags import Tag
@@ -39,13 +37,9 @@ from shopstream.tags import Tag
     tags=[Tag.SUMMARIES],
 )
 def build_summaries_intraday() -> None:
-    @task
-    def resolve_days(**context: Any) -> list[str]:
-        """Return the unpublished of yesterday and today, and days of new late events, as YYYY-MM-DD."""
-        return [day.isoformat() for day in tasks.intraday_days(*intraday_window(context))]
-
-    # Two days at most, so that a task that takes long is stuck.
-    tasks.build_all(resolve_days(), timedelta(minutes=30))
+    days = task(task_id="resolve_days")(tasks.resolve_intraday_days)()
+    # Few days, so that a task that takes long is stuck.
+    tasks.build_all(days, timedelta(minutes=30))
 
 
 build_summaries_intraday()

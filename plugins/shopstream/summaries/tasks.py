@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import logging
-from datetime import date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any
 
 from airflow.sdk import TaskGroup, task
 
-from shopstream.days import summary_days
+from shopstream.days import intraday_window, is_dry_run, summary_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
@@ -39,11 +39,17 @@ def resolve_days(**context: Any) -> list[str]:
     return [day.isoformat() for day in days]
 
 
-def intraday_days(today: date, since: datetime) -> list[date]:
-    """Return the days to build from what has streamed in; see shopstream.summaries.build."""
-    from shopstream.summaries.build import intraday_days as days
+def resolve_intraday_days(**context: Any) -> list[str]:
+    """Return the unpublished of yesterday and today, and days of new late events, in order, as YYYY-MM-DD."""
+    from shopstream.summaries.build import intraday_days
 
-    return days(bigquery_client(), today, since)
+    days = intraday_days(bigquery_client(), *intraday_window(context))
+    return [day.isoformat() for day in days]
+
+
+def dry_or_real(**context: Any) -> str:
+    """Return what is to run: the task `dry_run`, or the tasks that build."""
+    return "dry_run" if is_dry_run(context) else GROUP_ID
 
 
 def build(table_name: str, days: list[str]) -> int:
