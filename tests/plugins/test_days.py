@@ -302,9 +302,9 @@ def test_a_run_that_is_queued_keeps_no_other_from_its_days(
     summaries: DAG, no_loads: bigquery_api.Client
 ) -> None:
     """Airflow cannot list an asset's events while one of the runs that they started is queued."""
+    other = load_dag("compare_stream_with_batch")
     load(no_loads, "2019-11-03")
     run_id = start_by_asset(summaries)
-    other = load_dag("compare_stream_with_batch")
     change_run(other, start_by_asset(other), state="queued", start_date=None)
     assert days_of(summaries, run_id) == ["2019-11-03"]
 

@@ -72,9 +72,19 @@ def ups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, st
         run(environment, "down")
 
 
+@pytest.fixture(scope="module")
+def broken() -> list[str]:
+    """What tests have done to the stack since it was last started."""
+    return []
+
+
 @pytest.fixture
-def environment(ups: tuple[dict[str, str], list[str]]) -> dict[str, str]:
-    """The environment of a running stack."""
+def environment(ups: tuple[dict[str, str], list[str]], broken: list[str]) -> dict[str, str]:
+    """The environment of a running stack, started anew if a test before has broken it."""
+    if broken:
+        run(ups[0], "down")
+        assert run(ups[0], "up").returncode == 0
+        broken.clear()
     return ups[0]
 
 
@@ -162,7 +172,10 @@ def test_a_second_up_changes_nothing(environment: dict[str, str]) -> None:
     assert members(environment) == before
 
 
-def test_a_killed_emulator_is_told_by_status_and_not_started_empty(environment: dict[str, str]) -> None:
+def test_a_killed_emulator_is_told_by_status_and_not_started_empty(
+    environment: dict[str, str], broken: list[str]
+) -> None:
+    broken.append("an emulator is killed")
     for candidate in psutil.process_iter():
         with suppress(psutil.Error):
             if f"--port={environment['SHOPSTREAM_PUBSUB_PORT']}" in candidate.cmdline():
@@ -175,7 +188,12 @@ def test_a_killed_emulator_is_told_by_status_and_not_started_empty(environment: 
     assert "pubsub         exited" in told.stdout
 
 
-def test_down_leaves_no_process_not_even_one_in_a_session_of_its_own(environment: dict[str, str]) -> None:
+def test_down_leaves_no_process_not_even_one_in_a_session_of_its_own(
+    ups: tuple[dict[str, str], list[str]], broken: list[str]
+) -> None:
+    # Whether an emulator was killed before is all one.
+    environment, _ = ups
+    broken.append("the stack is down")
     marked = {**os.environ, stack.STACK_ID: environment["SHOPSTREAM_STACK_DIR"]}
     stray = subprocess.Popen(["sleep", "600"], env=marked, start_new_session=True)
 
