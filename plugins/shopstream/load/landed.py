@@ -26,10 +26,11 @@ class Landing:
     completed: datetime | None
 
 
-def landed_objects(client: Client, bucket: str, day: date) -> set[str]:
-    """Return the names of the objects in a landing day's folder, without the folder."""
+def landed_objects(client: Client, bucket: str, day: date) -> dict[str, datetime]:
+    """Return the names of the objects in a landing day's folder, without it, and when each was written."""
     folder = f"{layout.landing(day)}/"
-    return {blob.name.removeprefix(folder) for blob in client.list_blobs(bucket, prefix=folder)}
+    blobs = client.list_blobs(bucket, prefix=folder)
+    return {blob.name.removeprefix(folder): blob.updated for blob in blobs}
 
 
 def newest_landings(client: Client, bucket: str, first_day: date, last_day: date) -> dict[date, Landing]:
@@ -37,11 +38,8 @@ def newest_landings(client: Client, bucket: str, first_day: date, last_day: date
     landings = {}
     for number in range((last_day - first_day).days + 1):
         day = first_day + timedelta(days=number)
-        folder = f"{layout.landing(day)}/"
-        blobs = {blob.name.removeprefix(folder): blob for blob in client.list_blobs(bucket, prefix=folder)}
-        if blobs:
-            success = blobs.get(layout.SUCCESS)
-            landings[day] = Landing(success.updated if success else None)
+        if found := landed_objects(client, bucket, day):
+            landings[day] = Landing(found.get(layout.SUCCESS))
     return landings
 
 

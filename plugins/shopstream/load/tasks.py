@@ -1,4 +1,4 @@
-"""The tasks of load_events_daily: launch the load, wait for it, and make known what came of it.
+"""The tasks of load_events_daily (launch the load, wait for it, make known what came of it) and watch_days.
 
 A load crosses the tasks as texts (Load.to_xcom). Every step may be repeated.
 """
@@ -18,7 +18,7 @@ from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
 from shopstream.gcp.dataflow import DataflowHook, WaitForJob
 from shopstream.load import checks
-from shopstream.load.landed import describe_missing, landed_objects
+from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
 from shopstream.load.launch import LaunchLoadEvents, Load, job_name
 from shopstream.settings import settings
 
@@ -157,7 +157,6 @@ def name_missing_days() -> None:
     Raises:
         AirflowFailException: there are some; the message names each and says what to do.
     """
-    from shopstream.load.landed import missing_days, newest_landings
     from shopstream.tables.published import newest_loads
 
     now = datetime.now(UTC)

@@ -101,8 +101,8 @@ def test_the_bucket_tells_what_is_landed(bucket: Bucket) -> None:
     for name in (f"{DAYS[0]}/a.csv", f"{DAYS[0]}/_SUCCESS", f"{DAYS[1]}/b.csv", "2026-11-031/c.csv"):
         bucket.blob(f"landing/events/{name}").upload_from_string(b"")
     client = bucket.client
-    assert landed_objects(client, bucket.name, DAYS[0]) == {"a.csv", "_SUCCESS"}
-    assert landed_objects(client, bucket.name, DAYS[2]) == set()
+    assert landed_objects(client, bucket.name, DAYS[0]).keys() == {"a.csv", "_SUCCESS"}
+    assert landed_objects(client, bucket.name, DAYS[2]) == {}
     found = newest_landings(client, bucket.name, DAYS[0], DAYS[3])
     assert set(found) == {DAYS[0], DAYS[1]}
     completed = found[DAYS[0]].completed
