@@ -1,8 +1,9 @@
 """Serve the local Dataflow on 127.0.0.1 (SHOPSTREAM_LISTEN) until SIGTERM or Ctrl-C, which end its jobs too.
 
 Environment: SHOPSTREAM_DATAFLOW_PORT (8091), SHOPSTREAM_DATAFLOW_STATE (build/stack/dataflow),
-SHOPSTREAM_DATAFLOW_MAX_RUNNING (2; more batch jobs wait), STORAGE_EMULATOR_HOST, where the template
-specifications are, and PUBSUB_EMULATOR_HOST, whose subscriptions the Monitoring API's figure is about.
+SHOPSTREAM_DATAFLOW_MAX_RUNNING (2; more batch jobs wait), SHOPSTREAM_DATAFLOW_PRELOAD (modules, with a comma
+between, that are imported once for all jobs), STORAGE_EMULATOR_HOST, where the template specifications are,
+and PUBSUB_EMULATOR_HOST, whose subscriptions the Monitoring API's figure is about.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     # The workers inherit the block: a request to drain waits until the stream's driver takes it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    # A worker that dies has printed all it had to say.
+    env["PYTHONUNBUFFERED"] = "1"
+    preload = [name for name in env.get("SHOPSTREAM_DATAFLOW_PRELOAD", "").split(",") if name]
     try:
-        jobs = Jobs(state_dir, max_running)
+        jobs = Jobs(state_dir, max_running, preload)
     except TableInUse as error:
         sys.exit(str(error))
     uvicorn.run(

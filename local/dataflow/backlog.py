@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from local.dataflow.worker import write_json
+from local.dataflow.worker import JOB_DIR_VARIABLE, write_json
 
 BACKLOG_FILE = "backlog.json"
-JOB_DIR_VARIABLE = "SHOPSTREAM_JOB_DIR"
-"""The folder of the job, in the environment of its worker."""
 
 
 @dataclass(frozen=True, slots=True)

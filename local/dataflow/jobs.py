@@ -2,7 +2,7 @@
 
 One folder a job, <state dir>/<job id>/: job.json (the job as v1b3 shows it, and its messages), log (the
 worker's output), and what the worker leaves (see worker.py). job.json is replaced whole at each change, so a
-service that was killed at any moment finds its jobs again: a live worker is found by its command line and
+service that was killed at any moment finds its jobs again: a live worker is found by its worker.json and
 adopted, a dead one is judged by what it left.
 """
 
@@ -12,23 +12,25 @@ import copy
 import fcntl
 import json
 import logging
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.forkserver
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from local.dataflow.backlog import JOB_DIR_VARIABLE
+from local.dataflow import worker
 from local.dataflow.refusal import Refusal
 from local.dataflow.templates import Template
 from local.dataflow.worker import EXIT_FILE, write_json
@@ -57,7 +59,6 @@ IMPORTANCES = (
 )
 BASIC, WARNING, ERROR = IMPORTANCES[2:]
 
-WORKER_MODULE = "local.dataflow.worker"
 RUNNER = "--runner=FnApiRunner"
 CANCEL_GRACE_SECONDS = 10
 UPDATE_GRACE_SECONDS = 60
@@ -104,10 +105,11 @@ class TableInUse(Exception):
 class Jobs:
     """The job table. Its methods may be called from any thread."""
 
-    def __init__(self, state_dir: Path, max_running: int) -> None:
+    def __init__(self, state_dir: Path, max_running: int, preload: Sequence[str] = ()) -> None:
         """Open the table in `state_dir`, adopt workers that still run and judge those that ended meanwhile.
 
-        At most `max_running` batch jobs run at a time, others wait as QUEUED; streams never wait.
+        At most `max_running` batch jobs run at a time, others wait as QUEUED; streams never wait. The modules
+        `preload` are imported once, for all jobs to come.
 
         Raises:
             TableInUse: another service has it open.
@@ -127,6 +129,9 @@ class Jobs:
         except BlockingIOError:
             self._lock_file.close()
             raise TableInUse(f"Another local Dataflow serves {self._dir}; stop it first.") from None
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([worker.__name__, *preload])
+        multiprocessing.forkserver.ensure_running()
         with self._mutex:
             self._recover()
 
@@ -296,15 +301,16 @@ class Jobs:
         for path in sorted(self._dir.glob("*/job.json")):
             job = Job(**json.loads(path.read_text()))
             self._jobs[job.id] = job
-        workers = running_workers(self._dir)
         for job in list(self._jobs.values()):
             if not job.is_active or job.state == QUEUED:
                 continue
-            if worker := workers.get(job.id):
-                log.info("%s: adopted its worker %d", job.id, worker.pid)
+            # If its worker has not begun, it may not any more.
+            folder = self._dir / job.id
+            if not worker.claim(folder, os.getpid()) and (found := worker.running(folder)):
+                log.info("%s: adopted its worker %d", job.id, found.pid)
                 if job.state == PENDING:
                     self._set_state(job, RUNNING)
-                self._follow(job, worker)
+                self._follow(job, found)
                 # The service may have been killed after it wrote the state and before it sent the signal.
                 if job.state == CANCELLING:
                     self._end_worker(job, CANCEL_GRACE_SECONDS)
@@ -332,36 +338,39 @@ class Jobs:
     def _start(self, job: Job) -> None:
         job.resource["startTime"] = _timestamp(_now())
         self._set_state(job, PENDING)
-        folder = self._dir / job.id
+        child = self._context.Process(
+            target=worker.start, args=(self._dir / job.id, job.command[0], job.command[1:])
+        )
         try:
-            with (folder / "log").open("wb") as output:
-                worker = subprocess.Popen(
-                    [sys.executable, "-m", WORKER_MODULE, str(folder), *job.command],
-                    env={**os.environ, "PYTHONUNBUFFERED": "1", JOB_DIR_VARIABLE: str(folder)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    # A group of its own: Beam's worker processes end with it, and Ctrl-C is for us alone.
-                    start_new_session=True,
-                )
-        except OSError as error:
-            self._tell(job, ERROR, f"The worker could not be started: {error}")
+            child.start()
+        except (OSError, EOFError) as error:
+            self._tell(job, ERROR, f"The worker could not be started: {error!r}")
             self._set_state(job, FAILED)
             return
         self._set_state(job, RUNNING)
-        self._follow(job, worker)
+        self._follow(job, child)
 
-    def _follow(self, job: Job, worker: subprocess.Popen[bytes] | psutil.Process) -> None:
+    def _follow(self, job: Job, child: ForkServerProcess | psutil.Process) -> None:
+        pid = int(child.pid or 0)
+
         def follow() -> None:
-            code = _wait(worker)
+            if isinstance(child, psutil.Process):
+                _wait_for_end(child)
+            else:
+                multiprocessing.connection.wait([child.sentinel])
             # What the worker started and did not end, such as Beam's worker processes after a SIGKILL.
-            _signal_group(worker.pid, signal.SIGKILL)
+            _signal_group(pid, signal.SIGKILL)
             with self._mutex:
+                code = None
+                if isinstance(child, ForkServerProcess):
+                    # Under the mutex, since a start of another looks whether this one has ended.
+                    child.join()
+                    code = child.exitcode
                 del self._pids[job.id], self._followers[job.id]
                 self._end(job, code)
                 self._start_queued()
 
-        self._pids[job.id] = worker.pid
+        self._pids[job.id] = pid
         self._followers[job.id] = threading.Thread(target=follow, name=job.id, daemon=True)
         self._followers[job.id].start()
 
@@ -393,6 +402,9 @@ class Jobs:
 
     def _end_worker(self, job: Job, grace_seconds: float) -> None:
         _signal_group(self._pids[job.id], signal.SIGTERM)
+        # A worker that has just been forked has not made its group yet.
+        with suppress(ProcessLookupError):
+            os.kill(self._pids[job.id], signal.SIGTERM)
         self._kill_later(job, grace_seconds)
 
     def _kill_later(self, job: Job, grace_seconds: float) -> None:
@@ -464,16 +476,8 @@ class Jobs:
 
 def running_workers(state_dir: Path) -> dict[str, psutil.Process]:
     """The live workers of the jobs in `state_dir` by job id, whoever started them."""
-    found = {}
-    for candidate in psutil.process_iter():
-        with suppress(psutil.Error, ProcessLookupError):
-            command = candidate.cmdline()
-            # Processes that a worker forks show its command line, but are not the first of their group.
-            if command[1:3] == ["-m", WORKER_MODULE] and os.getpgid(candidate.pid) == candidate.pid:
-                folder = Path(command[3])
-                if folder.parent == state_dir.resolve():
-                    found[folder.name] = candidate
-    return found
+    folders = (path.parent for path in state_dir.glob("*/job.json"))
+    return {folder.name: found for folder in folders if (found := worker.running(folder))}
 
 
 def _to_replace(active: Sequence[Job], name: str) -> Job:
@@ -504,15 +508,11 @@ def _not_allowed(operation: str, job: Job, why: str) -> Refusal:
     )
 
 
-def _wait(worker: subprocess.Popen[bytes] | psutil.Process) -> int | None:
-    """Wait for the worker's end; return its exit code, negative for a signal, or None if it is no child."""
-    if isinstance(worker, subprocess.Popen):
-        return worker.wait()
+def _wait_for_end(adopted: psutil.Process) -> None:
     # psutil's own wait lasts for ever if nobody reaps the orphan.
     with suppress(psutil.NoSuchProcess):
-        while worker.is_running() and worker.status() != psutil.STATUS_ZOMBIE:
+        while adopted.is_running() and adopted.status() != psutil.STATUS_ZOMBIE:
             time.sleep(ADOPTED_POLL_SECONDS)
-    return None
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

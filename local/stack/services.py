@@ -27,6 +27,16 @@ DEFAULT_PORTS = {
     "SHOPSTREAM_GCS_PORT": 4443,
 }
 
+PRELOAD = (
+    "apache_beam.runners.portability.fn_api_runner.fn_runner",
+    "google.cloud.bigquery",
+    "google.cloud.pubsub_v1",
+    "google.cloud.spanner",
+    "google.cloud.storage",
+    "pyarrow.parquet",
+)
+"""What the pipelines import of others, which takes longer than a small job; see local.dataflow.worker."""
+
 
 def services(ports: Mapping[str, int]) -> list[Program]:
     """All services of `make up` on these ports, in the order of their start.
@@ -107,6 +117,7 @@ def environment_for(
         "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,
         "SHOPSTREAM_DATAFLOW_STATE": str(STATE / "dataflow"),
+        "SHOPSTREAM_DATAFLOW_PRELOAD": ",".join(PRELOAD),
         "SHOPSTREAM_OBJECT_URL": gcs,
         "SPANNER_EMULATOR_HOST": address("spanner"),
         "PUBSUB_EMULATOR_HOST": address("pubsub"),

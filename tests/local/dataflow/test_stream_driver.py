@@ -27,6 +27,7 @@ from google.pubsub_v1 import PullResponse
 from beam_jobs.messages import Message, judge
 from local.dataflow import backlog, stream_driver
 from local.dataflow.stream_driver import StreamDriver, run
+from local.dataflow.worker import JOB_DIR_VARIABLE
 from local.root import ROOT
 from local.stack.provision import ACK_DEADLINE_SECONDS
 from shopstream.settings import settings
@@ -240,7 +241,7 @@ def test_what_waits_for_bigquery_is_not_delivered_again_and_its_age_is_told(
     published = datetime.now(UTC)
     with bigquery_answering(answer) as url:
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
-        monkeypatch.setenv(backlog.JOB_DIR_VARIABLE, str(tmp_path))
+        monkeypatch.setenv(JOB_DIR_VARIABLE, str(tmp_path))
         with feed.driver() as driver:
             until(lambda: oldest_told(tmp_path), "the driver to hold the messages")
             time.sleep(ACK_DEADLINE_SECONDS + 5)
