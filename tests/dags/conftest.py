@@ -16,6 +16,7 @@ from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
 from local.root import ROOT
+from local.stack.services import PRELOAD
 from shopstream.settings import settings
 from shopstream.stream import jobs
 from tests.airflow_home import airflow_home  # noqa: F401
@@ -31,7 +32,8 @@ def dataflow(
 ) -> Iterator[Service]:
     """A local Dataflow, whose jobs use the emulators."""
     state_dir: Path = tmp_path_factory.mktemp("dataflow")
-    with serving(state_dir) as service, pytest.MonkeyPatch.context() as patch:
+    environment = {"SHOPSTREAM_DATAFLOW_PRELOAD": ",".join(PRELOAD)}
+    with serving(state_dir, environment=environment) as service, pytest.MonkeyPatch.context() as patch:
         patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", service.url)
         yield service
 

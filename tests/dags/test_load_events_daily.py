@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.load import launch
 from tests.airflow_home import Run
@@ -90,7 +91,7 @@ def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
             if task_id == "wait_for_load" and not killed:
                 until(spanner.shut.is_set, "the load to be held")
                 until(shop.count_spanner, "the first rows in Spanner")
-                killed.extend(psutil.Process(dataflow.child.pid).children())
+                killed.extend(running_workers(dataflow.state_dir).values())
                 killed[0].kill()
 
         died = shop.load(before_task=kill_halfway)

@@ -104,6 +104,20 @@ def test_a_failed_job_tells_the_exception_and_where_its_log_is(dataflow: Service
     assert "Traceback (most recent call last)" in log.read_text()
 
 
+def test_a_job_runs_the_code_that_lies_there_when_it_starts(
+    gcs_emulator: str, bucket: storage.Bucket, tmp_path: Path
+) -> None:
+    pipeline = tmp_path / "edited_pipeline.py"
+    code = "class Ended:\n    wait_until_finish = lambda self: {state!r}\nrun = lambda argv: Ended()\n"
+    path = os.pathsep.join((os.environ.get("PYTHONPATH", ""), str(tmp_path)))
+    template = upload_template(bucket, "edited_pipeline")
+    with serving(tmp_path / "state", environment={"PYTHONPATH": path}) as service:
+        for state, ended in (("LOST", "JOB_STATE_FAILED"), ("DONE", "JOB_STATE_DONE")):
+            pipeline.write_text(code.format(state=state))
+            job = service.launch("edited", template)
+            service.await_state(job["id"], ended)
+
+
 def test_a_pipeline_that_cannot_be_imported_fails_with_its_name(
     dataflow: Service, bucket: storage.Bucket
 ) -> None:

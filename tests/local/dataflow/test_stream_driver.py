@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import runpy
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,8 @@ from beam_jobs.messages import Message, judge
 from local.dataflow import backlog, stream_driver
 from local.dataflow.stream_driver import StreamDriver, run
 from local.dataflow.worker import JOB_DIR_VARIABLE
-from local.root import ROOT
 from local.stack.provision import ACK_DEADLINE_SECONDS
+from local.stack.services import PRELOAD
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
@@ -135,19 +137,30 @@ class Feed:
         )
 
     @contextmanager
-    def driver(self) -> Iterator[subprocess.Popen[bytes]]:
+    def driver(self) -> Iterator[ForkServerProcess]:
         """Run the driver as a process; kill it at the end if it still runs."""
-        command = [sys.executable, "-m", "local.dataflow.stream_driver", *self.arguments]
-        path = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
-        with (LOGS / "stream_driver.log").open("ab") as log:
-            child = subprocess.Popen(
-                command, env={**os.environ, "PYTHONPATH": path}, stdout=log, stderr=subprocess.STDOUT
-            )
-            try:
-                yield child
-            finally:
-                child.kill()
-                child.wait()
+        FORKS.set_forkserver_preload(list(PRELOAD))
+        child = FORKS.Process(target=drive, args=(self.arguments, dict(os.environ)))
+        child.start()
+        try:
+            yield child
+        finally:
+            child.kill()
+            child.join()
+
+
+FORKS = multiprocessing.get_context("forkserver")
+"""Its processes are forked from one that has imported Beam, which takes longer than these tests' events."""
+
+
+def drive(arguments: list[str], environment: dict[str, str]) -> None:
+    """Be `python -m local.dataflow.stream_driver` with these arguments and variables."""
+    os.environ |= environment
+    with (LOGS / "stream_driver.log").open("ab") as log:
+        os.dup2(log.fileno(), 1)
+        os.dup2(log.fileno(), 2)
+    sys.argv[1:] = arguments
+    runpy.run_module("local.dataflow.stream_driver", run_name="__main__")
 
 
 @pytest.fixture
@@ -163,9 +176,10 @@ def feed(pubsub_emulator: str, bigquery_clean: bigquery_api.Client) -> Feed:
     return Feed(publisher, topic, subscription, bigquery_clean)
 
 
-def drain(child: subprocess.Popen[bytes]) -> None:
-    child.send_signal(signal.SIGUSR1)
-    assert child.wait(DRAIN_SECONDS) == 0
+def drain(child: ForkServerProcess) -> None:
+    os.kill(child.pid or 0, signal.SIGUSR1)
+    child.join(DRAIN_SECONDS)
+    assert child.exitcode == 0
 
 
 def test_every_message_is_in_one_table_and_none_is_left(feed: Feed) -> None:
@@ -199,8 +213,8 @@ def test_a_driver_killed_again_and_again_loses_no_event_and_the_view_shows_each_
             with feed.driver() as driver:
                 landed = feed.count()
                 until(lambda landed=landed: feed.count() > landed, "the first rows of a driver")  # type: ignore[misc]
-                driver.send_signal(signal.SIGKILL)
-                driver.wait()
+                driver.kill()
+                driver.join()
     with feed.driver() as driver:
         feed.await_all(published)
         drain(driver)
@@ -264,10 +278,22 @@ def oldest_told(job_dir: Path) -> datetime | None:
     return told.oldest
 
 
-@pytest.fixture
-def dataflow(feed: Feed, tmp_path: Path) -> Iterator[Service]:
-    with serving(tmp_path / "jobs") as service:
+@pytest.fixture(scope="module")
+def server(
+    pubsub_emulator: str,
+    gcs_emulator: str,
+    bigquery: bigquery_api.Client,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Service]:
+    environment = {"SHOPSTREAM_DATAFLOW_PRELOAD": ",".join(PRELOAD)}
+    with serving(tmp_path_factory.mktemp("jobs"), environment=environment) as service:
         yield service
+
+
+@pytest.fixture
+def dataflow(server: Service) -> Iterator[Service]:
+    yield server
+    server.cancel_all()
 
 
 def launched(dataflow: Service, bucket: Bucket, feed: Feed) -> dict[str, Any]:
