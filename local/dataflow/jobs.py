@@ -474,10 +474,15 @@ class Jobs:
         write_json(self._dir / job.id / "job.json", content)
 
 
-def running_workers(state_dir: Path) -> dict[str, psutil.Process]:
-    """The live workers of the jobs in `state_dir` by job id, whoever started them."""
-    folders = (path.parent for path in state_dir.glob("*/job.json"))
-    return {folder.name: found for folder in folders if (found := worker.running(folder))}
+def running_workers(state_dir: Path, name: str = "") -> dict[str, psutil.Process]:
+    """The live workers of the jobs in `state_dir`, of one `name` if it is given, by job id."""
+    found = {}
+    for path in state_dir.glob("*/job.json"):
+        if name in ("", json.loads(path.read_text())["resource"]["name"]) and (
+            process := worker.running(path.parent)
+        ):
+            found[path.parent.name] = process
+    return found
 
 
 def _to_replace(active: Sequence[Job], name: str) -> Job:

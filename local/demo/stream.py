@@ -10,8 +10,9 @@ from typing import Any
 
 from google.cloud import bigquery, storage
 
-from local.stack import control as stack
+from local.dataflow.jobs import running_workers
 from local.stack.airflow_client import AirflowClient, RunFailed
+from local.stack.services import STATE
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB
 
@@ -20,7 +21,6 @@ KILL_AT_SHARE = 0.2
 STALL_SECONDS = 240
 """Beside a keep-alive interval, without one more message come through, for so long: the stream is broken."""
 POLL_SECONDS = 1.0
-DRIVER = "local.dataflow.stream_driver"
 
 _THROUGH = """
 SELECT
@@ -96,8 +96,8 @@ class StreamedDay:
         self.bucket.blob(name).upload_from_string(b"".join(lines))
         run_id = self.airflow.trigger("simulate_stream", {"object": name, "speed": None})
         self._wait_for(int(self.published * KILL_AT_SHARE))
-        for driver in stack.find(DRIVER):
-            driver.kill()
+        for worker in running_workers(STATE / "dataflow", STREAM_JOB).values():
+            worker.kill()
             self.kills += 1
         if self.kills:
             self._see_the_job_recover()

@@ -76,16 +76,6 @@ def is_up() -> bool:
     return _supervisor_pid() is not None
 
 
-def find(argument: str) -> list[psutil.Process]:
-    """The stack's processes that have this word in their command line."""
-    found = []
-    for member in _members():
-        with contextlib.suppress(psutil.Error):
-            if argument in member.cmdline():
-                found.append(member)
-    return found
-
-
 def environment() -> dict[str, str]:
     """The variables with which Google's clients, shopstream and Airflow reach the running stack.
 
