@@ -26,7 +26,7 @@ demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of 
 test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
 	@$(BIN)/pytest $(PROCESSES) $(ARGS)
 
-test-fast: $(INSTALLED) ## Run the tests that start no emulator
+test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an Airflow
 	@$(BIN)/pytest $(PROCESSES) -m "not integration" $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps

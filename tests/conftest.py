@@ -194,6 +194,14 @@ def pytest_configure(config: pytest.Config) -> None:
         NodeManager.EXIT_TIMEOUT = 60
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests with an Airflow of their own, whose database takes seconds to make."""
+    for item in items:
+        if "airflow_home" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.integration)
+
+
 def pytest_keyboard_interrupt() -> None:
     """Let a second Ctrl-C, which xdist sends after five seconds, not stop the stopping of the emulators."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
