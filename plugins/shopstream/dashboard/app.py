@@ -94,10 +94,13 @@ def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
         return JSONResponse({"store": error.store, "detail": str(error)}, status_code=503)
 
     files = _static_files()
-    page = HTMLResponse(files["index.html"][0])
+    html = files["index.html"][0]
+
+    async def page() -> HTMLResponse:
+        return HTMLResponse(html)
 
     for name in PAGES:
-        app.add_api_route(f"/{name}", lambda: page, methods=["GET"], name=f"page_{name or 'purchasing'}")
+        app.add_api_route(f"/{name}", page, methods=["GET"], name=f"page_{name or 'purchasing'}")
 
     @app.get("/static/{name}")
     async def static(name: str, request: Request) -> Response:
