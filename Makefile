@@ -41,7 +41,7 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	check ruff check .; \
 	check ruff format --check .; \
 	check lint-imports; \
-	check sqlfluff lint --disable-progress-bar sql; \
+	check sqlfluff lint --disable-progress-bar sql plugins/shopstream; \
 	check python -m tools.googlesql; \
 	check python -m tools.docs --check; \
 	echo "== $$mypy"; wait $$! || failed=$$((failed + 1)); cat $$told; \

@@ -411,7 +411,7 @@ def test_a_release_holds_what_dags_import_and_read_and_nothing_else_of_the_repos
     release = deploy.assemble(ROOT, tmp_path / "release")
     assert sorted(path.name for path in release.iterdir()) == ["dags", "plugins"]
     assert sorted(path.name for path in (release / "plugins").iterdir()) == [
-        ".airflowignore", "beam_jobs", "shopstream", "sql"
+        ".airflowignore", "beam_jobs", "shopstream", "shopstream_dashboard.py", "sql"
     ]  # fmt: skip
     assert (release / "plugins" / "shopstream" / "charts" / "vega.js").exists()
     assert {path.name for path in (release / "plugins" / "beam_jobs").iterdir()} >= {
@@ -445,10 +445,10 @@ def test_what_a_release_holds_can_be_imported_by_itself(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True)
 
 
-def test_airflow_takes_no_file_of_a_release_for_a_plugin(tmp_path: Path) -> None:
+def test_airflow_takes_one_file_of_a_release_for_a_plugin(tmp_path: Path) -> None:
     plugins = deploy.assemble(ROOT, tmp_path / "release") / "plugins"
     found = find_path_from_directory(str(plugins), ".airflowignore")
-    assert [path for path in found if path.endswith(".py")] == []
+    assert [Path(path).name for path in found if path.endswith(".py")] == ["shopstream_dashboard.py"]
 
 
 def test_a_release_without_the_charts_library_is_refused(tmp_path: Path) -> None:

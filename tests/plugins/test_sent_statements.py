@@ -15,6 +15,9 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
+from shopstream.charts import chart_names, query_params, read_sql
+from shopstream.dashboard.app import SQL_DIR
+from shopstream.dashboard.stores import BigQueryStore
 from shopstream.load.publish import (
     PUBLISH_MAX_BYTES,
     count_published,
@@ -173,13 +176,21 @@ def the_report(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     report.read_summaries(client, DAY, DAY)
 
 
+def the_dashboard(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    store = BigQueryStore(lambda: client)
+    queries = {name: read_sql(name) for name in chart_names()}
+    queries |= {path.stem: path.read_text() for path in SQL_DIR.glob("*.sql")}
+    for name, sql in queries.items():
+        store.ask(name, sql, query_params(sql, DAY, DAY, subcategory="audio", brand=None))
+
+
 def the_summaries(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     table = TABLES["shop.customer_value"]
     summaries.build(client, table, [DAY])
     summaries.dry_run(client, [table], [DAY])
 
 
-@pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_summaries])
+@pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_dashboard, the_summaries])
 def test_every_statement_is_right_limited_in_cost_and_reads_no_days_before_those_it_names(
     client: bigquery_api.Client,
     recorder: Recorder,

@@ -43,18 +43,22 @@ def run(
     *,
     job_id_prefix: str,
     maximum_bytes_billed: int,
+    timeout_seconds: float = JOB_TIMEOUT_SECONDS,
 ) -> bigquery.QueryJob:
     """Run one statement, wait for its end, and return the finished job.
 
     `params` maps the statement's @names to a date, datetime, int, float, str, a list of dates, or a query
     parameter. BigQuery refuses to start a job that would bill more than `maximum_bytes_billed`. A job that
     failed for a passing reason, such as another statement changing the same table, is run again for up to
-    JOB_RETRY_SECONDS: `sql` must bear that.
+    JOB_RETRY_SECONDS: `sql` must bear that. `timeout_seconds`, for somebody who waits, limits all of it.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: BigQuery refused the statement.
         google.api_core.exceptions.RetryError: BigQuery did not answer for REQUEST_TIMEOUT_SECONDS.
+        concurrent.futures.TimeoutError: the job had not ended after `timeout_seconds`.
     """
+    request_seconds = min(REQUEST_TIMEOUT_SECONDS, timeout_seconds)
+    retry = bigquery.DEFAULT_RETRY.with_timeout(request_seconds)
     config = bigquery.QueryJobConfig(
         query_parameters=[_query_parameter(name, value) for name, value in params.items()],
         maximum_bytes_billed=maximum_bytes_billed,
@@ -67,14 +71,15 @@ def run(
             sql,
             job_config=config,
             job_id_prefix=f"{job_id_prefix}-",
-            retry=REQUEST_RETRY,
-            timeout=REQUEST_TIMEOUT_SECONDS,
+            retry=retry,
+            timeout=request_seconds,
             job_retry=None,
         )
-        job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS, job_retry=None)
+        job.result(retry=retry, timeout=timeout_seconds, job_retry=None)
         return job
 
-    return Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=JOB_RETRY_SECONDS)(attempt)()
+    retry_seconds = min(JOB_RETRY_SECONDS, timeout_seconds)
+    return Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=retry_seconds)(attempt)()
 
 
 def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> int:

@@ -16,15 +16,13 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import jinja2
 
 from beam_jobs.contract import EVENT_TYPES
+from shopstream.charts import CHARTS_DIR, DRAW, LIBRARY, read_spec, read_theme
 
-CHARTS_DIR = Path(__file__).parents[1] / "charts"
-LIBRARY = CHARTS_DIR / "vega.js"
 CHARTS = (
     "daily_event_count",
     "most_visited_subcategories",
@@ -50,11 +48,11 @@ def chart_specs(datasets: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: a table's rows are missing.
     """
-    theme = json.loads((CHARTS_DIR / "theme.json").read_text(encoding="utf-8"))
+    config = read_theme()
     charts = {}
     for name, spec in _specs().items():
         if rows := _totals(spec, datasets):
-            charts[name] = spec | {"config": theme, "datasets": {name: rows}}
+            charts[name] = spec | {"config": config, "datasets": {name: rows}}
     return charts
 
 
@@ -86,7 +84,7 @@ def render(
         )
     days = sorted({str(row["event_date"]) for row in datasets["daily_event_count"]})
     style = (CHARTS_DIR / "report.css").read_text(encoding="utf-8")
-    script = (CHARTS_DIR / "report.js").read_text(encoding="utf-8")
+    script = "".join(path.read_text(encoding="utf-8") for path in (DRAW, CHARTS_DIR / "report.js"))
     library = _library() if specs else ""
     # The page's own title and definition take the place of the picture's, since they wrap on a narrow screen.
     drawn = {name: _without(spec, "title", "$schema") for name, spec in specs.items()}
@@ -111,7 +109,7 @@ def render(
 
 
 def _specs() -> dict[str, dict[str, Any]]:
-    return {name: json.loads((CHARTS_DIR / f"{name}.vl.json").read_text(encoding="utf-8")) for name in CHARTS}
+    return {name: read_spec(name) for name in CHARTS}
 
 
 def _totals(spec: dict[str, Any], datasets: Mapping[str, Rows]) -> Rows:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
+from shopstream.charts import query_params, read_sql
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.layout import REPORTS
-from shopstream.report.page import Rows, render, summary_columns
+from shopstream.report.page import CHARTS, Rows, render
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -92,13 +93,12 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
     from shopstream.gcp.bigquery import run
 
     datasets = {}
-    for table, columns in summary_columns().items():
-        names = ", ".join(columns)
-        sql = f"SELECT {names} FROM shop.{table} WHERE event_date BETWEEN @first_day AND @last_day"  # noqa: S608
+    for table in CHARTS:
+        sql = read_sql(table)
         job = run(
             client,
             sql,
-            {"first_day": first_day, "last_day": last_day},
+            query_params(sql, first_day, last_day),
             job_id_prefix=f"report-{table}",
             maximum_bytes_billed=MAX_BYTES_BILLED,
         )

@@ -1,0 +1,23 @@
+"use strict";
+// How the report and the dashboard draw a chart: the options of Vega-Embed, and a specification made as wide
+// as its place.
+
+const OPTIONS = {
+  mode: "vega-lite",
+  renderer: "svg",
+  actions: false,
+  defaultStyle: false,
+  tooltip: { disableDefaultStyle: true },
+  ast: true, // expressions are interpreted, so that the page needs no eval
+};
+const NARROW_PX = 700;
+const GAP_PX = 20;
+
+function fitted(spec, width) {
+  const copy = structuredClone(spec);
+  const plot = copy.spec ?? copy;
+  if (copy.columns && width < NARROW_PX) copy.columns = 1;
+  const columns = copy.columns ?? 1;
+  plot.width = Math.floor((width - copy.usermeta.beside_px - GAP_PX * (columns - 1)) / columns);
+  return copy;
+}

@@ -1,0 +1,1 @@
+"""The dashboard: pages about what customers do and whether the pipelines are well."""

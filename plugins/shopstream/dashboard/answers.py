@@ -1,0 +1,179 @@
+"""What a chart's rows say, as one sentence below the chart's question."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+Row = Mapping[str, Any]
+SMALL_SAMPLE = 30
+"""Shares of fewer than these say nothing, and no sentence is made of them."""
+
+
+def answer_of(chart: str, rows: Sequence[Row]) -> str | None:
+    """Return the sentence, or None: no rows, too few to say anything, or a chart that nothing is said of."""
+    tell = _ANSWERS.get(chart)
+    return tell(rows) if tell and rows else None
+
+
+def _days(rows: Sequence[Row]) -> str | None:
+    views = [row for row in rows if row["event_type"] == "view"]
+    return _most(views, "events", lambda row: f"Most views on {_day(row['event_date'])}: {row['events']:,}.")
+
+
+def _revenue(rows: Sequence[Row]) -> str | None:
+    return _most(
+        rows,
+        "revenue",
+        lambda row: (
+            f"Most on {_day(row['event_date'])}: {row['revenue']:,.0f} from {row['orders']:,} orders."
+        ),
+    )
+
+
+def _subcategories(rows: Sequence[Row]) -> str | None:
+    whole = sum(row["views"] for row in rows)
+    return _most(
+        rows,
+        "views",
+        lambda row: (
+            f"{_name(row['subcategory'])}: {row['views']:,} views, {row['views'] / whole:.1%} of those "
+            "with a sub-category."
+        ),
+    )
+
+
+def _hours(rows: Sequence[Row]) -> str | None:
+    events: dict[int, int] = {}
+    for row in rows:
+        events[row["event_hour"]] = events.get(row["event_hour"], 0) + row["events"]
+    hour = max(events, key=lambda hour: (events[hour], -hour))
+    return f"Most at {hour:02}:00 UTC: {events[hour]:,} events."
+
+
+def _weekdays(rows: Sequence[Row]) -> str | None:
+    purchases = [row for row in rows if row["event_type"] == "purchase"]
+    return _most(
+        purchases, "events", lambda row: f"Most purchases on {row['weekday_name']}s: {row['events']:,}."
+    )
+
+
+def _shares(rows: Sequence[Row]) -> str | None:
+    by_name: dict[str, dict[str, int]] = {}
+    for row in rows:
+        by_name.setdefault(row["subcategory"], {})[row["event_type"]] = row["events"]
+    rates = {
+        name: counts.get("purchase", 0) / counts["view"]
+        for name, counts in by_name.items()
+        if counts.get("view", 0) >= SMALL_SAMPLE and counts.get("purchase", 0) >= 5
+    }
+    if not rates:
+        return None
+    best = max(rates, key=lambda name: (rates[name], name))
+    return f"Most purchases per view: {_name(best)}, {rates[best]:.1%}."
+
+
+def _funnels(rows: Sequence[Row]) -> str | None:
+    shares = {(row["funnel"], row["step_number"]): row for row in rows}
+    by_cart, direct = shares[("view, cart, purchase", 3)], shares[("view, purchase", 2)]
+    if shares[("view, purchase", 1)]["sessions"] < SMALL_SAMPLE:
+        return None
+    return (
+        f"Of {shares[('view, purchase', 1)]['sessions']:,} sessions that viewed, "
+        f"{by_cart['share_of_viewed']:.1%} bought through the cart and "
+        f"{direct['share_of_viewed']:.1%} without."
+    )
+
+
+def _abandonment(rows: Sequence[Row]) -> str | None:
+    carts, abandoned = (sum(row[name] for row in rows) for name in ("carts", "abandoned_carts"))
+    value = sum(row["abandoned_value"] for row in rows)
+    if carts < SMALL_SAMPLE:
+        return None
+    return f"{abandoned / carts:.1%} of {carts:,} carts were left, worth {value:,.0f}."
+
+
+def _products(rows: Sequence[Row]) -> str | None:
+    return _most(
+        rows,
+        "revenue",
+        lambda row: (
+            f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {row['revenue']:,.0f} "
+            f"from {row['purchases']:,} purchases."
+        ),
+    )
+
+
+def _brands(rows: Sequence[Row]) -> str | None:
+    return _most(
+        rows,
+        "revenue",
+        lambda row: f"{row['brand']}: {row['revenue']:,.0f} from {row['purchases']:,} purchases.",
+    )
+
+
+def _retention(rows: Sequence[Row]) -> str | None:
+    customers, active = (
+        sum(row[name] for row in rows if row["weeks_since"] == 1 and row["week_is_complete"])
+        for name in ("customers", "active_customers")
+    )
+    if customers < SMALL_SAMPLE:
+        return None
+    return f"{active / customers:.1%} of customers bought again in the week after their first."
+
+
+def _segments(rows: Sequence[Row]) -> str | None:
+    revenue, customers = (sum(row[name] for row in rows) for name in ("revenue", "customers"))
+    if customers < SMALL_SAMPLE or not revenue:
+        return None
+    return _most(
+        rows,
+        "revenue",
+        lambda row: (
+            f"{row['segment'].capitalize()}: {row['customers'] / customers:.0%} of customers, "
+            f"{row['revenue'] / revenue:.0%} of revenue."
+        ),
+    )
+
+
+def _orders(rows: Sequence[Row]) -> str | None:
+    customers = sum(row["customers"] for row in rows)
+    once = sum(row["customers"] for row in rows if row["orders_each"] == "1")
+    return (
+        f"{1 - once / customers:.1%} of {customers:,} buyers ordered more than once."
+        if customers >= SMALL_SAMPLE
+        else None
+    )
+
+
+_ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
+    "daily_event_count": _days,
+    "revenue_daily": _revenue,
+    "most_visited_subcategories": _subcategories,
+    "hourly_price_by_event_type": _hours,
+    "purchase_conversion_volume": _weekdays,
+    "purchase_conversion_rate": _shares,
+    "purchase_funnels": _funnels,
+    "cart_abandonment_by_subcategory": _abandonment,
+    "cart_abandonment_by_hour": _abandonment,
+    "product_performance": _products,
+    "brand_performance": _brands,
+    "customer_retention": _retention,
+    "customer_value": _segments,
+    "customer_purchases": _orders,
+}
+
+
+def _most(rows: Sequence[Row], column: str, tell: Callable[[Row], str]) -> str | None:
+    row = max(rows, key=lambda row: row[column], default=None)
+    return tell(row) if row and row[column] else None
+
+
+def _day(text: str) -> str:
+    day = date.fromisoformat(text)
+    return f"{day.day} {day:%b %Y}"
+
+
+def _name(text: str) -> str:
+    return text.replace("_", " ")

@@ -1,0 +1,245 @@
+"""The dashboard as one FastAPI application, which its caller guards: `create_app`.
+
+Every route, the files of the page too, depends on the guard, and so does every path that is no route: there
+is nothing here that an anonymous reader may see. Routes answer from BigQuery's summaries in threads of the
+dashboard's own, so that slow queries hold up nothing else of the process they are in.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import mimetypes
+from collections.abc import Awaitable, Callable
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import anyio
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from starlette.middleware.gzip import GZipMiddleware
+
+from shopstream.charts import (
+    DRAW,
+    LIBRARY,
+    chart_names,
+    filters_of,
+    query_params,
+    read_spec,
+    read_sql,
+    read_theme,
+)
+from shopstream.dashboard.answers import answer_of
+from shopstream.dashboard.stores import Answer, BigQueryStore, StoreFailed
+
+Guard = Callable[..., Any]
+"""A dependency of FastAPI that returns the reader's name, or raises HTTPException 401 or 403."""
+T = TypeVar("T")
+
+STATIC_DIR = Path(__file__).with_name("static")
+SQL_DIR = Path(__file__).with_name("sql")
+PAGES = ("", "live", "customer", "pipelines")
+MAX_DAYS = 400
+THREADS = 8
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    # What a reader sees is of this reader: no proxy may keep it.
+    "Cache-Control": "private, no-cache",
+}
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+Text = Annotated[str | None, Query(min_length=1, max_length=200)]
+
+
+def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
+    """Make the application.
+
+    Args:
+        guard: refuses whoever may not read.
+        bigquery: where the summaries are.
+
+    Raises:
+        FileNotFoundError: the chart library has not been made.
+    """
+    app = FastAPI(
+        title="shopstream",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        dependencies=[Depends(guard), Depends(_refuse_unknown_params)],
+    )
+    app.add_middleware(GZipMiddleware, minimum_size=2000)
+    threads = anyio.CapacityLimiter(THREADS)
+
+    async def off_the_loop(ask: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(ask, limiter=threads)
+
+    @app.middleware("http")
+    async def harden(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        response = await call_next(request)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        return response
+
+    @app.exception_handler(StoreFailed)
+    async def tell_store(request: Request, error: StoreFailed) -> JSONResponse:
+        return JSONResponse({"store": error.store, "detail": str(error)}, status_code=503)
+
+    files = _static_files()
+    html = files["index.html"][0]
+
+    async def page() -> HTMLResponse:
+        return HTMLResponse(html)
+
+    for name in PAGES:
+        app.add_api_route(f"/{name}", page, methods=["GET"], name=f"page_{name or 'purchasing'}")
+
+    @app.get("/static/{name}")
+    async def static(name: str, request: Request) -> Response:
+        if name not in files:
+            raise HTTPException(404, "there is no such file")
+        content, kind, tag = files[name]
+        headers = {"ETag": tag}
+        if request.headers.get("If-None-Match") == tag:
+            return Response(status_code=304, headers=headers)
+        return Response(content, media_type=kind, headers=headers)
+
+    names = chart_names()
+    specs = {name: read_spec(name) for name in names}
+    queries = {name: read_sql(name) for name in names}
+    described = {
+        "theme": read_theme(),
+        "charts": [
+            {"name": name, "spec": specs[name], "filters": filters_of(queries[name])} for name in names
+        ],
+    }
+
+    @app.get("/api/charts")
+    async def charts() -> dict[str, Any]:
+        return described
+
+    @app.get("/api/days")
+    async def days() -> dict[str, Any]:
+        """The days that there are, the newest first."""
+        today = datetime.now(UTC).date()
+        sql = _sql("days")
+        params = {"first_day": date(1970, 1, 1), "last_day": today}
+        return _body(await off_the_loop(lambda: bigquery.ask("days", sql, params)))
+
+    @app.get("/api/choices")
+    async def choices(first_day: date, last_day: date) -> dict[str, Any]:
+        """The sub-categories and brands of some days, the most viewed first."""
+        return _body(await asked("choices", _sql("choices"), first_day, last_day))
+
+    @app.get("/api/headline")
+    async def headline(
+        first_day: date, last_day: date, subcategory: Text = None, brand: Text = None
+    ) -> dict[str, Any]:
+        """The figures of each day; with a filter those that products have."""
+        name = "headline_of_products" if subcategory or brand else "headline"
+        return _body(await asked(name, _sql(name), first_day, last_day, subcategory=subcategory, brand=brand))
+
+    async def asked(name: str, sql: str, first_day: date, last_day: date, **chosen: str | None) -> Answer:
+        _refuse_range(first_day, last_day)
+        params = query_params(sql, first_day, last_day, **chosen)
+        return await off_the_loop(lambda: bigquery.ask(name, sql, params))
+
+    async def rows_of(name: str, first_day: date, last_day: date, **chosen: str | None) -> Answer:
+        if name not in queries:
+            raise HTTPException(404, f"there is no chart {name!r}; there are {', '.join(names)}")
+        return await asked(name, queries[name], first_day, last_day, **chosen)
+
+    # Before the next route, which would take the ending for a part of the name.
+    @app.get("/api/charts/{name}.csv")
+    async def chart_csv(
+        name: str, first_day: date, last_day: date, subcategory: Text = None, brand: Text = None
+    ) -> Response:
+        """A chart's rows as CSV, with a name for the file."""
+        answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
+        disposition = f'attachment; filename="{name}_{first_day}_{last_day}.csv"'
+        return Response(
+            to_csv(answer), media_type="text/csv; charset=utf-8", headers={"Content-Disposition": disposition}
+        )
+
+    @app.get("/api/charts/{name}")
+    async def chart(
+        name: str, first_day: date, last_day: date, subcategory: Text = None, brand: Text = None
+    ) -> dict[str, Any]:
+        """A chart's rows, the query that made them, and what they say in a sentence."""
+        answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
+        return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows)}
+
+    # The last route: whatever is no route is refused to strangers first, and then not found.
+    @app.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+    async def not_found(path: str) -> Response:
+        raise HTTPException(404, "there is no such page")
+
+    return app
+
+
+def to_csv(answer: Answer) -> str:
+    """Return the rows as CSV; a text that a spreadsheet takes for a formula begins with an apostrophe."""
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(answer.types)
+    for row in answer.rows:
+        writer.writerow(
+            f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+            for value in row.values()
+        )
+    return text.getvalue()
+
+
+def _body(answer: Answer) -> dict[str, Any]:
+    age = (datetime.now(UTC) - answer.as_of).total_seconds()
+    return {
+        "rows": answer.rows,
+        "types": answer.types,
+        "as_of": answer.as_of.isoformat(timespec="seconds").replace("+00:00", "Z"),
+        "age_seconds": round(age, 1),
+        "is_cut": answer.is_cut,
+    }
+
+
+def _refuse_range(first_day: date, last_day: date) -> None:
+    if not first_day <= last_day:
+        raise HTTPException(422, f"first_day {first_day} is after last_day {last_day}; swap them")
+    if last_day - first_day >= timedelta(days=MAX_DAYS):
+        raise HTTPException(422, f"{first_day} to {last_day} is more than {MAX_DAYS} days; choose fewer")
+
+
+def _refuse_unknown_params(request: Request) -> None:
+    """Refuse a slip in a parameter's name, which would show something else than was asked for."""
+    route = request.scope["route"]
+    dependant = getattr(route, "dependant", None)
+    known = {field.alias for field in dependant.query_params} if dependant else set()
+    if unknown := sorted(set(request.query_params) - known):
+        if route.name.startswith("page_"):  # whose parameters the page itself reads
+            return
+        told = ", ".join(sorted(known)) or "none"
+        raise HTTPException(422, f"{', '.join(unknown)} is no parameter here; there are {told}")
+
+
+def _sql(name: str) -> str:
+    return (SQL_DIR / f"{name}.sql").read_text(encoding="utf-8").strip()
+
+
+def _static_files() -> dict[str, tuple[bytes, str, str]]:
+    """Return content, type and tag of each file of the page, by name."""
+    paths = [*sorted(STATIC_DIR.iterdir()), LIBRARY, DRAW]
+    if not LIBRARY.is_file():
+        raise FileNotFoundError(f"{LIBRARY} is missing: make it with `python -m tools.vega_bundle`")
+    files = {}
+    for path in paths:
+        content = path.read_bytes()
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        files[path.name] = (content, kind, f'"{hashlib.sha256(content).hexdigest()[:32]}"')
+    return files

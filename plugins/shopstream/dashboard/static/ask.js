@@ -1,0 +1,28 @@
+// Questions to the server; the pages are at any base path, so addresses are relative.
+
+export class Refused extends Error {
+  constructor(message, store) {
+    super(message);
+    this.store = store;
+  }
+}
+
+export const address = (path, params = {}) => {
+  const chosen = Object.entries(params).filter(([, value]) => value != null && value !== "");
+  return chosen.length ? `${path}?${new URLSearchParams(chosen)}` : path;
+};
+
+export async function ask(path, params = {}) {
+  let response;
+  try {
+    response = await fetch(address(path, params), { headers: { Accept: "application/json" } });
+  } catch {
+    throw new Refused("The server does not answer. Is it running, and are you online?");
+  }
+  if (response.ok) return response.json();
+  if (response.status === 401) throw new Refused("Your login has ended. Log in again and reload this page.");
+  if (response.status === 403) throw new Refused("You may not see this. Ask an administrator for access to plugins.");
+  const told = await response.json().catch(() => ({}));
+  const detail = typeof told.detail === "string" ? told.detail : `The server answered ${response.status}.`;
+  throw new Refused(detail, told.store);
+}

@@ -1,0 +1,135 @@
+// One card: a question, its answer, the chart, and behind a quiet menu its table, CSV, picture and query.
+
+import { address, ask } from "./ask.js";
+import { clock, element, table } from "./format.js";
+import { chartConfig } from "./theme.js";
+
+/* global vegaEmbed, fitted, OPTIONS */
+
+export class Card {
+  // `described` is one of api/charts: name, spec, filters. `pick` is called with a mark's datum when it is clicked.
+  constructor(described, config, pick) {
+    Object.assign(this, { name: described.name, filters: described.filters, spec: described.spec, config, pick });
+    this.title = described.spec.title.text;
+    this.place = element("div", { class: "chart waiting" });
+    this.answer = element("p", { class: "answer" });
+    this.more = element("div");
+    this.asOf = element("p", { class: "soft" });
+    this.menu = element("div", { class: "menu" },
+      this.#toggle("Table", () => table(this.told.rows, this.told.types, this.title)),
+      element("button", { type: "button", class: "quiet", onclick: () => this.#download() }, "CSV"),
+      element("button", { type: "button", class: "quiet", onclick: () => this.#picture() }, "PNG"),
+      this.#toggle("SQL", () => element("pre", { tabindex: 0 }, this.told.sql)));
+    this.element = element("section", { class: described.spec.usermeta.wide ? "card wide" : "card", id: this.name },
+      element("header", {}, element("h2", {}, this.title), this.menu),
+      this.answer, this.place,
+      element("p", { class: "soft definition" }, described.spec.title.subtitle), this.asOf, this.more);
+  }
+
+  // Ask for these days and draw. `before` are the days of the earlier period, if there is one.
+  async load(params, before, days) {
+    const mine = (this.loading = {});
+    this.params = this.#taken(params);
+    this.place.className = "chart waiting";
+    try {
+      const earlier = before && this.#isDaily() ? ask(`api/charts/${this.name}`, this.#taken(before)).catch(() => null) : null;
+      const told = await ask(`api/charts/${this.name}`, this.params);
+      const told_before = await earlier;
+      if (this.loading !== mine) return; // another range was chosen meanwhile
+      this.told = told;
+      this.rows = this.#rows(told.rows, told_before?.rows, params, before, days);
+      this.answer.textContent = told.answer ?? "";
+      this.asOf.textContent = [
+        `As of ${clock(told.as_of)}.`,
+        told.is_cut ? `Only the first ${told.rows.length} rows.` : null,
+        ...this.#notApplied(params),
+      ].filter(Boolean).join(" ");
+      this.place.className = "chart";
+      if (told.rows.length) await this.draw();
+      else this.place.replaceChildren(element("p", { class: "empty" }, "Nothing in these days."));
+    } catch (error) {
+      if (this.loading !== mine) return;
+      this.told = null;
+      this.rows = [];
+      this.answer.textContent = "";
+      this.place.className = "chart";
+      this.place.replaceChildren(element("div", { class: "failed", role: "alert" },
+        element("p", {}, element("b", {}, error.store ? `${error.store}: ` : ""), error.message),
+        element("button", { type: "button", onclick: () => this.load(params, before, days) }, "Try again")));
+    }
+    this.more.replaceChildren();
+  }
+
+  async draw() {
+    if (!this.rows?.length) return;
+    const { title, $schema, ...spec } = fitted(this.spec, this.place.clientWidth);
+    spec.config = chartConfig(this.config);
+    spec.datasets = { [this.name]: this.rows };
+    try {
+      const embedded = await vegaEmbed(this.place, spec, OPTIONS);
+      this.view = embedded.view;
+      this.view.addEventListener("click", (_, item) => item?.datum && this.pick(item.datum, this));
+    } catch (error) {
+      this.place.textContent = `This chart could not be drawn: ${error.message}`;
+    }
+  }
+
+  #isDaily() {
+    return ["daily_event_count", "revenue_daily"].includes(this.name);
+  }
+
+  #taken(params) {
+    const { first_day, last_day } = params;
+    return { first_day, last_day, ...Object.fromEntries(this.filters.map((name) => [name, params[name]])) };
+  }
+
+  #notApplied(params) {
+    return ["subcategory", "brand"]
+      .filter((name) => params[name] && !this.filters.includes(name))
+      .map((name) => `Of all ${name === "brand" ? "brands" : "sub-categories"}: this table has no filter by it.`);
+  }
+
+  // Put beside each day what was so many days before, and say which days may still change.
+  #rows(rows, rows_before, params, before, days) {
+    if (!this.#isDaily()) return rows;
+    const what = this.name === "revenue_daily" ? "revenue" : "events";
+    const shift = before ? (Date.parse(params.first_day) - Date.parse(before.first_day)) : 0;
+    const earlier = new Map((rows_before ?? []).map((row) =>
+      [`${Date.parse(row.event_date) + shift} ${row.event_type}`, row[what]]));
+    return rows.map((row) => ({
+      ...row,
+      earlier: earlier.get(`${Date.parse(row.event_date)} ${row.event_type}`) ?? null,
+      provisional: days.get(row.event_date)?.is_provisional ?? false,
+    }));
+  }
+
+  #toggle(label, make) {
+    const button = element("button", { type: "button", class: "quiet", "aria-expanded": "false", onclick: () => {
+      const wasOpen = button.getAttribute("aria-expanded") === "true";
+      for (const other of this.menu.querySelectorAll("[aria-expanded]")) other.setAttribute("aria-expanded", "false");
+      this.more.replaceChildren();
+      if (wasOpen || !this.told) return;
+      button.setAttribute("aria-expanded", "true");
+      this.more.replaceChildren(make());
+    } }, label);
+    return button;
+  }
+
+  #download() {
+    if (this.told) save(address(`api/charts/${this.name}.csv`, this.params), "");
+  }
+
+  async #picture() {
+    if (!this.view) return;
+    const background = getComputedStyle(this.element).backgroundColor;
+    this.view.background(background);
+    save(await this.view.toImageURL("png", 2), `${this.name}_${this.params.first_day}_${this.params.last_day}.png`);
+  }
+}
+
+function save(href, name) {
+  const link = element("a", { href, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+}

@@ -1,0 +1,149 @@
+"""What the dashboard asks the stores: bounded, and kept for a moment, so that many readers cost one query.
+
+Every query has a byte limit, a time limit and a limit of rows. Whatever a store refuses becomes a
+StoreFailed, which names the store and says what to do.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+
+MAX_BYTES_BILLED = 4 * 2**30
+MAX_ROWS = 2000
+QUERY_SECONDS = 25.0
+KEPT_SECONDS = 60.0
+MAX_KEPT = 500
+
+log = logging.getLogger(__name__)
+
+
+class StoreFailed(RuntimeError):
+    """A store did not answer or refused; the message is for the reader and says what to do."""
+
+    def __init__(self, store: str, message: str) -> None:
+        super().__init__(message)
+        self.store = store
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows of a query: values are of JSON, `types` BigQuery's by column; `as_of` is when they were read.
+
+    `is_cut` tells that there were more than MAX_ROWS.
+    """
+
+    rows: list[dict[str, Any]]
+    types: Mapping[str, str]
+    as_of: datetime
+    is_cut: bool
+
+
+class BigQueryStore:
+    """Answers of BigQuery, each kept for some seconds; may be used by several threads at once."""
+
+    def __init__(self, make_client: Callable[[], Client]) -> None:
+        self._make_client = make_client
+        self._client: Client | None = None
+        self._kept: OrderedDict[Hashable, tuple[float, Future[Answer]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def ask(
+        self, name: str, sql: str, params: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS
+    ) -> Answer:
+        """Return the rows of a query, as they were at most `kept_seconds` ago.
+
+        Whoever asks the same while it is being asked waits for that answer. A failure is not kept.
+
+        Args:
+            name: names the query in the id of its job.
+            params: the query's parameters, as gcp.bigquery.run takes them.
+
+        Raises:
+            StoreFailed: BigQuery did not answer, or refused.
+        """
+        key = (sql, repr(sorted(params.items())))
+        now = time.monotonic()
+        with self._lock:
+            asked_at, kept = self._kept.get(key, (0.0, None))
+            if kept and not (kept.done() and now - asked_at > kept_seconds):
+                future, is_mine = kept, False
+            else:
+                future, is_mine = Future[Answer](), True
+                self._kept[key] = (now, future)
+                self._kept.move_to_end(key)
+                while len(self._kept) > MAX_KEPT:
+                    self._kept.popitem(last=False)
+        if is_mine:
+            try:
+                future.set_result(self._query(name, sql, params))
+            except BaseException as error:
+                with self._lock:
+                    self._kept.pop(key, None)
+                future.set_exception(error)
+        return future.result()
+
+    def _query(self, name: str, sql: str, params: Mapping[str, Any]) -> Answer:
+        from google.api_core.exceptions import GoogleAPIError, NotFound
+
+        from shopstream.gcp.bigquery import run
+
+        try:
+            if self._client is None:
+                self._client = self._make_client()
+            job = run(
+                self._client,
+                sql,
+                params,
+                job_id_prefix=f"dashboard-{name}",
+                maximum_bytes_billed=MAX_BYTES_BILLED,
+                timeout_seconds=QUERY_SECONDS,
+            )
+            found = job.result(max_results=MAX_ROWS + 1, timeout=QUERY_SECONDS)
+            rows = [{column: plain(value) for column, value in row.items()} for row in found]
+        except NotFound as error:
+            raise failed(error, "A table is missing: run the DAG apply_schemas.") from error
+        except GoogleAPIError as error:
+            if "bytesBilledLimitExceeded" in str(getattr(error, "errors", "")):
+                raise failed(
+                    error, f"This would read more than {MAX_BYTES_BILLED:,} bytes: choose fewer days."
+                ) from error
+            raise failed(
+                error, "BigQuery refused or did not answer: try again; the log says more."
+            ) from error
+        except Exception as error:
+            raise failed(error, "BigQuery could not be reached: try again; the log says more.") from error
+        types = {field.name: field.field_type for field in found.schema}
+        return Answer(rows[:MAX_ROWS], types, datetime.now(UTC), len(rows) > MAX_ROWS)
+
+
+def failed(error: Exception, message: str, store: str = "BigQuery") -> StoreFailed:
+    """Write to the log what a store said, which may name what readers need not know."""
+    log.warning("%s did not answer the dashboard: %s: %s", store, type(error).__name__, error)
+    return StoreFailed(store, message)
+
+
+def plain(value: Any) -> Any:
+    """Return a value of BigQuery or Spanner as one of JSON."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    if isinstance(value, date):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="backslashreplace")
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value

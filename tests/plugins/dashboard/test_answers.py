@@ -1,0 +1,81 @@
+"""answers: what the rows say, and nothing where they say nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from shopstream.charts import chart_names
+from shopstream.dashboard.answers import answer_of
+
+
+def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
+    steps = [
+        ("view, cart, purchase", 1, viewed),
+        ("view, cart, purchase", 3, by_cart),
+        ("view, purchase", 1, viewed),
+        ("view, purchase", 2, direct),
+    ]
+    return [
+        {"funnel": name, "step_number": n, "sessions": sessions, "share_of_viewed": sessions / viewed}
+        for name, n, sessions in steps
+    ]
+
+
+@pytest.mark.parametrize(
+    ("chart", "rows", "told"),
+    [
+        (
+            "daily_event_count",
+            [
+                {"event_date": "2019-11-01", "event_type": "view", "events": 1200},
+                {"event_date": "2019-11-02", "event_type": "view", "events": 900},
+                {"event_date": "2019-11-02", "event_type": "cart", "events": 5000},
+            ],
+            "Most views on 1 Nov 2019: 1,200.",
+        ),
+        (
+            "most_visited_subcategories",
+            [{"subcategory": "living_room", "views": 60}, {"subcategory": "audio", "views": 40}],
+            "living room: 60 views, 60.0% of those with a sub-category.",
+        ),
+        (
+            "hourly_price_by_event_type",
+            [{"event_hour": 2, "events": 7}, {"event_hour": 2, "events": 3}, {"event_hour": 9, "events": 8}],
+            "Most at 02:00 UTC: 10 events.",
+        ),
+        (
+            "purchase_funnels",
+            funnel(200, 4, 6),
+            "Of 200 sessions that viewed, 2.0% bought through the cart and 3.0% without.",
+        ),
+        (
+            "product_performance",
+            [{"product_id": 7, "brand": None, "revenue": 12.5, "purchases": 2}],
+            "Product 7 of no brand: 12 from 2 purchases.",
+        ),
+        (
+            "customer_retention",
+            [
+                {"weeks_since": 0, "week_is_complete": True, "customers": 40, "active_customers": 40},
+                {"weeks_since": 1, "week_is_complete": True, "customers": 40, "active_customers": 10},
+                {"weeks_since": 1, "week_is_complete": False, "customers": 99, "active_customers": 0},
+            ],
+            "25.0% of customers bought again in the week after their first.",
+        ),
+    ],
+)
+def test_rows_are_told_in_a_sentence(chart: str, rows: list[dict[str, Any]], told: str) -> None:
+    assert answer_of(chart, rows) == told
+
+
+def test_a_share_of_few_is_not_told() -> None:
+    assert answer_of("purchase_funnels", funnel(29, 1, 1)) is None
+    carts = {"carts": 3, "abandoned_carts": 3, "abandoned_value": 1}
+    assert answer_of("cart_abandonment_by_hour", [carts]) is None
+
+
+@pytest.mark.parametrize("chart", [*chart_names(), "a_chart_of_tomorrow"])
+def test_no_rows_say_nothing(chart: str) -> None:
+    assert answer_of(chart, []) is None

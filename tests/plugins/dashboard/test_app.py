@@ -1,0 +1,349 @@
+"""app: who may not read sees nothing, questions are checked, and the page's numbers are the tables'."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import io
+import re
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+import vl_convert
+from fastapi import FastAPI, HTTPException
+from fastapi.testclient import TestClient
+from google.cloud import bigquery as bigquery_api
+
+from shopstream.charts import chart_names, read_spec, read_theme
+from shopstream.dashboard.app import MAX_DAYS, STATIC_DIR, create_app
+from shopstream.dashboard.stores import BigQueryStore, StoreFailed
+from shopstream.settings import settings
+from shopstream.tables.day import build_day
+from shopstream.tables.folder import load_table
+from tests.sql.events import SUMMARIES, apply_all, batch_event, fill
+from tools.vega_bundle import VEGA_LITE
+
+DAY, NEXT = dt.date(2019, 11, 1), dt.date(2019, 11, 2)
+BOTH = {"first_day": "2019-11-01", "last_day": "2019-11-02"}
+HOSTILE = "=cmd()</script><script>alert(1)</script>"
+
+
+def refuse() -> str:
+    raise HTTPException(401, "Not authenticated")
+
+
+def no_store() -> bigquery_api.Client:
+    raise ConnectionError("there is no BigQuery here, of project secret-project")
+
+
+@pytest.fixture(scope="session")
+def strangers_app() -> FastAPI:
+    return create_app(refuse, BigQueryStore(no_store))
+
+
+@pytest.fixture(scope="session")
+def alone() -> TestClient:
+    """The application for somebody who may read, without any store."""
+    return TestClient(create_app(lambda: "a reader", BigQueryStore(no_store)))
+
+
+@pytest.fixture(scope="module")
+def shop(bigquery: bigquery_api.Client) -> TestClient:
+    """The application over two days of events, summarised."""
+    apply_all(bigquery)
+
+    def at(day: dt.date, hour: int, kind: str, user: int, **given: Any) -> dict[str, Any]:
+        time = dt.datetime.combine(day, dt.time(hour))
+        event_id = f"{day}{hour}{kind}{user}{given}"
+        return batch_event(
+            event_id=event_id, event_time=time, event_type=kind, user_id=user, user_session=f"{user}", **given
+        )
+
+    fill(
+        bigquery,
+        "shop_raw.events_batch",
+        [
+            at(DAY, 9, "view", 1),
+            at(DAY, 10, "cart", 1),
+            at(DAY, 11, "purchase", 1, price="100.25"),
+            at(DAY, 9, "view", 2, product_id=2, brand=HOSTILE),
+            at(DAY, 12, "purchase", 2, product_id=2, brand=HOSTILE, price="7"),
+            at(DAY, 9, "view", 3, product_id=3, category_code="appliances.kitchen", brand=None),
+            at(NEXT, 9, "view", 1),
+            at(NEXT, 9, "cart", 4, product_id=4, category_code=None),
+        ],
+    )
+    for name in SUMMARIES:
+        for day in (DAY, NEXT):
+            build_day(bigquery, load_table(settings().sql_dir, name), day)
+    fields = {field.name: 1 for field in bigquery.get_table("shop_ops.loads").schema} | {
+        "landing_day": DAY,
+        "load_id": "20191101-aaaaaaaa",
+        "job_id": "j",
+        "event_dates": None,
+        "loaded_at": "2019-11-02T06:12:00Z",
+    }
+    fields.pop("event_dates")
+    bigquery.query_and_wait("DELETE FROM shop_ops.loads WHERE landing_day >= '2000-01-01'")
+    bigquery.query_and_wait(
+        "INSERT INTO shop_ops.loads ("
+        + ", ".join(fields)
+        + ", event_dates) VALUES ("
+        + ", ".join(f"'{value}'" if not isinstance(value, int) else str(value) for value in fields.values())
+        + ", [DATE '2019-11-01'])"
+    )
+    return TestClient(create_app(lambda: "a reader", BigQueryStore(lambda: bigquery)))
+
+
+def rows(shop: TestClient, chart: str, **params: str) -> list[dict[str, Any]]:
+    answer = shop.get(f"/api/charts/{chart}", params=BOTH | params)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["rows"]
+    return found
+
+
+def test_a_stranger_is_refused_on_every_route_by_every_method_and_where_there_is_none(
+    strangers_app: FastAPI,
+) -> None:
+    stranger = TestClient(strangers_app)
+    asked = {
+        ("GET", path)
+        for path in ("/docs", "/redoc", "/openapi.json", "/static/", "/a/b", "/static/../app.py")
+    }
+    for route in strangers_app.routes:
+        path = re.sub(r"\{name\}", "vega.js", route.path).replace("{path:path}", "nowhere")  # type: ignore[attr-defined]
+        asked |= {(method, path) for method in route.methods}  # type: ignore[attr-defined]
+    assert len(asked) > 20
+    for method, path in asked:
+        answer = stranger.request(method, path)
+        assert answer.status_code == 401, (method, path)
+        assert answer.text in ("", '{"detail":"Not authenticated"}'), (method, path)
+
+
+def test_every_route_depends_on_the_guard_itself(strangers_app: FastAPI) -> None:
+    """A mounted application, such as one of static files, would not."""
+    for route in strangers_app.routes:
+        calls = [dependency.call for dependency in route.dependant.dependencies]  # type: ignore[attr-defined]
+        assert refuse in calls, route
+
+
+@pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/charts", "/api/days", "/nowhere"])
+def test_every_answer_forbids_foreign_and_inline_scripts_and_being_kept(alone: TestClient, path: str) -> None:
+    headers = alone.get(path).headers
+    policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Cache-Control"] == "private, no-cache"
+
+
+class Parsed(HTMLParser):
+    """The elements of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(html)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+
+
+def test_the_page_names_only_files_that_there_are_relative_to_wherever_it_is(alone: TestClient) -> None:
+    elements = Parsed(alone.get("/").text).elements
+    files = [attrs.get("src") or attrs["href"] for tag, attrs in elements if tag in ("script", "link")]
+    scripts = [attrs for tag, attrs in elements if tag == "script"]
+    assert all("src" in attrs for attrs in scripts)
+    assert not [
+        attrs for _, attrs in elements if "style" in attrs or any(name.startswith("on") for name in attrs)
+    ]
+    named = [file for file in files if file and file != "data:,"]
+    assert len(named) == 4
+    for file in named:
+        assert file.startswith("static/")
+        assert alone.get(f"/{file}").status_code == 200
+
+
+def test_the_files_of_a_page_weigh_less_than_1200_kilobytes_and_are_sent_compressed(
+    alone: TestClient,
+) -> None:
+    names = ["vega.js", "draw.js", *(path.name for path in STATIC_DIR.iterdir())]
+    answers = [alone.get(f"/static/{name}", headers={"Accept-Encoding": "gzip"}) for name in names]
+    assert sum(len(answer.content) for answer in answers) < 1_200_000
+    assert answers[0].headers["Content-Encoding"] == "gzip"
+
+
+def test_a_file_that_a_browser_has_is_not_sent_again(alone: TestClient) -> None:
+    tag = alone.get("/static/vega.js").headers["ETag"]
+    again = alone.get("/static/vega.js", headers={"If-None-Match": tag})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+def test_no_script_makes_html_of_a_text() -> None:
+    for path in STATIC_DIR.glob("*.js"):
+        forbidden = r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|srcdoc"
+        assert not re.findall(forbidden, path.read_text()), path.name
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "status", "told"),
+    [
+        (
+            "/api/charts/daily_event_count",
+            {"first_day": "2019-11-02", "last_day": "2019-11-01"},
+            422,
+            "swap them",
+        ),
+        (
+            "/api/charts/daily_event_count",
+            {"first_day": "2019-01-01", "last_day": "2020-11-01"},
+            422,
+            f"{MAX_DAYS} days",
+        ),
+        (
+            "/api/charts/daily_event_count",
+            {"first_day": "yesterday", "last_day": "2019-11-01"},
+            422,
+            "valid date",
+        ),
+        ("/api/charts/daily_event_count", {"first_day": "2019-11-01"}, 422, "last_day"),
+        (
+            "/api/charts/daily_event_count",
+            BOTH | {"sub_category": "audio"},
+            422,
+            "sub_category is no parameter here",
+        ),
+        ("/api/charts/daily_event_count", BOTH | {"brand": "x" * 201}, 422, "200 characters"),
+        ("/api/charts/events", BOTH, 404, "there is no chart 'events'"),
+        ("/api/charts/events.csv", BOTH, 404, "there is no chart 'events'"),
+        ("/api/headline", {"first_day": "2019-11-02", "last_day": "2019-11-01"}, 422, "swap them"),
+        ("/static/app.py", {}, 404, "no such file"),
+    ],
+)
+def test_a_question_that_makes_no_sense_is_refused_with_the_reason(
+    alone: TestClient, path: str, params: dict[str, str], status: int, told: str
+) -> None:
+    answer = alone.get(path, params=params)
+    assert answer.status_code == status
+    assert told in answer.text
+
+
+def test_a_store_that_fails_is_named_in_its_card_and_what_it_said_is_for_the_log(alone: TestClient) -> None:
+    answer = alone.get("/api/charts/daily_event_count", params=BOTH)
+    assert answer.status_code == 503
+    assert answer.json()["store"] == "BigQuery"
+    assert "secret-project" not in answer.text
+    assert alone.get("/api/charts").status_code == 200
+
+
+def test_every_chart_is_described_with_its_specification_and_filters(alone: TestClient) -> None:
+    told = alone.get("/api/charts").json()
+    assert [chart["name"] for chart in told["charts"]] == chart_names()
+    filters = {chart["name"]: chart["filters"] for chart in told["charts"]}
+    assert filters["product_performance"] == ["subcategory", "brand"]
+    assert filters["purchase_funnels"] == ["subcategory"]
+    assert filters["daily_event_count"] == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("chart", chart_names())
+def test_every_chart_answers_with_the_query_that_made_its_rows(shop: TestClient, chart: str) -> None:
+    told = shop.get(f"/api/charts/{chart}", params=BOTH).json()
+    # The second day, whose state these show, had no purchase; the first one's customers still have bought.
+    assert told["rows"]
+    assert list(told["rows"][0]) == list(told["types"])
+    assert told["sql"].startswith(("SELECT", "WITH"))
+    assert "shop." in told["sql"]
+    assert "shop_raw" not in told["sql"]
+    assert told["age_seconds"] >= 0
+    spec = read_spec(chart) | {"config": read_theme(), "datasets": {chart: told["rows"]}}
+    drawn = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
+    assert len(re.findall(r'aria-roledescription="(?:bar|point|rect mark|text mark)', drawn)) > 0
+
+
+@pytest.mark.integration
+def test_the_numbers_are_those_of_the_events(shop: TestClient) -> None:
+    events = {
+        (row["event_date"], row["event_type"]): row["events"] for row in rows(shop, "daily_event_count")
+    }
+    assert events == {
+        ("2019-11-01", "view"): 3,
+        ("2019-11-01", "cart"): 1,
+        ("2019-11-01", "purchase"): 2,
+        ("2019-11-02", "view"): 1,
+        ("2019-11-02", "cart"): 1,
+    }
+    assert [row["revenue"] for row in rows(shop, "revenue_daily")] == [107.25, 0]
+    steps = {(row["funnel"], row["step"]): row["sessions"] for row in rows(shop, "purchase_funnels")}
+    assert steps == {
+        ("view, cart, purchase", "viewed"): 4,
+        ("view, cart, purchase", "then put into the cart"): 1,
+        ("view, cart, purchase", "then purchased"): 1,
+        ("view, purchase", "viewed"): 4,
+        ("view, purchase", "then purchased"): 1,
+    }
+    assert [(row["subcategory"], row["views"]) for row in rows(shop, "most_visited_subcategories")] == [
+        ("smartphone", 3),
+        ("kitchen", 1),
+    ]
+    carts = {
+        row["subcategory"]: (row["carts"], row["abandoned_carts"])
+        for row in rows(shop, "cart_abandonment_by_subcategory")
+    }
+    assert carts == {"smartphone": (1, 0), "no sub-category": (1, 1)}
+    assert [row["customers"] for row in rows(shop, "customer_purchases")] == [2]
+
+
+@pytest.mark.integration
+def test_the_headline_counts_a_buyer_once(shop: TestClient) -> None:
+    told = shop.get("/api/headline", params=BOTH).json()["rows"]
+    assert [(row["events"], row["orders"], row["revenue"]) for row in told] == [(6, 2, 107.25), (2, 0, 0)]
+    assert {row["buyers_of_the_range"] for row in told} == {2}
+    assert [(row["viewing_sessions"], row["converted_sessions"]) for row in told] == [(3, 2), (1, 0)]
+
+
+@pytest.mark.integration
+def test_a_filter_shows_its_products_alone(shop: TestClient) -> None:
+    products = rows(shop, "product_performance", subcategory="kitchen")
+    assert [row["product_id"] for row in products] == [3]
+    assert [row["product_id"] for row in rows(shop, "product_performance", brand=HOSTILE)] == [2]
+    steps = rows(shop, "purchase_funnels", subcategory="kitchen")
+    assert {row["sessions"] for row in steps if row["step"] == "viewed"} == {1}
+    [headline] = shop.get("/api/headline", params=BOTH | {"brand": HOSTILE}).json()["rows"]
+    assert (headline["views"], headline["purchases"], headline["revenue"]) == (1, 1, 7)
+
+
+@pytest.mark.integration
+def test_days_are_told_with_whether_they_will_change(shop: TestClient) -> None:
+    told = shop.get("/api/days").json()["rows"]
+    assert [(row["event_date"], row["is_provisional"]) for row in told] == [
+        ("2019-11-02", True),
+        ("2019-11-01", False),
+    ]
+
+
+@pytest.mark.integration
+def test_a_name_out_of_the_data_is_text_in_json_and_no_formula_in_csv(shop: TestClient) -> None:
+    answer = shop.get("/api/charts/brand_performance", params=BOTH)
+    assert answer.headers["Content-Type"] == "application/json"
+    assert HOSTILE in [row["brand"] for row in answer.json()["rows"]]
+    told = shop.get("/api/charts/brand_performance.csv", params=BOTH)
+    assert told.headers["Content-Type"].startswith("text/csv")
+    assert told.headers["Content-Disposition"] == (
+        'attachment; filename="brand_performance_2019-11-01_2019-11-02.csv"'
+    )
+    lines = list(csv.DictReader(io.StringIO(told.text)))
+    assert {line["brand"] for line in lines} == {"apple", f"'{HOSTILE}"}
+    assert [line["revenue"] for line in lines] == ["100.25", "7"]
+
+
+@pytest.mark.integration
+def test_the_choices_are_the_names_of_these_days(shop: TestClient) -> None:
+    told = shop.get("/api/choices", params=BOTH).json()["rows"]
+    assert [row["choice"] for row in told if row["kind"] == "subcategory"] == ["smartphone", "kitchen"]
+    assert {row["choice"] for row in told if row["kind"] == "brand"} == {"apple", HOSTILE}
+
+
+def test_a_failure_names_its_store() -> None:
+    assert StoreFailed("Spanner", "down").store == "Spanner"
