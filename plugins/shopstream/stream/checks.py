@@ -9,7 +9,6 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from beam_jobs.contract import first_event_day
 from shopstream.gcp.bigquery import run
 from shopstream.tables.day import replace_row
 from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS, STREAM_CHECKS
@@ -18,7 +17,10 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
 STREAM_MAX_BYTES = 20 * 2**30
-"""For the publish times of the stream: 8 bytes a row, of all its rows where past days are replayed."""
+"""For the publish times of the stream, 8 bytes a row. BigQuery holds the limit against all rows, though it
+reads and bills only the blocks of the window, for the table is clustered by publish_time."""
+LONG_AGO = dt.timedelta(days=7)
+"""Rows older than this are looked for only if there is no newer one."""
 
 
 def write_stream_check(client: Client, row: Mapping[str, Any]) -> None:
@@ -38,19 +40,19 @@ def stream_figures(
     """Return when the newest row of events_stream was published, None without any; and how many messages that
     were published in `window` before `now` the stream accepted and rejected.
 
-    Live events are in the newest partitions; only where those are empty, as when past days are replayed,
-    all are read.
+    Whatever day the events are of: by publish_time, by which the table is clustered, BigQuery skips what is
+    older than the window. Only of a stream that has written nothing for LONG_AGO are all rows read.
     """
-    since = now - window
     options: dict[str, Any] = {"job_id_prefix": "stream-figures", "maximum_bytes_billed": STREAM_MAX_BYTES}
     events = f"""
         SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
         FROM {EVENTS_STREAM}
-        WHERE event_date >= @first_day"""
+        WHERE event_date >= DATE '1970-01-01' AND publish_time >= @read_since"""
+    since = now - window
     newest, accepted = None, 0
-    for first_day in (first_event_day(now.date()), dt.date(1970, 1, 1)):
+    for read_since in (since, now - LONG_AGO, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)):
         if newest is None:
-            params = {"since": since, "first_day": first_day}
+            params = {"since": since, "read_since": read_since}
             [[newest, accepted]] = run(client, events, params, **options).result()
     rejects = f"""
         SELECT COUNT(*)

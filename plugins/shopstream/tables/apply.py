@@ -30,7 +30,7 @@ def apply(client: bigquery.Client, table: Table) -> None:
     """Make the table or view, and its dataset, be as its folder describes.
 
     Creates what is missing, adds new columns (which must not be REQUIRED, for old rows lack them), and
-    updates descriptions and labels. Rows are never touched.
+    updates clustering, descriptions and labels. Rows are never touched; BigQuery sorts new ones anew.
 
     Raises:
         SchemaConflict: a change that cannot be made in place.
@@ -60,7 +60,7 @@ def _make_dataset(client: bigquery.Client, name: str) -> None:
 
 
 def _update(client: bigquery.Client, existing: bigquery.Table, described: bigquery.Table) -> None:
-    """Give a table or view its new columns and its descriptions and labels, if it lacks any."""
+    """Give a table or view its new columns, its clustering, descriptions and labels, if it lacks any."""
     by_name = {field.name: field for field in described.schema}
     found = standard_fields(existing.schema)
     found_names = [field.name for field in found]
@@ -80,6 +80,11 @@ def _update(client: bigquery.Client, existing: bigquery.Table, described: bigque
     if new_names:
         name = f"{described.dataset_id}.{described.table_id}"
         log.info("Added to %s: %s.", name, ", ".join(new_names))
+    if existing.clustering_fields != described.clustering_fields:
+        existing.clustering_fields = described.clustering_fields
+        client.update_table(
+            existing, ["clustering_fields"], retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS
+        )
 
 
 def _with_project(client: bigquery.Client, view: Table) -> str:
@@ -118,9 +123,6 @@ def _refuse_conflicts(table: Table, existing: bigquery.Table) -> None:
     partition_by = partitioning.field if partitioning else None
     if partition_by != table.metadata.partition_by:
         problems.append(f"it is partitioned by {partition_by}, described as by {table.metadata.partition_by}")
-    cluster_by = tuple(existing.clustering_fields or ())
-    if cluster_by != table.metadata.cluster_by:
-        problems.append(f"it is clustered by {cluster_by}, described as by {table.metadata.cluster_by}")
     if problems:
         raise SchemaConflict(
             f"{table.full_name} cannot be changed in place: {'; '.join(problems)}. "
