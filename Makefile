@@ -12,7 +12,7 @@ PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak up down status logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak up down status dashboard logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ down: ## Stop the local stack
 
 status: $(INSTALLED) ## Tell which services of the local stack are healthy
 	@$(BIN)/python -m local.stack status
+
+dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
+	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")
 
 logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 	@$(BIN)/python -m local.stack logs $(SERVICE)

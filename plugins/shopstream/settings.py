@@ -49,6 +49,9 @@ class Settings:
     newest_row_seconds: Limits
     stream_rejected_share: Limits
     stream_missing_share: Limits
+    dashboard_port: int
+    dashboard_token: str | None
+    dashboard_iap_audience: str | None
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -83,6 +86,9 @@ def settings() -> Settings:
         newest_row_seconds=_limits("SHOPSTREAM_NEWEST_ROW_{}_SECONDS", "900", "3600", _seconds),
         stream_rejected_share=_limits("SHOPSTREAM_STREAM_REJECTED_{}_SHARE", "0.01", "0.1", _share),
         stream_missing_share=_limits("SHOPSTREAM_STREAM_MISSING_{}_SHARE", "0.001", "0.01", _share),
+        dashboard_port=_whole_number("SHOPSTREAM_DASHBOARD_PORT", "8092", 1, 65_535),
+        dashboard_token=env.get("SHOPSTREAM_DASHBOARD_TOKEN") or None,
+        dashboard_iap_audience=env.get("SHOPSTREAM_DASHBOARD_IAP_AUDIENCE") or None,
     )
 
 

@@ -1,0 +1,54 @@
+"""The dashboard on its own, without Airflow: `python -m shopstream.dashboard`.
+
+It finds its stores by the variables that shopstream.settings reads, with application default credentials.
+With SHOPSTREAM_DASHBOARD_IAP_AUDIENCE it serves everybody whom Identity-Aware Proxy vouches for. Without, it
+serves this machine, and whoever has the token of the address that it prints.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+
+import uvicorn
+
+from shopstream.dashboard.app import create_app
+from shopstream.dashboard.guards import iap_guard, token_guard
+from shopstream.dashboard.stores import BigQueryStore
+from shopstream.settings import settings
+
+
+def main() -> None:
+    """Serve until it is stopped.
+
+    Raises:
+        ValueError: the port or the token is none.
+    """
+    env = settings()
+    if env.dashboard_iap_audience:
+        host, guard = "0.0.0.0", iap_guard(env.dashboard_iap_audience)  # noqa: S104 (IAP is before it)
+    else:
+        token = env.dashboard_token or secrets.token_urlsafe(24)
+        # Another address only in a container, whose ports are published on 127.0.0.1.
+        host, guard = os.environ.get("SHOPSTREAM_LISTEN", "127.0.0.1"), token_guard(token)
+        print(f"The dashboard: http://127.0.0.1:{env.dashboard_port}/?token={token}", flush=True)
+    uvicorn.run(
+        create_app(guard, BigQueryStore(_bigquery_client)),
+        host=host,
+        port=env.dashboard_port,
+        # The token is in an address.
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+    )
+
+
+def _bigquery_client():  # type: ignore[no-untyped-def]  # the import takes seconds
+    from google.cloud import bigquery
+
+    env = settings()
+    return bigquery.Client(project=env.project, location=env.region)
+
+
+if __name__ == "__main__":
+    main()
