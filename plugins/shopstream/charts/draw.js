@@ -12,9 +12,18 @@ const OPTIONS = {
 };
 const NARROW_PX = 700;
 const GAP_PX = 20;
+// Vega keeps what it has grouped by name in plain objects, in which these names are taken: a sub-category
+// called constructor would blank its chart. A mark that nobody sees makes it another name.
+const TAKEN = new Set(Object.getOwnPropertyNames(Object.prototype));
+const MARK = "\u200b";
 
 function fitted(spec, width) {
   const copy = structuredClone(spec);
+  for (const rows of Object.values(copy.datasets ?? {})) {
+    for (const row of rows) {
+      for (const [column, value] of Object.entries(row)) if (TAKEN.has(value)) row[column] = value + MARK;
+    }
+  }
   const plot = copy.spec ?? copy;
   if (copy.columns && width < NARROW_PX) copy.columns = 1;
   const columns = copy.columns ?? 1;

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 from collections import Counter
 from collections.abc import Iterator
 from datetime import date
@@ -20,7 +21,7 @@ from PIL import Image
 
 from beam_jobs.contract import EVENT_TYPES
 from local.demo import charts_to_png
-from shopstream.charts import CHARTS_DIR, chart_names, read_spec, read_sql
+from shopstream.charts import CHARTS_DIR, DRAW, chart_names, read_spec, read_sql, read_theme
 from shopstream.report.page import CHARTS, chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
@@ -240,3 +241,45 @@ def test_the_library_may_stand_inside_a_script_element(library: Path) -> None:
 
 def test_the_library_is_made_where_pages_look_for_it() -> None:
     assert vega_bundle.LIBRARY == CHARTS_DIR / "vega.js"
+
+
+NAMED_BY_DATA = (
+    "brand_performance",
+    "cart_abandonment_by_subcategory",
+    "most_visited_subcategories",
+    "product_performance",
+    "purchase_conversion_rate",
+)
+
+
+@pytest.mark.parametrize("name", ["constructor", "__proto__", "toString", "hasOwnProperty"])
+def test_a_name_from_the_data_that_javascript_has_taken_blanks_no_chart(name: str) -> None:
+    def rows(named: str) -> list[dict[str, Any]]:
+        names = dict.fromkeys(("subcategory", "brand", "name", "label", "label_of_row"), named)
+        numbers = {"rank": 1, "views": 9, "carts": 8, "abandoned_carts": 3, "abandonment_rate": 0.4}
+        money = {"abandoned_value": 12, "revenue": 100, "purchases": 5, "lower": 0.2, "upper": 0.6}
+        shares = {"event_type": "view", "events": 10, "all_events": 20, "share": 0.5}
+        return [names | numbers | money | shares]
+
+    specs = {
+        f"{chart} {named}": read_spec(chart) | {"config": read_theme(), "datasets": {chart: rows(named)}}
+        for chart in NAMED_BY_DATA
+        for named in (name, "smartphone")
+    }
+    script = DRAW.read_text() + (
+        "const specs = JSON.parse(require('fs').readFileSync(0, 'utf8'));"
+        "for (const name of Object.keys(specs)) specs[name] = fitted(specs[name], 800);"
+        "console.log(JSON.stringify(specs));"
+    )
+    ran = subprocess.run(
+        ["node", "--eval", script], input=json.dumps(specs), capture_output=True, text=True, check=True
+    )
+    drawn = {
+        key: vl_convert.vegalite_to_svg(spec, vl_version=vega_bundle.VEGA_LITE)
+        for key, spec in json.loads(ran.stdout).items()
+    }
+    mark = re.compile(r'aria-roledescription="(?:bar|point|rect mark|text mark)')
+    for chart in NAMED_BY_DATA:
+        taken, other = drawn[f"{chart} {name}"], drawn[f"{chart} smartphone"]
+        assert len(mark.findall(taken)) == len(mark.findall(other)) > 0, chart
+        assert name.strip("_") in taken, chart
