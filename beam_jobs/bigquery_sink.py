@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -25,6 +26,9 @@ REQUEST_TIMEOUT_SECONDS = 60.0
 RETRY_SECONDS = 120.0
 """How long rows are tried again before the write fails."""
 
+MAX_REFUSALS_IN_A_ROW = 100
+"""More rows than this refused one after the other are the table's fault."""
+
 Row = Mapping[str, str | int | None]
 
 _TRANSIENT_REASONS = frozenset(
@@ -38,12 +42,15 @@ _TRANSIENT_REASONS = frozenset(
     }
 )
 """Reasons, of a request or of one row, for which the same row may be taken later."""
+_OF_THE_SCHEMA = re.compile(r"no such field|missing required field", re.IGNORECASE)
+"""All rows have the same fields, so this is told of the table. After a change of the schema the streaming end
+knows the old one for some minutes (BigQuery: "Streaming data into BigQuery", metadata)."""
 _REQUEST_TIMEOUT, _TOO_LARGE, _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 408, 413, 429, 400, 500
 _INSERT_ID_BYTES = 256
 
 
 class BigQueryTableError(RuntimeError):
-    """The table is missing or may not be written to: no row is at fault."""
+    """The table is missing, may not be written to or has another schema: no row is at fault."""
 
 
 class BigQueryUnavailable(RuntimeError):
@@ -62,6 +69,7 @@ class BigQuerySink:
         project, _, name = table.rpartition(":")
         self._table = f"{project}.{name}"
         self._client = bigquery.Client(project=project)
+        self._refusals_in_a_row = 0
         self._retry_seconds = retry_seconds
         self._retry = Retry(
             predicate=_is_transient, initial=0.2, maximum=10.0, multiplier=2.0, timeout=retry_seconds
@@ -75,7 +83,9 @@ class BigQuerySink:
             insert_ids: one a row; None for a row that may always be there again.
 
         Raises:
-            BigQueryTableError: the table is missing, or the job may not write to it.
+            BigQueryTableError: the table is missing, or the job may not write to it, or its streaming end
+                did not know the rows' fields for RETRY_SECONDS, or more than MAX_REFUSALS_IN_A_ROW rows were
+                refused one after the other.
             BigQueryUnavailable: it did not take some rows for RETRY_SECONDS. Any may have been inserted.
         """
         refusals: list[Refusal] = []
@@ -103,13 +113,21 @@ class BigQuerySink:
             )
             refused, again, why = _outcomes(answer, pending)
             refusals.extend(refused)
+            self._count_refusals(pending, refused, again)
             pending = again
             if pending:
-                raise _RowsNotTaken(f"{len(pending)} rows were not taken: {why}")
+                told = f"{len(pending)} rows were not taken: {why}"
+                raise _SchemaBehind(told) if _OF_THE_SCHEMA.search(why) else _RowsNotTaken(told)
 
         try:
             self._retry(insert_pending)()
         except RetryError as error:
+            if isinstance(error.cause, _SchemaBehind):
+                raise BigQueryTableError(
+                    f"{self._table} has not had the fields of this job's rows for "
+                    f"{self._retry_seconds:.0f} seconds: run the DAG apply_schemas of the job's version, and "
+                    f"start the job minutes after it. ({error.cause})"
+                ) from error
             raise BigQueryUnavailable(
                 f"BigQuery did not take {len(pending)} rows for {self._table} within "
                 f"{self._retry_seconds:.0f} seconds: {error.cause}"
@@ -129,15 +147,37 @@ class BigQuerySink:
             # Which row it is about is not told: look for it by halves.
             if len(pending) == 1:
                 refusals.append(Refusal(pending[0], f"{error.code} {error.message}"))
+                self._count_refusals(pending, refusals[-1:], [])
             else:
                 half = len(pending) // 2
                 for part in (pending[:half], pending[half:]):
                     refusals += self._insert(rows, insert_ids, part)
         return refusals
 
+    def _count_refusals(
+        self, indexes: Sequence[int], refused: Sequence[Refusal], again: Sequence[int]
+    ) -> None:
+        """Count the rows refused since the last one that was taken; `indexes` are those of a request."""
+        details = dict(refused)
+        for index in indexes:
+            if index in details:
+                self._refusals_in_a_row += 1
+            elif index not in again:
+                self._refusals_in_a_row = 0
+            if self._refusals_in_a_row > MAX_REFUSALS_IN_A_ROW:
+                raise BigQueryTableError(
+                    f"BigQuery refused {self._refusals_in_a_row} rows for {self._table} one after the other. "
+                    "These are no bad rows but a table that does not fit: compare it with sql/bigquery, and "
+                    f"run the DAG apply_schemas. The last refusal: {details[index]}"
+                )
+
 
 class _RowsNotTaken(Exception):
     """BigQuery took a request, but for the moment not all of its rows."""
+
+
+class _SchemaBehind(_RowsNotTaken):
+    """The table's streaming end does not have the fields of the rows, or not yet."""
 
 
 def _requests(rows: Sequence[Row]) -> Iterator[list[int]]:
@@ -163,9 +203,10 @@ def _outcomes(
     for entry in answer:
         index, errors = indexes[entry["index"]], entry["errors"]
         told = "; ".join(map(_told, errors))
-        if all(error.get("reason") in _TRANSIENT_REASONS for error in errors):
+        if all(error.get("reason") in _TRANSIENT_REASONS for error in errors) or _OF_THE_SCHEMA.search(told):
             again.append(index)
-            why = told
+            # What is told of the schema is told of all rows.
+            why = why if _OF_THE_SCHEMA.search(why) else told
         else:
             refused.append(Refusal(index, told))
     return refused, again, why

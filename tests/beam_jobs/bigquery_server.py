@@ -19,11 +19,11 @@ def failed(code: int, reason: str, message: str = "told by BigQuery") -> Answer:
     return code, {"error": {"code": code, "message": message, "errors": [error]}}
 
 
-def not_taken(**reasons: str) -> Answer:
+def not_taken(message: str = "told", **reasons: str) -> Answer:
     """Take the request but for some rows: row_3="invalid" is row 3's reason."""
     return 200, {
         "insertErrors": [
-            {"index": int(row.removeprefix("row_")), "errors": [{"reason": reason, "message": "told"}]}
+            {"index": int(row.removeprefix("row_")), "errors": [{"reason": reason, "message": message}]}
             for row, reason in reasons.items()
         ]
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from beam_jobs.bigquery_sink import (
+    MAX_REFUSALS_IN_A_ROW,
     MAX_REQUEST_BYTES,
     MAX_REQUEST_ROWS,
     BigQuerySink,
@@ -167,3 +169,64 @@ def test_a_bigquery_that_does_not_listen_is_an_outage(monkeypatch: pytest.Monkey
         monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", f"http://127.0.0.1:{unused.getsockname()[1]}")
         with pytest.raises(BigQueryUnavailable, match="refused"):
             BigQuerySink(TABLE, retry_seconds=0.5).insert(*rows(1))
+
+
+NO_FIELD = "no such field: gift_wrapped."
+
+
+def test_rows_with_a_field_that_bigquery_does_not_know_yet_wait_for_it(answering: Callable[..., Any]) -> None:
+    behind = not_taken(NO_FIELD, row_0="invalid", row_1="invalid", row_2="invalid")
+    with answering(behind, behind) as (sink, requests):
+        assert sink.insert(*rows(3)) == []
+
+    assert requests == [["id-0", "id-1", "id-2"]] * 3
+
+
+def test_a_field_that_bigquery_never_knows_fails_and_rejects_no_row(answering: Callable[..., Any]) -> None:
+    behind = not_taken(NO_FIELD, row_0="invalid")
+    with (
+        answering(*[behind] * 50, retry_seconds=0.5) as (sink, _),
+        pytest.raises(BigQueryTableError, match=r"run the DAG apply_schemas.*no such field: gift_wrapped"),
+    ):
+        sink.insert(*rows(1))
+
+
+def test_a_bad_row_beside_a_field_not_known_yet_is_still_found(answering: Callable[..., Any]) -> None:
+    behind = not_taken(NO_FIELD, row_0="invalid", row_1="invalid")
+    with answering(behind, not_taken(row_1="invalid")) as (sink, requests):
+        assert [refusal.row for refusal in sink.insert(*rows(2))] == [1]
+
+    assert requests == [["id-0", "id-1"]] * 2
+
+
+@pytest.mark.parametrize("rows_a_request", [1, 300])
+def test_a_table_that_refuses_every_row_fails_and_acknowledges_nothing(
+    answering: Callable[..., Any], rows_a_request: int
+) -> None:
+    every = not_taken(**{f"row_{number}": "invalid" for number in range(rows_a_request)})
+    with (
+        answering(*[every] * 200) as (sink, requests),
+        pytest.raises(BigQueryTableError, match="a table that does not fit"),
+    ):
+        collections.deque((sink.insert(*rows(rows_a_request)) for _ in range(200)), maxlen=0)
+
+    assert sum(map(len, requests)) - rows_a_request <= MAX_REFUSALS_IN_A_ROW
+
+
+def test_a_request_refused_whole_for_the_table_is_not_halved_to_its_last_row(
+    answering: Callable[..., Any],
+) -> None:
+    with (
+        answering(*[failed(400, "invalid")] * 2000) as (sink, requests),
+        pytest.raises(BigQueryTableError, match=r"a table that does not fit.*told by BigQuery"),
+    ):
+        sink.insert(*rows(2 * MAX_REQUEST_ROWS))
+
+    assert len(requests) < 3 * MAX_REFUSALS_IN_A_ROW
+
+
+def test_bad_rows_among_good_ones_are_never_the_tables_fault(answering: Callable[..., Any]) -> None:
+    bad = not_taken(**{f"row_{number}": "invalid" for number in range(MAX_REFUSALS_IN_A_ROW)})
+    with answering(bad, bad, bad) as (sink, _):
+        for _ in range(3):
+            assert len(sink.insert(*rows(MAX_REFUSALS_IN_A_ROW + 1))) == MAX_REFUSALS_IN_A_ROW

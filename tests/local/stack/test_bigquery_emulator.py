@@ -97,6 +97,25 @@ def insert(client: bigquery_api.Client, *rows: dict[str, object]) -> list[dict[s
     return list(client.insert_rows_json(table, list(rows), skip_invalid_rows=True, timeout=10))
 
 
+def test_a_row_with_a_field_that_the_table_lacks_or_without_one_it_requires_is_refused(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    bigquery_clean.create_dataset("shop")
+    bigquery_clean.query_and_wait("CREATE TABLE shop.strict (id STRING NOT NULL, n INT64)")
+    rows = [{"id": "0", "n": 0}, {"id": "1", "colour": "red"}, {"n": 2}, {"id": "3", "n": "x"}]
+
+    told = bigquery_clean.insert_rows_json("shop.strict", rows, skip_invalid_rows=True)
+
+    assert {entry["index"]: entry["errors"][0]["message"] for entry in told} == {
+        1: "no such field: colour.",
+        2: "Missing required field: id.",
+        3: "Cannot convert value to string (bad value): 3",
+    }
+    assert [tuple(row) for row in bigquery_clean.query_and_wait("SELECT id, n FROM shop.strict")] == [
+        ("0", 0)
+    ]
+
+
 def test_a_statement_is_translated_anew_for_a_table_that_has_other_columns_now(
     client: bigquery_api.Client,
 ) -> None:
