@@ -406,7 +406,7 @@ def _day(text: str) -> date:
 
 
 def _load_id(text: str) -> str:
-    if not re.fullmatch(r"\d{8}-[0-9a-f]{8}", text):
+    if not re.fullmatch(r"\d{8}-[0-9a-z]{8,24}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a load id such as 20191101-ab12cd34")
     return text
 

@@ -89,6 +89,7 @@ def filled(bigquery: bigquery_api.Client) -> bigquery_api.Client:
     apply_all(bigquery)
     fill(bigquery, "shop_raw.events_batch", [batch_event(event_id="a"), batch_event(event_id="b")])
     fill(bigquery, "shop_raw.events_stream", [stream_event(event_id="a")])
+    fill(bigquery, "shop_ops.loads", [])
     return bigquery
 
 
@@ -154,9 +155,9 @@ def a_load(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
         rejected=[rejected(bucket, LOAD_ID, [b"bad"])],
     )
     staged = stage_load(client, manifest)
-    assert staged.events == 1
+    assert staged.events.events == 1
     assert publish_day(client, manifest, staged.table) == (DAY,)
-    assert count_published(client, DAY) == 1
+    assert count_published(client, DAY) == {LOAD_ID: staged.events}
     load_rejected(client, manifest)
     audit(client, LOAD_ID)
 

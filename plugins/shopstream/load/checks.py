@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowFailException
 
 from beam_jobs.contract import SHARDS, first_event_day
 from beam_jobs.manifest import Manifest
+from shopstream.load.held import HELD, Held
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
@@ -31,12 +32,12 @@ _LANDED = "event_date BETWEEN @first_day AND @landing_day AND landing_day = @lan
 # The same plan as of `shard IN (...)`, which the emulator takes twice as long for: it compares each row with
 # each shard.
 _COUNT = f"""
-    SELECT load_id, COUNT(*)
+    SELECT load_id, {HELD}
     FROM UNNEST([{_SHARDS}]) AS wanted
     JOIN@{{JOIN_METHOD=APPLY_JOIN, FORCE_JOIN_ORDER=TRUE}} events ON shard = wanted
     WHERE {_LANDED}
     GROUP BY load_id"""  # noqa: S608
-_DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id != @load_id"  # noqa: S608
+_DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id IN UNNEST(@stale)"  # noqa: S608
 
 
 class LoadRefused(AirflowFailException):
@@ -124,45 +125,71 @@ def check_newest(client: Client, uri: str, active_jobs: Sequence[Mapping[str, An
         raise LoadRefused(f"{uri}: Dataflow job {active_jobs[0]['id']} loads the same day anew. {advice}")
     bucket, _, name = uri.removeprefix("gs://").partition("/")
     manifests = client.list_blobs(bucket, prefix=f"{name.rpartition('/')[0]}/")
-    newest = max(manifests, key=lambda blob: blob.time_created)
-    if newest.name != name:
-        raise LoadRefused(f"{uri}: gs://{bucket}/{newest.name} is a newer load of the same day. {advice}")
+    newest = max(blob.name for blob in manifests)
+    if newest != name:
+        raise LoadRefused(f"{uri}: gs://{bucket}/{newest} is a newer load of the same day. {advice}")
 
 
-def count_in_spanner(database: Database, manifest: Manifest) -> dict[str, int]:
+def count_in_spanner(database: Database, manifest: Manifest) -> dict[str, Held]:
     """Count the landing day's rows in Spanner by load_id, over all shards and the days it may hold.
 
     Rows that this load wrote again carry its load_id already, so the others are stale: rows that a corrected
     file no longer has, or of a load that died.
     """
     with database.snapshot() as snapshot:
-        return dict(snapshot.execute_sql(_COUNT, params=_window(manifest), param_types=_window_types()))
+        counts = snapshot.execute_sql(_COUNT, params=_window(manifest), param_types=_window_types())
+        return {load_id: Held(*held) for load_id, *held in counts}
 
 
-def delete_stale_rows(database: Database, manifest: Manifest) -> None:
-    """Delete the landing day's rows in Spanner that are not of this load."""
+def delete_rows(database: Database, manifest: Manifest, stale: Collection[str]) -> None:
+    """Delete the landing day's rows in Spanner of the loads `stale`, and of no other.
+
+    Not simply all that are not of this load: one that was launched since these were counted is writing its
+    own.
+    """
     database.execute_partitioned_dml(
         _DELETE,
-        params=_window(manifest) | {"load_id": manifest.load_id},
-        param_types=_window_types() | {"load_id": _types().STRING},
+        params=_window(manifest) | {"stale": sorted(stale)},
+        param_types=_window_types() | {"stale": _types().Array(_types().STRING)},
     )
 
 
-def check_stores(manifest: Manifest, spanner_rows: int, bigquery_rows: int) -> None:
-    """Check that both stores hold each distinct event of the load, once.
+def of_this_load(manifest: Manifest, store: str, counts: Mapping[str, Held]) -> Held:
+    """Return what a store holds of the load, which must be all it holds of the landing day.
 
     Raises:
-        LoadRefused: one of them holds more or fewer.
+        LoadRefused: it holds rows of another load.
+    """
+    if others := sorted(counts.keys() - {manifest.load_id}):
+        raise LoadRefused(
+            f"{_name(manifest)}: {store} holds rows of the landing day that are of "
+            f"{'a newer load' if others[-1] > manifest.load_id else 'an older load'}, {others[-1]}. "
+            "If that load's run does not go on by itself, run load_events_daily for the day again."
+        )
+    return counts.get(manifest.load_id, Held.nothing())
+
+
+def check_stores(manifest: Manifest, spanner: Held, bigquery: Held) -> None:
+    """Check that both stores hold each distinct event of the load, once, and the same ones.
+
+    Raises:
+        LoadRefused: one of them holds more, fewer or others.
     """
     distinct = manifest.distinct
-    if spanner_rows == distinct == bigquery_rows:
-        return
-    raise LoadRefused(
-        f"{_name(manifest)}: the load has {distinct:,} distinct events, but Spanner holds {spanner_rows:,} "
-        f"({spanner_rows - distinct:+,}) rows of the landing day and BigQuery {bigquery_rows:,} "
-        f"({bigquery_rows - distinct:+,}); all three must be equal. Look whether another load of this day "
-        "ran at the same time, then run load_events_daily for the day again."
+    advice = (
+        "Look whether another load of this day ran at the same time, then run load_events_daily for it again."
     )
+    if not spanner.events == distinct == bigquery.events:
+        raise LoadRefused(
+            f"{_name(manifest)}: the load has {distinct:,} distinct events, but Spanner holds "
+            f"{spanner.events:,} ({spanner.events - distinct:+,}) rows of the landing day and BigQuery "
+            f"{bigquery.events:,} ({bigquery.events - distinct:+,}); all three must be equal. {advice}"
+        )
+    if spanner != bigquery:
+        raise LoadRefused(
+            f"{_name(manifest)}: Spanner and BigQuery hold {distinct:,} events each, but not the same ones: "
+            f"the checksums of their event ids are {spanner.checksum} and {bigquery.checksum}. {advice}"
+        )
 
 
 def _top_reasons(manifest: Manifest) -> list[tuple[str, int]]:

@@ -45,6 +45,15 @@ JOB_PREFIX = "load-events-"
 PLACE_POLL = timedelta(seconds=20)
 
 
+def new_load_id(day: date, now: datetime) -> str:
+    """The id of a load of `day` that is launched now: <YYYYMMDD>-t<YYYYMMDDhhmmss and 6 digits of a second>.
+
+    Ids of a day sort by launch, and two loads of a day never run at once (see LaunchLoadEvents): so what a
+    store holds of the day under a greater id is of a newer load.
+    """
+    return f"{day:%Y%m%d}-t{now:%Y%m%d%H%M%S%f}"
+
+
 def job_name(day: date) -> str:
     """The Dataflow job that loads a landing day; Dataflow refuses a second active one of its name."""
     return f"{JOB_PREFIX}{day}"
@@ -92,11 +101,9 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
             HttpError: Dataflow refuses the launch; its answer says why.
         """
         day = date.fromisoformat(self.landing_day)
-        # The id of a task instance is new for each try; it is a UUID 7, whose first digits are a coarse time.
-        load_id = f"{day:%Y%m%d}-{context['ti'].id.hex[-8:]}"
-        launch = load_events_launch(settings(), day, load_id)
-        self._await_place(launch["jobName"])
-        for leftover in self.hook.active_jobs(launch["jobName"]):
+        name = job_name(day)
+        self._await_place(name)
+        for leftover in self.hook.active_jobs(name):
             self.log.warning(
                 "Dataflow job %s (%s) is still %s, left by an earlier try: cancelling it.",
                 leftover["name"],
@@ -105,12 +112,14 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
             )
             state = self.hook.cancel_and_await_end(leftover["id"])
             self.log.info("Dataflow job %s ended as %s.", leftover["id"], state)
+        load_id = new_load_id(day, datetime.now(UTC))
+        launch = load_events_launch(settings(), day, load_id)
         # Not the provider's start_flex_template, which fails without a reason if the job fails at once.
         self.job = self.hook.launch_job_with_flex_template(
             body={"launchParameter": launch}, location=self.location, project_id=self.project_id
         )
         job_id = str(self.job["id"])
-        self.log.info("Launched load %s as Dataflow job %s (%s).", load_id, launch["jobName"], job_id)
+        self.log.info("Launched load %s as Dataflow job %s (%s).", load_id, name, job_id)
         DataflowJobLink.persist(
             context=context, project_id=self.project_id, region=self.location, job_id=job_id
         )

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from beam_jobs.contract import first_event_day
@@ -25,6 +27,7 @@ from shopstream.gcp.bigquery import (
     get_table,
     run,
 )
+from shopstream.load.held import HELD, Held
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
@@ -32,15 +35,15 @@ from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
 STAGING_EXPIRATION_DAYS = 2
 PUBLISH_MAX_BYTES = 100 * 2**30
 """For the statements of a load: the staged rows and the 8 partitions that a landing day may touch."""
-_LOAD_ID = re.compile(r"\d{8}-[0-9a-f]{8}")
+_LOAD_ID = re.compile(r"\d{8}-[0-9a-z]{8,24}")
 
 
 @dataclass(frozen=True, slots=True)
 class Staged:
-    """A load's accepted rows in a staging table, and how many distinct events these are."""
+    """A load's accepted rows in a staging table, and the distinct events among them."""
 
     table: str
-    events: int
+    events: Held
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +55,14 @@ class Published:
     bigquery_rows: int
 
 
+_OVERTAKEN = "another load has published the day"
+_LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
+_NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
+_NEWER_AUDIT = f"SELECT 1 FROM {LOADS} WHERE landing_day = @landing_day AND load_id > @load_id"
+
+
 class PublishError(RuntimeError):
-    """Staged rows do not belong to the landing day they would be published under."""
+    """A load may not be published: its rows are of another landing day, or another load has come before."""
 
 
 def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
@@ -69,15 +78,17 @@ def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
         manifest.accepted_files,
         source_format=bigquery.SourceFormat.PARQUET,
     )
-    sql = f"SELECT COUNT(DISTINCT event_id) FROM {table}"
-    [[events]] = run(
+    sql = f"SELECT {HELD} FROM (SELECT DISTINCT event_id FROM {table})"
+    [row] = run(
         client, sql, {}, job_id_prefix="count-staged", maximum_bytes_billed=PUBLISH_MAX_BYTES
     ).result()
-    return Staged(table, events)
+    return Staged(table, Held(*row))
 
 
 def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tuple[dt.date, ...]:
     """Replace the landing day's rows of events_batch by the staged ones, each event once, in one statement.
+
+    The statement itself looks whether a newer load of the day has come before it, and then fails.
 
     Returns:
         The event dates, sorted, whose rows may have changed: those of the staged rows, of the
@@ -85,10 +96,11 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
         repeated after a crash still names the dates that the one before it emptied.
 
     Raises:
-        PublishError: staged rows are of another landing day, or of a date that this landing day may not hold.
+        PublishError: staged rows are of another landing day, or of a date that this landing day may not hold,
+            or a newer load has published the day.
     """
     landing_day = manifest.landing_day
-    params = _window(landing_day)
+    params = _window(landing_day) | {"load_id": manifest.load_id}
     options: dict[str, Any] = {
         "job_id_prefix": f"publish-{manifest.load_id}",
         "maximum_bytes_billed": PUBLISH_MAX_BYTES,
@@ -125,24 +137,27 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
     once = f"""
         SELECT {", ".join(columns)}
         FROM {staging}
-        WHERE TRUE
+        WHERE {_unless(_NEWER_ROW, _NEWER_AUDIT)}
         QUALIFY ROW_NUMBER() OVER (PARTITION BY event_id ORDER BY event_time) = 1"""
-    old = "target.landing_day = @landing_day AND target.event_date BETWEEN @first_day AND @landing_day"
-    run(client, replace_statement(EVENTS_BATCH, columns, once, old), params, **options)
+    old = (
+        "target.landing_day = @landing_day AND target.event_date BETWEEN @first_day AND @landing_day "
+        "AND target.load_id <= @load_id"
+    )
+    with _refusing_overtaken(manifest):
+        run(client, replace_statement(EVENTS_BATCH, columns, once, old), params, **options)
     return event_dates
 
 
-def count_published(client: bigquery.Client, landing_day: dt.date) -> int:
-    """Count the rows of events_batch that were landed on this day."""
+def count_published(client: bigquery.Client, landing_day: dt.date) -> dict[str, Held]:
+    """Count the rows of events_batch that were landed on this day, by load_id."""
     sql = f"""
-        SELECT COUNT(*)
+        SELECT load_id, {HELD}
         FROM {EVENTS_BATCH}
-        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"""
+        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day
+        GROUP BY load_id"""
     params = _window(landing_day)
-    [[rows]] = run(
-        client, sql, params, job_id_prefix="count-published", maximum_bytes_billed=PUBLISH_MAX_BYTES
-    ).result()
-    return rows
+    job = run(client, sql, params, job_id_prefix="count-published", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    return {load_id: Held(*held) for load_id, *held in job.result()}
 
 
 def drop_staging(client: bigquery.Client, staging: str) -> None:
@@ -181,7 +196,13 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
 
 
 def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, published: Published) -> None:
-    """Write the row of shop_ops.loads of a published load, or replace the one of the same day and load id."""
+    """Write the row of shop_ops.loads of a published load, or replace the one of the same day and load id.
+
+    The statement itself looks whether another load has replaced the day since, and then fails.
+
+    Raises:
+        PublishError: one has.
+    """
     row = {
         "landing_day": manifest.landing_day,
         "load_id": manifest.load_id,
@@ -197,7 +218,41 @@ def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, pu
         "loaded_at": dt.datetime.now(dt.UTC),
     }
     keys = ("landing_day", "load_id")
-    replace_row(client, LOADS, row, keys, job_id_prefix=f"audit-{manifest.load_id}")
+    other_row = f"""
+        SELECT 1
+        FROM {EVENTS_BATCH}
+        WHERE {_LANDED} AND load_id != @load_id"""
+    with _refusing_overtaken(manifest):
+        replace_row(
+            client,
+            LOADS,
+            row,
+            keys,
+            job_id_prefix=f"audit-{manifest.load_id}",
+            maximum_bytes_billed=PUBLISH_MAX_BYTES,
+            where=_unless(other_row, _NEWER_AUDIT),
+            params={"first_day": first_event_day(manifest.landing_day)},
+        )
+
+
+def _unless(*queries: str) -> str:
+    """Return a condition that fails its whole statement if one of the queries finds a row, and holds else."""
+    found = " OR ".join(f"EXISTS ({query})" for query in queries)
+    return f"IF({found}, ERROR('{_OVERTAKEN}'), TRUE)"
+
+
+@contextmanager
+def _refusing_overtaken(manifest: Manifest) -> Iterator[None]:
+    """Tell in words that the condition of `_unless` has failed a statement."""
+    try:
+        yield
+    except GoogleAPICallError as error:
+        if _OVERTAKEN not in str(error):
+            raise
+        raise PublishError(
+            f"landing day {manifest.landing_day}, load {manifest.load_id}: another load has published the "
+            "day meanwhile. This one changes nothing any more; that one goes on by itself."
+        ) from error
 
 
 def _window(landing_day: dt.date) -> dict[str, Any]:
@@ -214,7 +269,7 @@ def _stage(
     source_format: str,
 ) -> str:
     if not _LOAD_ID.fullmatch(load_id):
-        raise ValueError(f"load id {load_id!r} is not of the form YYYYMMDD-<8 hex>")
+        raise ValueError(f"load id {load_id!r} is not of the form YYYYMMDD-<8 to 24 letters and digits>")
     # Files never promise that a column has no gaps, so nothing is REQUIRED here; the MERGE into the target
     # refuses a missing value. Bytes come as base64 text.
     schema = [

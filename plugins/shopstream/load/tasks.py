@@ -18,6 +18,7 @@ from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
 from shopstream.gcp.dataflow import DataflowHook, WaitForJob
 from shopstream.load import checks
+from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
 from shopstream.load.launch import LaunchLoadEvents, Load, job_name
 from shopstream.settings import settings
@@ -82,7 +83,7 @@ def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
     """Stage the accepted rows in BigQuery, delete the day's stale rows in Spanner, and count in both.
 
     Returns:
-        {"table": the staging table, "events": the distinct events in it}
+        {"table": the staging table, "events": the distinct events in it, "checksum": theirs}
 
     Raises:
         LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
@@ -94,12 +95,12 @@ def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
     staged = stage_load(bigquery_client(), manifest)
     counts = checks.count_in_spanner(database, manifest)
     # What earlier loads left goes only when all of this load has come.
-    checks.check_stores(manifest, counts.get(manifest.load_id, 0), staged.events)
-    if counts.keys() - {manifest.load_id}:
-        checks.delete_stale_rows(database, manifest)
+    checks.check_stores(manifest, counts.get(manifest.load_id, Held.nothing()), staged.events)
+    if stale := {load_id for load_id in counts if load_id < manifest.load_id}:
+        checks.delete_rows(database, manifest, stale)
         counts = checks.count_in_spanner(database, manifest)
-    checks.check_stores(manifest, sum(counts.values()), staged.events)
-    return {"table": staged.table, "events": staged.events}
+    checks.check_stores(manifest, checks.of_this_load(manifest, "Spanner", counts), staged.events)
+    return {"table": staged.table, **staged.events._asdict()}
 
 
 def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
@@ -115,16 +116,18 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
 
     manifest = _newest(storage_client(), Load.from_xcom(load))
     # Since `reconcile` another load may have begun, and died.
-    spanner_rows = sum(checks.count_in_spanner(spanner_database(), manifest).values())
-    checks.check_stores(manifest, spanner_rows, staged["events"])
+    counts = checks.count_in_spanner(spanner_database(), manifest)
+    in_spanner = checks.of_this_load(manifest, "Spanner", counts)
+    checks.check_stores(manifest, in_spanner, Held(staged["events"], staged["checksum"]))
     client = bigquery_client()
     event_dates = publish_day(client, manifest, staged["table"])
-    bigquery_rows = count_published(client, manifest.landing_day)
-    checks.check_stores(manifest, spanner_rows, bigquery_rows)
+    counts = count_published(client, manifest.landing_day)
+    in_bigquery = checks.of_this_load(manifest, "BigQuery", counts)
+    checks.check_stores(manifest, in_spanner, in_bigquery)
     return {
         "event_dates": [day.isoformat() for day in event_dates],
-        "spanner_rows": spanner_rows,
-        "bigquery_rows": bigquery_rows,
+        "spanner_rows": in_spanner.events,
+        "bigquery_rows": in_bigquery.events,
     }
 
 

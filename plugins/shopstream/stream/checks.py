@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 STREAM_MAX_BYTES = 20 * 2**30
 """For the publish times of the stream, 8 bytes a row. BigQuery holds the limit against all rows, though it
 reads and bills only the blocks of the window, for the table is clustered by publish_time."""
+EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.timedelta(days=7)
 """Rows older than this are looked for only if there is no newer one."""
 
@@ -47,12 +48,12 @@ def stream_figures(
     events = f"""
         SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
         FROM {EVENTS_STREAM}
-        WHERE event_date >= DATE '1970-01-01' AND publish_time >= @read_since"""
+        WHERE event_date >= @first_day AND publish_time >= @read_since"""
     since = now - window
     newest, accepted = None, 0
-    for read_since in (since, now - LONG_AGO, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)):
+    for read_since in (since, now - LONG_AGO, EPOCH):
         if newest is None:
-            params = {"since": since, "read_since": read_since}
+            params: dict[str, Any] = {"since": since, "read_since": read_since, "first_day": EPOCH.date()}
             [[newest, accepted]] = run(client, events, params, **options).result()
     rejects = f"""
         SELECT COUNT(*)

@@ -82,9 +82,19 @@ def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
 
 
 def replace_row(
-    client: bigquery.Client, table: str, row: Mapping[str, Any], keys: Sequence[str], *, job_id_prefix: str
+    client: bigquery.Client,
+    table: str,
+    row: Mapping[str, Any],
+    keys: Sequence[str],
+    *,
+    job_id_prefix: str,
+    maximum_bytes_billed: int = SMALL_MAX_BYTES,
+    where: str = "TRUE",
+    params: Mapping[str, Any] | None = None,
 ) -> None:
     """Write one row in place of those with the same values of `keys`; dates may be YYYY-MM-DD.
+
+    `where` is a condition on other tables, with the parameters `params` and those named as the row's columns.
 
     Raises:
         ValueError: the row lacks a column of the table or has one more.
@@ -95,14 +105,14 @@ def replace_row(
         raise ValueError(
             f"the row has {', '.join(sorted(row))}; {table} needs exactly {', '.join(sorted(names))}"
         )
-    params: dict[str, bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter] = {}
+    values: dict[str, Any] = dict(params or {})
     for field in standard_fields(fields):
         kind = bigquery.ArrayQueryParameter if field.mode == "REPEATED" else bigquery.ScalarQueryParameter
-        params[field.name] = kind(field.name, field.field_type, row[field.name])
-    given = "SELECT " + ", ".join(f"@{name} AS {name}" for name in names)
+        values[field.name] = kind(field.name, field.field_type, row[field.name])
+    given = "SELECT " + ", ".join(f"@{name} AS {name}" for name in names) + f" FROM (SELECT 1) WHERE {where}"
     same = " AND ".join(f"target.{key} = @{key}" for key in keys)
     statement = replace_statement(table, names, given, same)
-    run(client, statement, params, job_id_prefix=job_id_prefix, maximum_bytes_billed=SMALL_MAX_BYTES)
+    run(client, statement, values, job_id_prefix=job_id_prefix, maximum_bytes_billed=maximum_bytes_billed)
 
 
 def build_statement(table: Table) -> str:

@@ -17,6 +17,7 @@ from beam_jobs.contract import SHARDS
 from beam_jobs.manifest import Manifest
 from shopstream.load import checks
 from shopstream.load.checks import LoadRefused
+from shopstream.load.held import Held
 from tests.plugins.load.landed import manifest_of
 
 DAY = date(2019, 11, 8)
@@ -107,13 +108,27 @@ def test_a_reason_is_shown_with_a_line_its_file_and_its_place() -> None:
 
 
 def test_stores_that_hold_each_distinct_event_once_pass() -> None:
-    checks.check_stores(manifest(), 980, 980)
+    checks.check_stores(manifest(), Held(980, 7), Held(980, 7))
+
+
+def test_stores_that_hold_as_many_but_other_events_are_refused() -> None:
+    with pytest.raises(LoadRefused, match="hold 980 events each, but not the same ones"):
+        checks.check_stores(manifest(), Held(980, 7), Held(980, 8))
+
+
+def test_a_store_with_rows_of_another_load_is_refused_by_its_name() -> None:
+    mine, other = Held(980, 7), Held(1, 1)
+    assert checks.of_this_load(manifest(), "Spanner", {LOAD_ID: mine}) == mine
+    assert checks.of_this_load(manifest(), "Spanner", {}) == Held.nothing()
+    for load_id, age in (("20191108-00000001", "an older"), ("20191108-t20191109", "a newer")):
+        with pytest.raises(LoadRefused, match=f"{age} load, {load_id}"):
+            checks.of_this_load(manifest(), "Spanner", {LOAD_ID: mine, load_id: other})
 
 
 @pytest.mark.parametrize(("spanner", "bigquery"), [(979, 980), (980, 981), (0, 0)])
 def test_stores_that_do_not_are_refused_with_all_numbers(spanner: int, bigquery: int) -> None:
     with pytest.raises(LoadRefused) as caught:
-        checks.check_stores(manifest(), spanner, bigquery)
+        checks.check_stores(manifest(), Held(spanner, 7), Held(bigquery, 7))
     assert (
         f"the load has 980 distinct events, but Spanner holds {spanner:,} ({spanner - 980:+,}) rows of the "
         f"landing day and BigQuery {bigquery:,} ({bigquery - 980:+,})"
@@ -150,11 +165,11 @@ class TestOnCloudStorage:
         assert "second" not in str(caught.value)
 
     def test_a_newer_load_of_the_day_refuses_this_one(self, bucket: Bucket) -> None:
-        older, newer = (f"gs://{bucket.name}/loads/{DAY}/{name}.json" for name in ("9-older", "1-newer"))
+        older, newer = (f"gs://{bucket.name}/loads/{DAY}/{name}.json" for name in ("1-older", "9-newer"))
         for uri in (older, newer):
             bucket.blob(uri.partition(f"{bucket.name}/")[2]).upload_from_string("{}")
         checks.check_newest(bucket.client, newer, [])
-        with pytest.raises(LoadRefused, match=r"1-newer\.json is a newer load of the same day"):
+        with pytest.raises(LoadRefused, match=r"9-newer\.json is a newer load of the same day"):
             checks.check_newest(bucket.client, older, [])
         with pytest.raises(LoadRefused, match="Dataflow job 2019-x loads the same day anew"):
             checks.check_newest(bucket.client, newer, [{"id": "2019-x"}])
@@ -195,9 +210,12 @@ class TestOnSpanner:
             (0, DAY, tomorrow, "20191109-00000001"),
         )
         counts = checks.count_in_spanner(spanner_database, manifest())
-        assert counts == {LOAD_ID: SHARDS, "20191108-00000001": 8}
+        assert {load_id: held.events for load_id, held in counts.items()} == {
+            LOAD_ID: SHARDS,
+            "20191108-00000001": 8,
+        }
 
-    def test_rows_of_other_loads_of_the_landing_day_are_deleted_and_no_others(
+    def test_of_the_landing_days_rows_those_of_the_loads_that_were_seen_are_deleted_and_no_others(
         self, spanner_database: Database
     ) -> None:
         tomorrow = DAY + timedelta(days=1)
@@ -206,10 +224,13 @@ class TestOnSpanner:
             (0, DAY, DAY, LOAD_ID),
             (15, DAY - timedelta(days=7), DAY, "20191108-ffffffff"),
             (3, DAY, DAY, "20191108-00000001"),
+            (4, DAY, DAY, "20191108-t2019"),
             (3, DAY, tomorrow, "20191109-00000001"),
         )
         for _ in range(2):
-            checks.delete_stale_rows(spanner_database, manifest())
-            assert checks.count_in_spanner(spanner_database, manifest()) == {LOAD_ID: 1}
+            checks.delete_rows(spanner_database, manifest(), {"20191108-ffffffff", "20191108-00000001"})
+            counts = checks.count_in_spanner(spanner_database, manifest())
+            # A load that was launched after the count keeps its rows.
+            assert counts.keys() == {LOAD_ID, "20191108-t2019"}
         others = checks.count_in_spanner(spanner_database, manifest(landing_day=tomorrow))
-        assert others == {"20191109-00000001": 1}
+        assert others.keys() == {"20191109-00000001"}

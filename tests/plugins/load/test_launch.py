@@ -39,7 +39,7 @@ def test_a_launch_starts_the_days_job_and_returns_where_its_manifest_will_be(
 ) -> None:
     load = succeed(loading, start_run(loading), "launch")
 
-    assert re.fullmatch(r"20191101-[0-9a-f]{8}", load["load_id"])
+    assert re.fullmatch(r"20191101-t\d{20}", load["load_id"])
     assert load["landing_day"] == DAY
     assert load["manifest"] == f"gs://{bucket.name}/loads/{DAY}/{load['load_id']}.json"
     job = dataflow.get(load["job_id"])

@@ -12,6 +12,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
+from shopstream.load.held import Held
 from shopstream.load.publish import (
     PublishError,
     Staged,
@@ -67,18 +68,20 @@ def event(event_id: str, day: dt.date = DAY) -> dict[str, Any]:
 def test_a_load_of_several_files_is_staged_as_it_is_and_published_once_each(
     client: bigquery_api.Client, bucket: storage.Bucket
 ) -> None:
+    of_load = {"load_id": "20191101-aaaaaaaa"}
     given = event("a") | {"price": "2574.07", "brand": None, "category_code": None}
     files = [
-        parquet(bucket, "one", [given, event("b")]),
-        parquet(bucket, "two", [event("b"), event("b"), event("c")]),
+        parquet(bucket, "one", [row | of_load for row in (given, event("b"))]),
+        parquet(bucket, "two", [row | of_load for row in (event("b"), event("b"), event("c"))]),
     ]
     manifest = manifest_of(DAY, "20191101-aaaaaaaa", accepted=files)
     staged = stage_load(client, manifest)
-    assert staged == Staged("shop_raw.events_batch_staging_20191101_aaaaaaaa", events=3)
+    assert staged == Staged("shop_raw.events_batch_staging_20191101_aaaaaaaa", staged.events)
+    assert staged.events.events == 3
     assert rows_of(client, f"SELECT COUNT(*) AS staged FROM {staged.table}") == [{"staged": 5}]
 
     assert publish_day(client, manifest, staged.table) == (DAY,)
-    assert count_published(client, DAY) == 3
+    assert count_published(client, DAY) == {"20191101-aaaaaaaa": staged.events}
     sql = "SELECT event_id, event_time, price, brand FROM shop_raw.events_batch ORDER BY 1 LIMIT 1"
     assert rows_of(client, sql) == [
         {
@@ -140,9 +143,57 @@ def test_a_load_without_accepted_rows_empties_its_landing_day(
     load(client, bucket, "20191101-aaaaaaaa", [event("a")])
     manifest = manifest_of(DAY, "20191101-bbbbbbbb")
     staged = stage_load(client, manifest)
-    assert staged.events == 0
+    assert staged.events == Held.nothing()
     assert publish_day(client, manifest, staged.table) == (DAY,)
     assert published(client) == []
+
+
+OLD, NEW = "20191101-aaaaaaaa", "20191101-t20191102010203000000"
+
+
+@pytest.mark.integration
+def test_a_load_that_stalls_before_its_statement_publishes_nothing_over_a_newer_one(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    load(client, bucket, NEW, [event("new")])
+    with pytest.raises(PublishError, match=f"load {OLD}: another load has published the day"):
+        load(client, bucket, OLD, [event("old")])
+    assert [row[0] for row in published(client)] == ["new"]
+
+
+@pytest.mark.integration
+def test_a_load_that_stalls_publishes_nothing_over_a_newer_one_that_emptied_the_day(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    load(client, bucket, NEW, [])
+    audit(client, NEW)
+    with pytest.raises(PublishError, match="another load has published the day"):
+        load(client, bucket, OLD, [event("old")])
+    assert published(client) == []
+
+
+@pytest.mark.integration
+def test_a_load_that_stalls_after_its_statement_is_not_audited_over_a_newer_one(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    load(client, bucket, OLD, [event("old")])
+    load(client, bucket, NEW, [event("new")])  # and is not audited yet
+    with pytest.raises(PublishError, match="another load has published the day"):
+        audit(client, OLD)
+    audit(client, NEW)
+    assert rows_of(client, "SELECT load_id FROM shop_ops.loads") == [{"load_id": NEW}]
+
+
+@pytest.mark.integration
+def test_an_event_exchanged_for_another_changes_the_checksum(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    load(client, bucket, OLD, [event("a"), event("b")])
+    [before] = count_published(client, DAY).values()
+    client.query_and_wait("UPDATE shop_raw.events_batch SET event_id = 'c' WHERE event_id = 'b'")
+    [after] = count_published(client, DAY).values()
+    assert before.events == after.events == 2
+    assert before.checksum != after.checksum
 
 
 @pytest.mark.integration
@@ -191,14 +242,15 @@ def test_days_published_at_the_same_time_do_not_disturb_each_other(
 
     with ThreadPoolExecutor(len(days)) as pool:
         assert list(pool.map(load_and_build, days, timeout=200)) == [1, 1, 1]
-    assert [count_published(client, day) for day in days] == [200, 200, 200]
+    held = [of for day in days for of in count_published(client, day).values()]
+    assert [of.events for of in held] == [200, 200, 200]
     assert rows_of(client, "SELECT SUM(events) AS events FROM shop.daily_event_count") == [{"events": 600}]
 
 
 @pytest.mark.parametrize("load_id", ["20191101", "20191101-AAAAAAAA", "20191101-aaaaaaaa; DROP TABLE x"])
 def test_a_load_id_of_another_form_is_refused(load_id: str) -> None:
     nobody = bigquery_api.Client(project="nobody", credentials=AnonymousCredentials())
-    with pytest.raises(ValueError, match="is not of the form YYYYMMDD-<8 hex>"):
+    with pytest.raises(ValueError, match="is not of the form YYYYMMDD-<8 to 24 letters and digits>"):
         stage_load(nobody, manifest_of(DAY, load_id))
 
 
@@ -264,8 +316,8 @@ def test_a_load_without_rejected_lines_clears_those_of_the_load_before(
 @pytest.mark.integration
 def test_the_audit_has_one_row_a_load_which_a_repetition_replaces(client: bigquery_api.Client) -> None:
     audit(client, "20191101-aaaaaaaa")
-    audit(client, "20191101-bbbbbbbb", job_id="job-1", event_dates=[])
     audit(client, "20191101-aaaaaaaa", late=3)
+    audit(client, "20191101-bbbbbbbb", job_id="job-1", event_dates=[])
     found = rows_of(client, "SELECT * FROM shop_ops.loads ORDER BY load_id")
     assert [(row["load_id"], row["job_id"], row["late"], row["event_dates"]) for row in found] == [
         ("20191101-aaaaaaaa", "job-0", 3, [DAY - dt.timedelta(days=1), DAY]),
