@@ -11,10 +11,9 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from beam_jobs.contract import SHARDS, first_event_day
 from beam_jobs.manifest import Manifest
+from shopstream.retries import Refused
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
@@ -39,8 +38,8 @@ _COUNT = f"""
 _DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id != @load_id"  # noqa: S608
 
 
-class LoadRefused(AirflowFailException):
-    """A load is not what it must be. Airflow does not retry: running the task again would not change it."""
+class LoadRefused(Refused):
+    """A load is not what it must be."""
 
 
 def read_manifest(client: Client, uri: str) -> Manifest:

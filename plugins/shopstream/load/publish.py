@@ -25,6 +25,7 @@ from shopstream.gcp.bigquery import (
     get_table,
     run,
 )
+from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
@@ -52,7 +53,7 @@ class Published:
     bigquery_rows: int
 
 
-class PublishError(RuntimeError):
+class PublishError(Refused):
     """Staged rows do not belong to the landing day they would be published under."""
 
 
