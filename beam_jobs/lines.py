@@ -146,11 +146,21 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     Raises:
         ContractError: the file holds no line, or its header breaks the contract.
     """
+    line, start = read_first_line(text, file)
+    columns = header_columns(line.decode(errors="replace"), file)
+    return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
+
+
+def read_first_line(text: io.BufferedIOBase, file: str) -> tuple[bytes, int]:
+    """Read over blank lines; return the first other one, of at most MAX_LINE_BYTES, and where it starts.
+
+    Raises:
+        ContractError: the file holds no line.
+    """
     start = 0
     while line := text.readline(MAX_LINE_BYTES):
         if line[past_bom(line, 0) :].removesuffix(b"\n") not in (b"", b"\r"):
-            columns = header_columns(line.decode(errors="replace"), file)
-            return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
+            return line, start
         start += len(line)
     # An upload that went wrong looks so. It must not replace a good day by nothing.
     raise ContractError(
@@ -207,8 +217,10 @@ def read_pieces(
         # The line begun before this range belongs to another, unless it ends right before this range.
         text.seek(max(start - 1, 0))
         if start:
+            # A line that goes on past this range leaves nothing to it, however far it goes.
             while (rest := text.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
+                if text.tell() >= end:
+                    return
     while (offset := text.tell()) < end and (data := text.read(min(block_bytes, end - offset))):
         if not data.endswith(b"\n"):
             data += text.readline(MAX_LINE_BYTES + 1)

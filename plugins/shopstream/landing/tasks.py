@@ -10,11 +10,12 @@ from shopstream.settings import settings
 
 
 def split_into_days(**context: Any) -> dict[str, Any]:
-    """Write the landing days of the export that the parameter `object` names; returns the rows of each.
+    """Write the landing days of the export that the parameter `object` names; returns what `land` does.
 
     Raises:
         ContractError: the export is not as it must be; the error says what to correct.
     """
     from shopstream.landing.split import land
 
-    return land(storage_client(), settings().bucket, context["params"]["object"])
+    params = context["params"]
+    return land(storage_client(), settings().bucket, params["object"], times_are_utc=params["times_are_utc"])
