@@ -33,7 +33,7 @@ def main() -> None:
         host, guard = os.environ.get("SHOPSTREAM_LISTEN", "127.0.0.1"), token_guard(token)
         print(f"The dashboard: http://127.0.0.1:{env.dashboard_port}/?token={token}", flush=True)
     uvicorn.run(
-        create_app(guard, BigQueryStore(_bigquery_client)),
+        create_app(guard, BigQueryStore(_bigquery_client), env.dashboard_airflow_url),
         host=host,
         port=env.dashboard_port,
         # The token is in an address.

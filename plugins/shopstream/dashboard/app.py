@@ -59,12 +59,13 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
-def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
+def create_app(guard: Guard, bigquery: BigQueryStore, airflow_url: str | None = None) -> FastAPI:
     """Make the application.
 
     Args:
         guard: refuses whoever may not read.
         bigquery: where the summaries are.
+        airflow_url: where Airflow's pages are, without a slash at its end; None if that is not known.
 
     Raises:
         FileNotFoundError: the chart library has not been made.
@@ -176,6 +177,22 @@ def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
         """A chart's rows, the query that made them, and what they say in a sentence."""
         answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
         return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows)}
+
+    operating = {
+        path.stem: path.read_text(encoding="utf-8").strip() for path in (SQL_DIR / "pipelines").iterdir()
+    }
+
+    @app.get("/api/pipelines/{name}")
+    async def pipelines(name: str, first_day: date, last_day: date) -> dict[str, Any]:
+        """What the pipelines wrote of themselves: one of the queries of sql/pipelines."""
+        if name not in operating:
+            raise HTTPException(404, f"there is no {name!r}; there are {', '.join(sorted(operating))}")
+        return _body(await asked(f"pipelines-{name}", operating[name], first_day, last_day))
+
+    @app.get("/api/links")
+    async def links() -> dict[str, str | None]:
+        """Where Airflow is: null where nobody has said it."""
+        return {"airflow": airflow_url}
 
     # The last route: whatever is no route is refused to strangers first, and then not found.
     @app.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

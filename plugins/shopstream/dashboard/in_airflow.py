@@ -75,4 +75,4 @@ def make() -> FastAPI:
     def guard(user: Any = Depends(get_user), _: None = Depends(may_see_plugins)) -> str:  # noqa: B008
         return str(user.get_name())
 
-    return create_app(guard, BigQueryStore(bigquery_client))
+    return create_app(guard, BigQueryStore(bigquery_client), address().removesuffix(f"{PREFIX}/"))

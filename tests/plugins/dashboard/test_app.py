@@ -16,7 +16,7 @@ from fastapi.testclient import TestClient
 from google.cloud import bigquery as bigquery_api
 
 from shopstream.charts import chart_names, read_spec, read_theme
-from shopstream.dashboard.app import MAX_DAYS, STATIC_DIR, create_app
+from shopstream.dashboard.app import MAX_DAYS, SQL_DIR, STATIC_DIR, create_app
 from shopstream.dashboard.stores import BigQueryStore, StoreFailed
 from shopstream.settings import settings
 from shopstream.tables.day import build_day
@@ -218,6 +218,7 @@ def test_no_script_makes_html_of_a_text() -> None:
         ("/api/charts/events", BOTH, 404, "there is no chart 'events'"),
         ("/api/charts/events.csv", BOTH, 404, "there is no chart 'events'"),
         ("/api/headline", {"first_day": "2019-11-02", "last_day": "2019-11-01"}, 422, "swap them"),
+        ("/api/pipelines/raw", BOTH, 404, "there are checked, checks, completeness"),
         ("/static/app.py", {}, 404, "no such file"),
     ],
 )
@@ -343,6 +344,41 @@ def test_the_choices_are_the_names_of_these_days(shop: TestClient) -> None:
     told = shop.get("/api/choices", params=BOTH).json()["rows"]
     assert [row["choice"] for row in told if row["kind"] == "subcategory"] == ["smartphone", "kitchen"]
     assert {row["choice"] for row in told if row["kind"] == "brand"} == {"apple", HOSTILE}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SQL_DIR / "pipelines").iterdir()))
+def test_what_the_pipelines_wrote_of_themselves_is_told(shop: TestClient, name: str) -> None:
+    assert shop.get(f"/api/pipelines/{name}", params=BOTH).status_code == 200
+
+
+@pytest.mark.integration
+def test_of_a_day_the_newest_load_is_told(shop: TestClient) -> None:
+    [load] = shop.get("/api/pipelines/loads", params=BOTH).json()["rows"]
+    assert (load["landing_day"], load["loaded_at"]) == ("2019-11-01", "2019-11-02T06:12:00Z")
+
+
+@pytest.mark.integration
+def test_lines_as_they_came_are_told_as_bytes_cut_after_300(
+    shop: TestClient, bigquery: bigquery_api.Client
+) -> None:
+    raw = b"<script>\xff" + b"x" * 400
+    bigquery.query_and_wait("TRUNCATE TABLE shop_raw.rejected_events")
+    bigquery.query_and_wait(
+        "INSERT INTO shop_raw.rejected_events (source, rejected_date, raw, reason, detail, rejected_at) "
+        f"VALUES ('batch', DATE '2019-11-02', FROM_HEX('{raw.hex()}'), 'bad_price', 'no number', "
+        "CURRENT_TIMESTAMP())"
+    )
+    [sample] = shop.get("/api/pipelines/samples", params=BOTH | {"first_day": "2019-11-02"}).json()["rows"]
+    assert bytes.fromhex(sample["raw_start_in_hex"]) == raw[:300]
+    [reason] = shop.get("/api/pipelines/rejects", params=BOTH | {"first_day": "2019-11-02"}).json()["rows"]
+    assert (reason["reason"], reason["lines_rejected"]) == ("bad_price", 1)
+
+
+@pytest.mark.parametrize("url", [None, "https://airflow.example"])
+def test_links_lead_to_airflow_where_that_is_known(url: str | None) -> None:
+    app = TestClient(create_app(lambda: "a reader", BigQueryStore(no_store), url))
+    assert app.get("/api/links").json() == {"airflow": url}
 
 
 def test_a_failure_names_its_store() -> None:
