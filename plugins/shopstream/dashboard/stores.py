@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
+    from google.cloud.spanner_v1.database import Database
 
 MAX_BYTES_BILLED = 4 * 2**30
 MAX_ROWS = 2000
@@ -147,3 +148,69 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+JOURNEY_DAYS = 90
+"""So many days of a customer's journey are read at once: each is one short range of Spanner's key."""
+JOURNEY_SECONDS = 10.0
+JOURNEY = """
+    SELECT event_time, event_id, event_type, product_id, category_code, brand, price, user_session
+    FROM customer_journey
+    WHERE shard = @shard AND user_id = @user_id AND event_date IN UNNEST(@days)
+    ORDER BY event_time DESC, event_id ASC
+    LIMIT @most"""
+
+
+class SpannerStore:
+    """Customers' journeys, as Spanner serves them."""
+
+    def __init__(self, make_database: Callable[[], Database]) -> None:
+        self._make_database = make_database
+        self._database: Database | None = None
+        self._lock = threading.Lock()
+
+    def journey(self, user_id: int, last_day: date) -> tuple[list[dict[str, Any]], date]:
+        """Return a customer's events of the JOURNEY_DAYS up to a day, the newest first; and where to go on.
+
+        That is the last day of the next such page. Of more than MAX_ROWS events the oldest are on the next
+        page, with all of their day.
+
+        Raises:
+            StoreFailed: Spanner did not answer, or refused.
+        """
+        from google.api_core.exceptions import GoogleAPIError, NotFound
+        from google.cloud.spanner_v1 import param_types
+
+        from beam_jobs.identity import shard
+
+        days = [last_day - timedelta(days=n) for n in range(JOURNEY_DAYS)]
+        params = {"shard": shard(user_id), "user_id": user_id, "days": days, "most": MAX_ROWS + 1}
+        types = {
+            "shard": param_types.INT64,
+            "user_id": param_types.INT64,
+            "days": param_types.Array(param_types.DATE),
+            "most": param_types.INT64,
+        }
+        try:
+            with self._lock:
+                if self._database is None:
+                    self._database = self._make_database()
+            with self._database.snapshot() as snapshot:
+                found = snapshot.execute_sql(JOURNEY, params, types, timeout=JOURNEY_SECONDS)
+                rows = [list(row) for row in found]
+                names = [field.name for field in found.fields]
+        except NotFound as error:
+            raise failed(error, "The database is not there: run the DAG apply_schemas.", "Spanner") from error
+        except GoogleAPIError as error:
+            message = "Spanner refused or did not answer: try again; the log says more."
+            raise failed(error, message, "Spanner") from error
+        except Exception as error:
+            message = "Spanner could not be reached: try again; the log says more."
+            raise failed(error, message, "Spanner") from error
+        events = [dict(zip(names, map(plain, row), strict=True)) for row in rows]
+        if len(events) <= MAX_ROWS:
+            return events, days[-1] - timedelta(days=1)
+        oldest = events[-1]["event_time"][:10]
+        whole = [event for event in events if event["event_time"][:10] != oldest]
+        # One day with more events than a page: what does not fit is not shown.
+        return (whole or events[:MAX_ROWS]), date.fromisoformat(oldest) - timedelta(days=0 if whole else 1)

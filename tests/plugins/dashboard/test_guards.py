@@ -18,7 +18,7 @@ from google.auth.crypt import es256
 
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import COOKIE, IAP_HEADER, iap_guard, token_guard
-from shopstream.dashboard.stores import BigQueryStore
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore
 
 TOKEN = "a-token-that-nobody-guesses"
 AUDIENCE = "/projects/123/locations/us-central1/services/shopstream-dashboard"
@@ -29,7 +29,9 @@ def no_store() -> Any:
 
 
 def served(guard: Any) -> TestClient:
-    return TestClient(create_app(guard, BigQueryStore(no_store)), follow_redirects=False)
+    return TestClient(
+        create_app(guard, BigQueryStore(no_store), SpannerStore(no_store)), follow_redirects=False
+    )
 
 
 @pytest.fixture(scope="module")
