@@ -151,14 +151,14 @@ def plain(value: Any) -> Any:
 
 
 JOURNEY_DAYS = 90
-"""So many days of a customer's journey are read at once: each is one short range of Spanner's key."""
+"""So many days of a customer's journey are on a page: each is one short range of Spanner's key."""
+DAYS_A_READ = 15
+MAX_ROWS_A_READ = 10 * MAX_ROWS
 JOURNEY_SECONDS = 10.0
-JOURNEY = """
-    SELECT event_time, event_id, event_type, product_id, category_code, brand, price, user_session
-    FROM customer_journey
-    WHERE shard = @shard AND user_id = @user_id AND event_date IN UNNEST(@days)
-    ORDER BY event_time DESC, event_id ASC
-    LIMIT @most"""
+JOURNEY_COLUMNS = (
+    *("event_time", "event_id", "event_type", "product_id", "category_code", "brand", "price"),
+    "user_session",
+)
 
 
 class SpannerStore:
@@ -179,26 +179,12 @@ class SpannerStore:
             StoreFailed: Spanner did not answer, or refused.
         """
         from google.api_core.exceptions import GoogleAPIError, NotFound
-        from google.cloud.spanner_v1 import param_types
 
-        from beam_jobs.identity import shard
-
-        days = [last_day - timedelta(days=n) for n in range(JOURNEY_DAYS)]
-        params = {"shard": shard(user_id), "user_id": user_id, "days": days, "most": MAX_ROWS + 1}
-        types = {
-            "shard": param_types.INT64,
-            "user_id": param_types.INT64,
-            "days": param_types.Array(param_types.DATE),
-            "most": param_types.INT64,
-        }
         try:
             with self._lock:
                 if self._database is None:
                     self._database = self._make_database()
-            with self._database.snapshot() as snapshot:
-                found = snapshot.execute_sql(JOURNEY, params, types, timeout=JOURNEY_SECONDS)
-                rows = [list(row) for row in found]
-                names = [field.name for field in found.fields]
+            events = _journey(self._database, user_id, last_day)
         except NotFound as error:
             raise failed(error, "The database is not there: run the DAG apply_schemas.", "Spanner") from error
         except GoogleAPIError as error:
@@ -207,10 +193,40 @@ class SpannerStore:
         except Exception as error:
             message = "Spanner could not be reached: try again; the log says more."
             raise failed(error, message, "Spanner") from error
-        events = [dict(zip(names, map(plain, row), strict=True)) for row in rows]
         if len(events) <= MAX_ROWS:
-            return events, days[-1] - timedelta(days=1)
+            return events, last_day - timedelta(days=JOURNEY_DAYS)
         oldest = events[-1]["event_time"][:10]
         whole = [event for event in events if event["event_time"][:10] != oldest]
         # One day with more events than a page: what does not fit is not shown.
         return (whole or events[:MAX_ROWS]), date.fromisoformat(oldest) - timedelta(days=0 if whole else 1)
+
+
+def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str, Any]]:
+    """Read the customer's events by their key, the newest first, until there are more than MAX_ROWS."""
+    from google.cloud.spanner_v1 import KeyRange, KeySet
+
+    from beam_jobs.identity import shard
+
+    events: list[dict[str, Any]] = []
+    with database.snapshot(multi_use=True) as snapshot:
+        for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
+            keys = [
+                [shard(user_id), (last_day - timedelta(days=n)).isoformat(), user_id]
+                for n in range(first, first + DAYS_A_READ)
+            ]
+            found = snapshot.read(
+                "events",
+                JOURNEY_COLUMNS,
+                KeySet(ranges=[KeyRange(start_closed=key, end_closed=key) for key in keys]),
+                limit=MAX_ROWS_A_READ,
+                timeout=JOURNEY_SECONDS,
+            )
+            # As the view customer_journey: an event once, as the day that landed it first has it.
+            once: dict[str, dict[str, Any]] = {}
+            for row in found:
+                event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
+                once.setdefault(event["event_id"], event)
+            events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
+            if len(events) > MAX_ROWS:
+                break
+    return events[: MAX_ROWS + 1]

@@ -26,7 +26,7 @@ from shopstream.tables.folder import load_table
 from tests.sql.events import SUMMARIES, apply_all, batch_event, fill, stream_event
 from tools.vega_bundle import VEGA_LITE
 
-DAY, NEXT = dt.date(2019, 11, 1), dt.date(2019, 11, 2)
+WEEK_BEFORE, DAY, NEXT = dt.date(2019, 10, 25), dt.date(2019, 11, 1), dt.date(2019, 11, 2)
 BOTH = {"first_day": "2019-11-01", "last_day": "2019-11-02"}
 HOSTILE = "=cmd()</script><script>alert(1)</script>"
 
@@ -66,6 +66,7 @@ def shop(bigquery: bigquery_api.Client) -> TestClient:
         bigquery,
         "shop_raw.events_batch",
         [
+            at(WEEK_BEFORE, 9, "purchase", 1),
             at(DAY, 9, "view", 1),
             at(DAY, 10, "cart", 1),
             at(DAY, 11, "purchase", 1, price="100.25"),
@@ -76,6 +77,7 @@ def shop(bigquery: bigquery_api.Client) -> TestClient:
             at(NEXT, 9, "cart", 4, product_id=4, category_code=None),
         ],
     )
+    build_day(bigquery, load_table(settings().sql_dir, "shop.customer_purchases"), WEEK_BEFORE)
     for name in SUMMARIES:
         for day in (DAY, NEXT):
             build_day(bigquery, load_table(settings().sql_dir, name), day)

@@ -40,8 +40,8 @@ def by_token() -> TestClient:
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(by_token: TestClient) -> None:
-    answer = by_token.get("/pipelines", params={"token": TOKEN})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/pipelines")
+    answer = by_token.get("/customer", params={"token": TOKEN, "user_id": "5"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/customer?user_id=5")
     assert {"HttpOnly", "SameSite=Lax"} <= set(answer.headers["Set-Cookie"].split("; "))
     assert by_token.get("/", headers={"Cookie": f"{COOKIE}={TOKEN}"}).status_code == 200
     by_token.cookies.clear()

@@ -76,13 +76,15 @@ async function look(user, shown) {
   shown.replaceChildren(sum, list, note, more);
 }
 
+const count = (number, what) => `${exact(number)} ${what}${number === 1 ? "" : "s"}`;
+
 function summary(user, events) {
   if (!events.length) return `No events of customer ${user} in these days. Is the number right?`;
   const bought = events.filter((event) => event.event_type === "purchase");
   const visits = new Set(events.map((event) => event.user_session));
   const orders = new Set(bought.map((event) => `${event.user_session} ${event.event_time.slice(0, 10)}`));
   return `Customer ${user}: first seen ${longDay(events.at(-1).event_time.slice(0, 10))}, last ${longDay(events[0].event_time.slice(0, 10))} · `
-    + `${exact(visits.size)} sessions · ${exact(events.length)} events · ${exact(orders.size)} orders · ${exact(bought.reduce((total, event) => total + event.price, 0))}`;
+    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${exact(bought.reduce((total, event) => total + event.price, 0))}`;
 }
 
 // Sessions in order of their newest event; events without one are together.

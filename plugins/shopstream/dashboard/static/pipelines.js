@@ -146,11 +146,11 @@ function rejects(rows, types, samples) {
   const shown = (row) => (samples.rows ?? []).filter((sample) => sample.reason === row.reason && sample.source === row.source);
   return element("div", {},
     table(rows, types, "reasons"),
-    rows.map((row) => element("details", {},
-      element("summary", {}, `${row.reason} (${row.source}): lines as they came`),
+    element("details", {}, element("summary", {}, "Lines as they came"), rows.map((row) => element("div", {},
+      element("h3", {}, `${row.reason} (${row.source})`),
       shown(row).map((sample) => element("div", {},
         element("p", { class: "soft" }, [sample.detail, sample.file, sample.byte_offset == null ? null : `byte ${exact(sample.byte_offset)}`].filter(Boolean).join(" · ")),
-        element("pre", { tabindex: 0 }, text(sample.raw_start_in_hex)))))),
+        element("pre", { tabindex: 0 }, text(sample.raw_start_in_hex))))))),
     element("p", { class: "soft" }, "How to mend and load them again: the runbook rejected-rows."));
 }
 
