@@ -12,7 +12,7 @@ PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill up down status dashboard logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill up down status dashboard screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ status: $(INSTALLED) ## Tell which services of the local stack are healthy
 
 dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
 	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")
+
+screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, beside the running stack; USER_ID=a customer's
+	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$(USER_ID)")
 
 logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 	@$(BIN)/python -m local.stack logs $(SERVICE)

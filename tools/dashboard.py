@@ -22,7 +22,10 @@ def main() -> int:
     parser.add_argument("--project", help="a real project's id; without it the local stack is shown")
     options = parser.parse_args()
     try:
-        os.environ |= {"SHOPSTREAM_PROJECT": options.project} if options.project else control.environment()
+        if options.project:
+            os.environ["SHOPSTREAM_PROJECT"] = options.project
+        else:
+            os.environ |= control.environment() | {"SHOPSTREAM_DASHBOARD_AIRFLOW_URL": control.airflow_url()}
         serve()
     except (NotReady, ValueError) as error:
         print(error, file=sys.stderr)

@@ -180,9 +180,9 @@ def the_report(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
 def the_dashboard(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     store = BigQueryStore(lambda: client)
     queries = {name: read_sql(name) for name in chart_names()}
-    queries |= {path.stem: path.read_text() for path in SQL_DIR.glob("*.sql")}
+    queries |= {path.stem: path.read_text() for path in SQL_DIR.rglob("*.sql")}
     for name, sql in queries.items():
-        store.ask(name, sql, query_params(sql, DAY, DAY, subcategory="audio", brand=None))
+        store.ask(name, sql, query_params(sql, DAY, DAY, subcategory="audio", brand=None) | {"user_id": 1})
 
 
 def the_summaries(client: bigquery_api.Client, bucket: storage.Bucket) -> None:

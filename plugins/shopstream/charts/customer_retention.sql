@@ -12,5 +12,7 @@ WHERE
     event_date BETWEEN DATE_SUB(@last_day, INTERVAL 90 DAY) AND @last_day
     AND (week_is_complete OR event_date = @last_day)
     AND @first_day <= @last_day
+    -- In its own week every customer of a cohort is active.
+    AND weeks_since > 0
 GROUP BY cohort_week, weeks_since
 ORDER BY cohort_week, weeks_since

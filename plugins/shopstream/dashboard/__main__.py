@@ -14,7 +14,7 @@ import uvicorn
 
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import iap_guard, token_guard
-from shopstream.dashboard.stores import BigQueryStore
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore
 from shopstream.settings import settings
 
 
@@ -33,7 +33,12 @@ def main() -> None:
         host, guard = os.environ.get("SHOPSTREAM_LISTEN", "127.0.0.1"), token_guard(token)
         print(f"The dashboard: http://127.0.0.1:{env.dashboard_port}/?token={token}", flush=True)
     uvicorn.run(
-        create_app(guard, BigQueryStore(_bigquery_client)),
+        create_app(
+            guard,
+            BigQueryStore(_bigquery_client),
+            SpannerStore(_spanner_database),
+            env.dashboard_airflow_url,
+        ),
         host=host,
         port=env.dashboard_port,
         # The token is in an address.
@@ -48,6 +53,14 @@ def _bigquery_client():  # type: ignore[no-untyped-def]  # the import takes seco
 
     env = settings()
     return bigquery.Client(project=env.project, location=env.region)
+
+
+def _spanner_database():  # type: ignore[no-untyped-def]
+    from google.cloud import spanner
+
+    env = settings()
+    client = spanner.Client(project=env.project)
+    return client.instance(env.spanner_instance).database(env.spanner_database)
 
 
 if __name__ == "__main__":

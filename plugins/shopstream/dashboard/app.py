@@ -10,7 +10,9 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import logging
 import mimetypes
+import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -32,7 +34,7 @@ from shopstream.charts import (
     read_theme,
 )
 from shopstream.dashboard.answers import answer_of
-from shopstream.dashboard.stores import Answer, BigQueryStore, StoreFailed
+from shopstream.dashboard.stores import JOURNEY_DAYS, Answer, BigQueryStore, SpannerStore, StoreFailed
 
 Guard = Callable[..., Any]
 """A dependency of FastAPI that returns the reader's name, or raises HTTPException 401 or 403."""
@@ -56,15 +58,24 @@ HEADERS = {
 }
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
+LIVE_KEPT_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+UserId = Annotated[int, Query(ge=1, lt=2**63)]
 Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
-def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
+def create_app(
+    guard: Guard, bigquery: BigQueryStore, spanner: SpannerStore, airflow_url: str | None = None
+) -> FastAPI:
     """Make the application.
 
     Args:
         guard: refuses whoever may not read.
         bigquery: where the summaries are.
+        spanner: where customers' journeys are.
+        airflow_url: where Airflow's pages are, without a slash at its end; None if that is not known.
 
     Raises:
         FileNotFoundError: the chart library has not been made.
@@ -176,6 +187,60 @@ def create_app(guard: Guard, bigquery: BigQueryStore) -> FastAPI:
         """A chart's rows, the query that made them, and what they say in a sentence."""
         answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
         return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows)}
+
+    operating = {
+        path.stem: path.read_text(encoding="utf-8").strip() for path in (SQL_DIR / "pipelines").iterdir()
+    }
+
+    @app.get("/api/pipelines/{name}")
+    async def pipelines(name: str, first_day: date, last_day: date) -> dict[str, Any]:
+        """What the pipelines wrote of themselves: one of the queries of sql/pipelines."""
+        if name not in operating:
+            raise HTTPException(404, f"there is no {name!r}; there are {', '.join(sorted(operating))}")
+        return _body(await asked(f"pipelines-{name}", operating[name], first_day, last_day))
+
+    live = {path.stem: _sql(f"live/{path.stem}") for path in (SQL_DIR / "live").iterdir()}
+
+    @app.get("/api/live/{name}")
+    async def last_hour(name: str) -> dict[str, Any]:
+        """The stream's last 60 minutes: one of the queries of sql/live."""
+        if name not in live:
+            raise HTTPException(404, f"there is no {name!r}; there are {', '.join(sorted(live))}")
+        return _body(
+            await off_the_loop(lambda: bigquery.ask(f"live-{name}", live[name], {}, LIVE_KEPT_SECONDS))
+        )
+
+    @app.get("/api/customer")
+    async def customer(
+        user_id: UserId,
+        last_day: date,
+        reader: str = Depends(guard),
+    ) -> dict[str, Any]:
+        """A customer's events of some days, the newest first, and the last day of the next page."""
+        started = time.perf_counter()
+        events, next_last_day = await off_the_loop(lambda: spanner.journey(user_id, last_day))
+        milliseconds = (time.perf_counter() - started) * 1000
+        # Whoever has a user_id can find in the log who asked for it; the log itself names no customer.
+        told = hashlib.sha256(str(user_id).encode()).hexdigest()[:12]
+        log.info("%s looked up customer %s: %d events.", reader, told, len(events))
+        return {
+            "rows": events,
+            "milliseconds": round(milliseconds, 1),
+            "days": JOURNEY_DAYS,
+            "next_last_day": next_last_day.isoformat(),
+        }
+
+    @app.get("/api/customer/streamed")
+    async def customer_streamed(user_id: UserId, last_day: date) -> dict[str, Any]:
+        """What the stream has of a customer on a day and the day before, which loads may not have."""
+        params = {"first_day": last_day - timedelta(days=1), "last_day": last_day, "user_id": user_id}
+        sql = _sql("streamed_events_of_customer")
+        return _body(await off_the_loop(lambda: bigquery.ask("streamed-customer", sql, params)))
+
+    @app.get("/api/links")
+    async def links() -> dict[str, str | None]:
+        """Where Airflow is: null where nobody has said it."""
+        return {"airflow": airflow_url}
 
     # The last route: whatever is no route is refused to strangers first, and then not found.
     @app.api_route("/{path:path}", methods=["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])

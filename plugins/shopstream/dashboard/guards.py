@@ -39,7 +39,8 @@ def token_guard(token: str) -> Callable[[Request], str]:
         if is_right(request.query_params.get("token")):
             # Out of the address, where it would stay in the browser's history.
             cookie = f"{COOKIE}={quote(token)}; HttpOnly; SameSite=Lax; Path=/"
-            raise HTTPException(303, "logged in", {"Location": request.url.path, "Set-Cookie": cookie})
+            place = str(request.url.remove_query_params("token").replace(scheme="", netloc=""))
+            raise HTTPException(303, "logged in", {"Location": place, "Set-Cookie": cookie})
         scheme, _, bearer = request.headers.get("Authorization", "").partition(" ")
         if is_right(request.cookies.get(COOKIE)) or (scheme.lower() == "bearer" and is_right(bearer)):
             return "whoever has the token"

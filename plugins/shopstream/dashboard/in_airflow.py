@@ -67,12 +67,13 @@ def make() -> FastAPI:
     from fastapi import Depends
 
     from shopstream.dashboard.app import create_app
-    from shopstream.dashboard.stores import BigQueryStore
-    from shopstream.gcp.clients import bigquery_client
+    from shopstream.dashboard.stores import BigQueryStore, SpannerStore
+    from shopstream.gcp.clients import bigquery_client, spanner_database
 
     may_see_plugins = requires_access_view(AccessView.PLUGINS)
 
     def guard(user: Any = Depends(get_user), _: None = Depends(may_see_plugins)) -> str:  # noqa: B008
         return str(user.get_name())
 
-    return create_app(guard, BigQueryStore(bigquery_client))
+    stores = BigQueryStore(bigquery_client), SpannerStore(spanner_database)
+    return create_app(guard, *stores, address().removesuffix(f"{PREFIX}/"))

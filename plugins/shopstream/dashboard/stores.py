@@ -13,12 +13,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
+    from google.cloud.spanner_v1.database import Database
 
 MAX_BYTES_BILLED = 4 * 2**30
 MAX_ROWS = 2000
@@ -147,3 +148,85 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+JOURNEY_DAYS = 90
+"""So many days of a customer's journey are on a page: each is one short range of Spanner's key."""
+DAYS_A_READ = 15
+MAX_ROWS_A_READ = 10 * MAX_ROWS
+JOURNEY_SECONDS = 10.0
+JOURNEY_COLUMNS = (
+    *("event_time", "event_id", "event_type", "product_id", "category_code", "brand", "price"),
+    "user_session",
+)
+
+
+class SpannerStore:
+    """Customers' journeys, as Spanner serves them."""
+
+    def __init__(self, make_database: Callable[[], Database]) -> None:
+        self._make_database = make_database
+        self._database: Database | None = None
+        self._lock = threading.Lock()
+
+    def journey(self, user_id: int, last_day: date) -> tuple[list[dict[str, Any]], date]:
+        """Return a customer's events of the JOURNEY_DAYS up to a day, the newest first; and where to go on.
+
+        That is the last day of the next such page. Of more than MAX_ROWS events the oldest are on the next
+        page, with all of their day.
+
+        Raises:
+            StoreFailed: Spanner did not answer, or refused.
+        """
+        from google.api_core.exceptions import GoogleAPIError, NotFound
+
+        try:
+            with self._lock:
+                if self._database is None:
+                    self._database = self._make_database()
+            events = _journey(self._database, user_id, last_day)
+        except NotFound as error:
+            raise failed(error, "The database is not there: run the DAG apply_schemas.", "Spanner") from error
+        except GoogleAPIError as error:
+            message = "Spanner refused or did not answer: try again; the log says more."
+            raise failed(error, message, "Spanner") from error
+        except Exception as error:
+            message = "Spanner could not be reached: try again; the log says more."
+            raise failed(error, message, "Spanner") from error
+        if len(events) <= MAX_ROWS:
+            return events, last_day - timedelta(days=JOURNEY_DAYS)
+        oldest = events[-1]["event_time"][:10]
+        whole = [event for event in events if event["event_time"][:10] != oldest]
+        # One day with more events than a page: what does not fit is not shown.
+        return (whole or events[:MAX_ROWS]), date.fromisoformat(oldest) - timedelta(days=0 if whole else 1)
+
+
+def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str, Any]]:
+    """Read the customer's events by their key, the newest first, until there are more than MAX_ROWS."""
+    from google.cloud.spanner_v1 import KeyRange, KeySet
+
+    from beam_jobs.identity import shard
+
+    events: list[dict[str, Any]] = []
+    with database.snapshot(multi_use=True) as snapshot:
+        for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
+            keys = [
+                [shard(user_id), (last_day - timedelta(days=n)).isoformat(), user_id]
+                for n in range(first, first + DAYS_A_READ)
+            ]
+            found = snapshot.read(
+                "events",
+                JOURNEY_COLUMNS,
+                KeySet(ranges=[KeyRange(start_closed=key, end_closed=key) for key in keys]),
+                limit=MAX_ROWS_A_READ,
+                timeout=JOURNEY_SECONDS,
+            )
+            # As the view customer_journey: an event once, as the day that landed it first has it.
+            once: dict[str, dict[str, Any]] = {}
+            for row in found:
+                event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
+                once.setdefault(event["event_id"], event)
+            events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
+            if len(events) > MAX_ROWS:
+                break
+    return events[: MAX_ROWS + 1]

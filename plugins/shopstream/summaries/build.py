@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from beam_jobs.contract import LATENESS_DAYS
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
 from shopstream.stream.checks import streamed_days
-from shopstream.tables.day import build_day, run_checks
+from shopstream.tables.day import CheckResult, build_day, judge, look, write_check_results
 from shopstream.tables.folder import Table
 
 if TYPE_CHECKING:
@@ -58,12 +58,20 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
             build and its checks: there a check that also looks at other tables only warns.
     """
     known = known_days(client, days, table.metadata.lookback_days)
-    rows = 0
-    for day in days_to_build(table, days, known):
-        build_day(client, table, day)
-        # At once, since checks look at what the summary reads: if a load publishes late events in between,
-        # they fail, and the retry builds the day again.
-        rows += run_checks(client, as_provisional(table) if known.get(day, True) else table, day)
+    rows, results = 0, list[CheckResult]()
+    try:
+        for day in days_to_build(table, days, known):
+            build_day(client, table, day)
+            # At once, since checks look at what the summary reads: if a load publishes late events in
+            # between, they fail, and the retry builds the day again.
+            checked = as_provisional(table) if known.get(day, True) else table
+            rows_of_day, found = look(client, checked, day)
+            rows += rows_of_day
+            results += found
+            judge(found)
+    finally:
+        # Of all days at once: one statement a table, also of the day that failed.
+        write_check_results(client, table, results)
     return rows
 
 

@@ -9,16 +9,31 @@ import datetime as dt
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from google.cloud import bigquery
 
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, get_table, run, standard_fields
 from shopstream.tables.folder import Check, Table, TableError
+from shopstream.tables.names import CHECK_RESULTS
 
 OFFENDING_ROWS_SHOWN = 5
+PERSONAL_COLUMNS = ("user_id", "user_session")
+"""What a finding does not show, since logs and shop_ops outlive what a customer asks to be forgotten."""
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """What one check found on one day of a table: `finding` is a sentence, None if it found nothing."""
+
+    day: dt.date
+    check: str
+    severity: str
+    found_rows: int
+    finding: str | None
 
 
 class CheckFailed(RuntimeError):
@@ -54,10 +69,18 @@ def build_day(
 def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
     """Run all checks of the table on the day; log what those of severity warn find; return the day's rows.
 
-    They are one query: it sees one state of all tables, and costs one job for each day.
-
     Raises:
         CheckFailed: checks of severity fail found rows.
+    """
+    rows, results = look(client, table, day)
+    judge(results)
+    return rows
+
+
+def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list[CheckResult]]:
+    """Run all checks of the table on the day; return the day's rows and what each check found.
+
+    They are one query: it sees one state of all tables, and costs one job for each day.
     """
     job = run(
         client,
@@ -69,16 +92,67 @@ def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
     answers = {row["check_name"]: (row["found_rows"], row["shown"]) for row in job.result()}
     rows, _ = answers[None]
     log.info("%s of %s: %d rows.", table.full_name, day, rows)
-    failures = []
+    results = []
     for check in table.checks:
-        if finding := _finding(table, check, day, *answers[check.name]):
-            if check.severity == "fail":
-                failures.append(finding)
-            else:
-                log.warning(finding)
+        found_rows, shown = answers[check.name]
+        finding = _finding(table, check, day, found_rows, shown)
+        results.append(CheckResult(day, check.name, check.severity, found_rows, finding))
+    return rows, results
+
+
+def judge(results: Iterable[CheckResult]) -> None:
+    """Log what checks of severity warn found.
+
+    Raises:
+        CheckFailed: checks of severity fail found rows.
+    """
+    failures = []
+    for result in results:
+        if result.finding and result.severity == "fail":
+            failures.append(result.finding)
+        elif result.finding:
+            log.warning(result.finding)
     if failures:
         raise CheckFailed("\n".join(failures))
-    return rows
+
+
+def write_check_results(client: bigquery.Client, table: Table, results: Sequence[CheckResult]) -> None:
+    """Write what the checks of some days of a table found, in place of what shop_ops.check_results has."""
+    if not results:
+        return
+    columns = {
+        "event_date": ("DATE", [result.day for result in results]),
+        "check_name": ("STRING", [result.check for result in results]),
+        "severity": ("STRING", [result.severity for result in results]),
+        "found_rows": ("INT64", [result.found_rows for result in results]),
+        # BigQuery has no NULL in an array.
+        "finding": ("STRING", [result.finding or "" for result in results]),
+    }
+    rows = (
+        "SELECT @table_name AS table_name, event_date, check_name, severity, found_rows, "
+        "NULLIF(finding, '') AS finding, CURRENT_TIMESTAMP() AS checked_at "
+        "FROM UNNEST(@finding) AS finding WITH OFFSET AS finding_number"
+    )
+    for name in list(columns)[:-1]:
+        number = f"{name}_number"
+        rows += f" JOIN UNNEST(@{name}) AS {name} WITH OFFSET AS {number} ON finding_number = {number}"
+    days = [result.day for result in results]
+    params = {
+        "table_name": table.full_name,
+        "first_day": min(days),
+        "last_day": max(days),
+        **{
+            name: bigquery.ArrayQueryParameter(name, kind, values) for name, (kind, values) in columns.items()
+        },
+    }
+    old = (
+        "target.event_date BETWEEN @first_day AND @last_day AND target.event_date IN UNNEST(@event_date) "
+        "AND target.table_name = @table_name"
+    )
+    names = ["table_name", *columns, "checked_at"]
+    statement = replace_statement(CHECK_RESULTS, names, rows, old)
+    prefix = f"check-results-{table.name}"
+    run(client, statement, params, job_id_prefix=prefix, maximum_bytes_billed=SMALL_MAX_BYTES)
 
 
 def replace_row(
@@ -170,7 +244,11 @@ def _finding(table: Table, check: Check, day: dt.date, found_rows: int, shown: S
     """Return what a check found as a sentence, None if nothing; `shown` are some of its rows in JSON."""
     if not found_rows:
         return None
-    told = (", ".join(f"{name} = {value}" for name, value in json.loads(row).items()) for row in shown)
+    rows = [
+        {name: value for name, value in json.loads(row).items() if name not in PERSONAL_COLUMNS}
+        for row in shown
+    ]
+    told = (", ".join(f"{name} = {value}" for name, value in row.items()) for row in rows)
     more = found_rows - len(shown)
     return (
         f"{table.full_name} of {day}: check {check.name} ({check.severity}) found {'; '.join(told)}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import io
+import logging
 import re
 from html.parser import HTMLParser
 from typing import Any
@@ -14,17 +15,18 @@ import vl_convert
 from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
 from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1.database import Database
 
 from shopstream.charts import chart_names, read_spec, read_theme
-from shopstream.dashboard.app import MAX_DAYS, STATIC_DIR, create_app
-from shopstream.dashboard.stores import BigQueryStore, StoreFailed
+from shopstream.dashboard.app import MAX_DAYS, SQL_DIR, STATIC_DIR, create_app
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
 from shopstream.settings import settings
 from shopstream.tables.day import build_day
 from shopstream.tables.folder import load_table
-from tests.sql.events import SUMMARIES, apply_all, batch_event, fill
+from tests.sql.events import SUMMARIES, apply_all, batch_event, fill, stream_event
 from tools.vega_bundle import VEGA_LITE
 
-DAY, NEXT = dt.date(2019, 11, 1), dt.date(2019, 11, 2)
+WEEK_BEFORE, DAY, NEXT = dt.date(2019, 10, 25), dt.date(2019, 11, 1), dt.date(2019, 11, 2)
 BOTH = {"first_day": "2019-11-01", "last_day": "2019-11-02"}
 HOSTILE = "=cmd()</script><script>alert(1)</script>"
 
@@ -39,13 +41,13 @@ def no_store() -> bigquery_api.Client:
 
 @pytest.fixture(scope="session")
 def strangers_app() -> FastAPI:
-    return create_app(refuse, BigQueryStore(no_store))
+    return create_app(refuse, BigQueryStore(no_store), SpannerStore(no_store))
 
 
 @pytest.fixture(scope="session")
 def alone() -> TestClient:
     """The application for somebody who may read, without any store."""
-    return TestClient(create_app(lambda: "a reader", BigQueryStore(no_store)))
+    return TestClient(create_app(lambda: "a reader", BigQueryStore(no_store), SpannerStore(no_store)))
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,7 @@ def shop(bigquery: bigquery_api.Client) -> TestClient:
         bigquery,
         "shop_raw.events_batch",
         [
+            at(WEEK_BEFORE, 9, "purchase", 1),
             at(DAY, 9, "view", 1),
             at(DAY, 10, "cart", 1),
             at(DAY, 11, "purchase", 1, price="100.25"),
@@ -74,6 +77,7 @@ def shop(bigquery: bigquery_api.Client) -> TestClient:
             at(NEXT, 9, "cart", 4, product_id=4, category_code=None),
         ],
     )
+    build_day(bigquery, load_table(settings().sql_dir, "shop.customer_purchases"), WEEK_BEFORE)
     for name in SUMMARIES:
         for day in (DAY, NEXT):
             build_day(bigquery, load_table(settings().sql_dir, name), day)
@@ -93,7 +97,7 @@ def shop(bigquery: bigquery_api.Client) -> TestClient:
         + ", ".join(f"'{value}'" if not isinstance(value, int) else str(value) for value in fields.values())
         + ", [DATE '2019-11-01'])"
     )
-    return TestClient(create_app(lambda: "a reader", BigQueryStore(lambda: bigquery)))
+    return TestClient(create_app(lambda: "a reader", BigQueryStore(lambda: bigquery), SpannerStore(no_store)))
 
 
 def rows(shop: TestClient, chart: str, **params: str) -> list[dict[str, Any]]:
@@ -218,6 +222,7 @@ def test_no_script_makes_html_of_a_text() -> None:
         ("/api/charts/events", BOTH, 404, "there is no chart 'events'"),
         ("/api/charts/events.csv", BOTH, 404, "there is no chart 'events'"),
         ("/api/headline", {"first_day": "2019-11-02", "last_day": "2019-11-01"}, 422, "swap them"),
+        ("/api/pipelines/raw", BOTH, 404, "there are checked, checks, completeness"),
         ("/static/app.py", {}, 404, "no such file"),
     ],
 )
@@ -343,6 +348,92 @@ def test_the_choices_are_the_names_of_these_days(shop: TestClient) -> None:
     told = shop.get("/api/choices", params=BOTH).json()["rows"]
     assert [row["choice"] for row in told if row["kind"] == "subcategory"] == ["smartphone", "kitchen"]
     assert {row["choice"] for row in told if row["kind"] == "brand"} == {"apple", HOSTILE}
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", sorted(path.stem for path in (SQL_DIR / "pipelines").iterdir()))
+def test_what_the_pipelines_wrote_of_themselves_is_told(shop: TestClient, name: str) -> None:
+    assert shop.get(f"/api/pipelines/{name}", params=BOTH).status_code == 200
+
+
+@pytest.mark.integration
+def test_of_a_day_the_newest_load_is_told(shop: TestClient) -> None:
+    [load] = shop.get("/api/pipelines/loads", params=BOTH).json()["rows"]
+    assert (load["landing_day"], load["loaded_at"]) == ("2019-11-01", "2019-11-02T06:12:00Z")
+
+
+@pytest.mark.integration
+def test_lines_as_they_came_are_told_as_bytes_cut_after_300(
+    shop: TestClient, bigquery: bigquery_api.Client
+) -> None:
+    raw = b"<script>\xff" + b"x" * 400
+    bigquery.query_and_wait("TRUNCATE TABLE shop_raw.rejected_events")
+    bigquery.query_and_wait(
+        "INSERT INTO shop_raw.rejected_events (source, rejected_date, raw, reason, detail, rejected_at) "
+        f"VALUES ('batch', DATE '2019-11-02', FROM_HEX('{raw.hex()}'), 'bad_price', 'no number', "
+        "CURRENT_TIMESTAMP())"
+    )
+    [sample] = shop.get("/api/pipelines/samples", params=BOTH | {"first_day": "2019-11-02"}).json()["rows"]
+    assert bytes.fromhex(sample["raw_start_in_hex"]) == raw[:300]
+    [reason] = shop.get("/api/pipelines/rejects", params=BOTH | {"first_day": "2019-11-02"}).json()["rows"]
+    assert (reason["reason"], reason["lines_rejected"]) == ("bad_price", 1)
+
+
+@pytest.mark.parametrize("url", [None, "https://airflow.example"])
+def test_links_lead_to_airflow_where_that_is_known(url: str | None) -> None:
+    app = TestClient(create_app(lambda: "a reader", BigQueryStore(no_store), SpannerStore(no_store), url))
+    assert app.get("/api/links").json() == {"airflow": url}
+
+
+@pytest.mark.integration
+def test_a_lookup_is_logged_with_who_asked_and_without_the_customers_number(
+    spanner_database: Database, bigquery: bigquery_api.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores = BigQueryStore(lambda: bigquery), SpannerStore(lambda: spanner_database)
+    app = TestClient(create_app(lambda: "reader@example.com", *stores))
+    with caplog.at_level(logging.INFO, "shopstream"):
+        answer = app.get("/api/customer", params={"user_id": "520088904", "last_day": "2019-11-02"})
+    assert answer.json()["rows"] == []
+    assert answer.json()["milliseconds"] > 0
+    [told] = [text for text in caplog.messages if "looked up" in text]
+    assert told.startswith("reader@example.com looked up customer ")
+    assert "520088904" not in told
+
+
+@pytest.mark.integration
+def test_what_only_the_stream_has_of_a_customer_is_told(
+    shop: TestClient, bigquery: bigquery_api.Client
+) -> None:
+    fill(bigquery, "shop_raw.events_stream", [stream_event(event_id=n, user_id=5) for n in ("a", "a", "b")])
+    told = shop.get("/api/customer/streamed", params={"user_id": 5, "last_day": "2019-11-02"}).json()["rows"]
+    assert sorted(row["event_id"] for row in told) == ["a", "b"]
+
+
+@pytest.mark.parametrize("user_id", ["0", "-5", "x", "9223372036854775808", "1.5", "", "1 OR 1=1"])
+def test_what_is_no_customers_number_is_refused(alone: TestClient, user_id: str) -> None:
+    answer = alone.get("/api/customer", params={"user_id": user_id, "last_day": "2019-11-02"})
+    assert answer.status_code == 422
+
+
+def test_spanner_being_down_is_said_of_spanner(alone: TestClient) -> None:
+    answer = alone.get("/api/customer", params={"user_id": "5", "last_day": "2019-11-02"})
+    assert (answer.status_code, answer.json()["store"]) == (503, "Spanner")
+
+
+@pytest.mark.integration
+def test_the_last_hour_is_asked_anew_after_a_moment(
+    shop: TestClient, bigquery: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    fill(bigquery, "shop_raw.events_stream", [stream_event(event_id="a", event_time=now)])
+    [minute] = shop.get("/api/live/minutes").json()["rows"]
+    assert (minute["event_type"], minute["events"]) == ("view", 1)
+    fill(bigquery, "shop_raw.events_stream", [])
+    assert len(shop.get("/api/live/minutes").json()["rows"]) == 1
+    monkeypatch.setattr("shopstream.dashboard.app.LIVE_KEPT_SECONDS", 0.0)
+    assert shop.get("/api/live/minutes").json()["rows"] == []
+    assert shop.get("/api/live/products").json()["rows"] == []
+    assert shop.get("/api/live/nothing").status_code == 404
 
 
 def test_a_failure_names_its_store() -> None:

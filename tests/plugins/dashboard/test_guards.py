@@ -18,7 +18,7 @@ from google.auth.crypt import es256
 
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import COOKIE, IAP_HEADER, iap_guard, token_guard
-from shopstream.dashboard.stores import BigQueryStore
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore
 
 TOKEN = "a-token-that-nobody-guesses"
 AUDIENCE = "/projects/123/locations/us-central1/services/shopstream-dashboard"
@@ -29,7 +29,9 @@ def no_store() -> Any:
 
 
 def served(guard: Any) -> TestClient:
-    return TestClient(create_app(guard, BigQueryStore(no_store)), follow_redirects=False)
+    return TestClient(
+        create_app(guard, BigQueryStore(no_store), SpannerStore(no_store)), follow_redirects=False
+    )
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +40,8 @@ def by_token() -> TestClient:
 
 
 def test_the_token_in_the_address_becomes_a_cookie_and_leaves_the_address(by_token: TestClient) -> None:
-    answer = by_token.get("/pipelines", params={"token": TOKEN})
-    assert (answer.status_code, answer.headers["Location"]) == (303, "/pipelines")
+    answer = by_token.get("/customer", params={"token": TOKEN, "user_id": "5"})
+    assert (answer.status_code, answer.headers["Location"]) == (303, "/customer?user_id=5")
     assert {"HttpOnly", "SameSite=Lax"} <= set(answer.headers["Set-Cookie"].split("; "))
     assert by_token.get("/", headers={"Cookie": f"{COOKIE}={TOKEN}"}).status_code == 200
     by_token.cookies.clear()

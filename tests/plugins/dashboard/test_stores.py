@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1.database import Database
 
+from beam_jobs.identity import shard
 from local.stack import emulators
 from shopstream.dashboard import stores
-from shopstream.dashboard.stores import BigQueryStore, StoreFailed
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
 
 DAY = {"first_day": date(2019, 11, 1)}
 NUMBERED = "SELECT number FROM UNNEST(GENERATE_ARRAY(1, 3)) AS number WHERE @first_day IS NOT NULL"
@@ -92,3 +94,63 @@ def test_a_store_that_is_down_is_named_soon_and_asked_again_next_time(
             store.ask("ids", A_NEW_ID, DAY)
         assert failure.value.store == "BigQuery"
     assert asked == [1]
+
+
+# Spanner
+
+
+def write_journey(database: Database, *events: tuple[int, datetime, str]) -> None:
+    """Write events of customers: whose, when, and the last character of the id."""
+    columns = (
+        *("shard", "user_id", "event_date", "event_time", "event_id", "landing_day", "event_type"),
+        *("product_id", "category_id", "price", "load_id"),
+    )
+    rows = [
+        [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, "load"]
+        for user, time, last in events
+    ]
+    with database.batch() as batch:
+        batch.insert_or_update("events", columns, rows)
+
+
+@pytest.mark.integration
+def test_a_journey_is_one_customers_alone_newest_first_and_goes_on_where_it_ends(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2019, 11, 3, 12, tzinfo=UTC)
+    before = noon - timedelta(days=stores.JOURNEY_DAYS)
+    write_journey(
+        spanner_database,
+        (7, noon, "a"),
+        (7, noon - timedelta(hours=1), "b"),
+        (7, noon - timedelta(days=1), "c"),
+        (7, before, "d"),
+        (8, noon, "e"),
+        (7 + 16 * 65536, noon, "f"),
+    )
+    store = SpannerStore(lambda: spanner_database)
+    events, next_last_day = store.journey(7, noon.date())
+    assert [event["event_id"][-1] for event in events] == ["a", "b", "c"]
+    assert events[0]["event_time"] == "2019-11-03T12:00:00Z"
+    assert next_last_day == before.date()
+    assert [event["event_id"][-1] for event in store.journey(7, next_last_day)[0]] == ["d"]
+    assert store.journey(9, noon.date())[0] == []
+
+    # Of more events than a page holds, a day is shown whole or on the next page.
+    monkeypatch.setattr(stores, "MAX_ROWS", 2)
+    events, next_last_day = store.journey(7, noon.date())
+    assert [event["event_id"][-1] for event in events] == ["a", "b"]
+    assert next_last_day == date(2019, 11, 2)
+    monkeypatch.setattr(stores, "MAX_ROWS", 1)
+    events, next_last_day = store.journey(7, noon.date())
+    assert [event["event_id"][-1] for event in events] == ["a"]
+    assert next_last_day == date(2019, 11, 2)
+
+
+def test_a_database_that_cannot_be_had_is_named() -> None:
+    def none() -> Database:
+        raise ConnectionError
+
+    with pytest.raises(StoreFailed, match="could not be reached") as failure:
+        SpannerStore(none).journey(7, date(2019, 11, 3))
+    assert failure.value.store == "Spanner"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -294,3 +295,43 @@ def test_the_changes_are_told_as_a_table_with_their_sum() -> None:
         "* at least: it reads summaries that a build replaces before; they were read as they are now",
     ]
     assert not summaries.describe(found[:1]).splitlines()[-1].startswith("*")
+
+
+# What checks found is kept
+
+
+def kept(client: bigquery_api.Client) -> list[dict[str, Any]]:
+    sql = """
+        SELECT event_date, check_name, severity, found_rows, finding FROM shop_ops.check_results
+        WHERE table_name = 'shop.daily_event_count' AND event_date >= '2019-01-01'
+        ORDER BY event_date, check_name"""
+    return rows_of(client, sql)
+
+
+@pytest.mark.integration
+def test_what_each_check_found_is_kept_once_a_day_also_of_a_build_that_failed(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND)
+    fill(client, "shop_raw.events_batch", [purchase(FIRST), purchase(SECOND)])
+    table = table_of("daily_event_count")
+    names = sorted(check.name for check in table.checks)
+    fill(client, "shop_ops.check_results", [])
+    for _ in range(2):
+        summaries.build(client, table, [FIRST, SECOND])
+    passed = [row for row in kept(client) if not row["found_rows"]]
+    found = [row for row in kept(client) if row["found_rows"]]
+    assert sorted(row["check_name"] for row in kept(client)) == sorted(names * 2)
+    assert all(row["finding"] is None for row in passed)
+    assert [(row["event_date"], row["check_name"], row["severity"]) for row in found] == [
+        (FIRST, "day_has_every_event_type", "warn"),
+        (SECOND, "day_has_every_event_type", "warn"),
+    ]
+    assert found[0]["finding"].startswith("shop.daily_event_count of 2019-11-01: check day_has_every")
+
+    broken = replace(table, query=(table.query or "").replace("COUNT(*)", "COUNT(*) + 1"))
+    with pytest.raises(CheckFailed):
+        summaries.build(client, broken, [SECOND])
+    [failed] = [row for row in kept(client) if row["severity"] == "fail" and row["found_rows"]]
+    assert (failed["event_date"], failed["check_name"]) == (SECOND, "every_event_counted")
+    assert len(kept(client)) == 2 * len(names)

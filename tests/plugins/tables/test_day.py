@@ -102,6 +102,16 @@ def test_a_check_shows_five_rows_and_counts_the_others(client: bigquery_api.Clie
 
 
 @pytest.mark.integration
+def test_a_finding_names_no_customer(client: bigquery_api.Client) -> None:
+    table = table_of("shop.customer_purchases")
+    row = {"event_date": DAY, "user_id": 520088904, "orders": 0, "purchases": 1, "revenue": 1}
+    fill(client, "shop.customer_purchases", [row, row])
+    with pytest.raises(CheckFailed, match="orders = 0") as failed:
+        run_checks(client, table, DAY)
+    assert "520088904" not in str(failed.value)
+
+
+@pytest.mark.integration
 def test_twice_the_events_of_the_days_before_are_worth_a_warning(
     client: bigquery_api.Client, caplog: pytest.LogCaptureFixture
 ) -> None:

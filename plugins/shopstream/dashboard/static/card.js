@@ -46,7 +46,7 @@ export class Card {
       ].filter(Boolean).join(" ");
       this.place.className = "chart";
       if (told.rows.length) await this.draw();
-      else this.place.replaceChildren(element("p", { class: "empty" }, "Nothing in these days."));
+      else this.place.replaceChildren(element("p", { class: "empty" }, "Nothing to show in these days."));
     } catch (error) {
       if (this.loading !== mine) return;
       this.told = null;
@@ -62,9 +62,8 @@ export class Card {
 
   async draw() {
     if (!this.rows?.length) return;
-    const { title, $schema, ...spec } = fitted(this.spec, this.place.clientWidth);
-    spec.config = chartConfig(this.config);
-    spec.datasets = { [this.name]: this.rows };
+    const whole = { ...this.spec, config: chartConfig(this.config), datasets: { [this.name]: this.rows } };
+    const { title, $schema, ...spec } = fitted(whole, this.place.clientWidth);
     try {
       const embedded = await vegaEmbed(this.place, spec, OPTIONS);
       this.view = embedded.view;

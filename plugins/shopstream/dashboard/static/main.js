@@ -2,9 +2,12 @@
 
 import { element } from "./format.js";
 import { currentTheme, keepTheme, preferredTheme, useTheme } from "./theme.js";
+import * as customer from "./customer.js";
+import * as live from "./live.js";
+import * as pipelines from "./pipelines.js";
 import * as purchasing from "./purchasing.js";
 
-const PAGES = { "": purchasing };
+const PAGES = { "": purchasing, live, customer, pipelines };
 
 const nav = document.getElementById("nav");
 const main = document.getElementById("main");

@@ -4,6 +4,8 @@ import { ask } from "./ask.js";
 import { Card } from "./card.js";
 import { addDays, allDays, daysBetween, element, exact, longDay, percent, short, span } from "./format.js";
 
+/* global MARK */
+
 export const title = "Purchasing";
 
 const RANGES = { 1: "Last day", 7: "7 days", 30: "30 days", all: "All days", any: "Any days" };
@@ -86,8 +88,9 @@ function go(changes) {
 }
 
 function pick(datum, card) {
-  if (datum.brand && card.filters.includes("brand") && card.name === "brand_performance") go({ brand: datum.brand });
-  else if (datum.subcategory && datum.subcategory !== "no sub-category") go({ subcategory: datum.subcategory });
+  const given = (name) => datum[name].replaceAll(MARK, ""); // see draw.js
+  if (datum.brand && card.filters.includes("brand") && card.name === "brand_performance") go({ brand: given("brand") });
+  else if (datum.subcategory && datum.subcategory !== "no sub-category") go({ subcategory: given("subcategory") });
   else if (datum.event_date && state().length > 1) {
     const day = new Date(datum.event_date).toISOString().slice(0, 10);
     go({ range: "any", first_day: day, last_day: day });

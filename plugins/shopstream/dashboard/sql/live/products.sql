@@ -1,0 +1,11 @@
+SELECT
+    product_id,
+    brand,
+    category_code,
+    views,
+    carts,
+    purchases,
+    revenue
+FROM shop.live_top_products
+ORDER BY revenue DESC, views DESC, product_id ASC
+LIMIT 10

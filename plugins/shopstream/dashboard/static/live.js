@@ -1,0 +1,95 @@
+// The page "Live": what the stream brought in the last 60 minutes, asked anew every few seconds while it is seen.
+
+import { ask } from "./ask.js";
+import { clock, element, percent, short, table } from "./format.js";
+import { chartConfig } from "./theme.js";
+
+/* global vegaEmbed, fitted, OPTIONS */
+
+export const title = "Live";
+
+const EVERY_MS = 15_000;
+let place;
+let told;
+let config;
+
+export async function show(main, say) {
+  place = main;
+  main.replaceChildren(element("h1", {}, "The last 60 minutes"), element("p", { class: "soft" }, "Loading…"));
+  config = (await ask("api/charts").catch(() => null))?.theme;
+  let waiting;
+  async function again() {
+    clearTimeout(waiting);
+    if (document.hidden) return; // nobody looks, nothing is asked
+    try {
+      const [minutes, products] = await Promise.all([ask("api/live/minutes"), ask("api/live/products")]);
+      told = { minutes, products };
+      say(`As of ${minutes.as_of.slice(11, 19)} UTC, asked anew every ${EVERY_MS / 1000} s`);
+      draw();
+    } catch (error) {
+      const alert = element("p", { class: "note", role: "alert" }, `${error.store ? `${error.store}: ` : ""}${error.message}`);
+      if (told) say(`Stale since ${clock(told.minutes.as_of)}: ${error.message}`);
+      else place.replaceChildren(element("h1", {}, "The last 60 minutes"), alert);
+    }
+    waiting = setTimeout(again, EVERY_MS);
+  }
+  document.addEventListener("visibilitychange", again);
+  addEventListener("resize", () => told && draw());
+  again();
+}
+
+export function redraw() {
+  if (told) draw();
+}
+
+const sum = (rows, name) => rows.reduce((total, row) => total + row[name], 0);
+
+function draw() {
+  const rows = told.minutes.rows;
+  const heading = element("h1", {}, "The last 60 minutes");
+  if (!rows.length) {
+    place.replaceChildren(heading, element("p", { class: "note" },
+      "The stream has brought nothing in the last 60 minutes. Is it running? See Pipelines; simulate_stream brings events of old days under their own times."));
+    return;
+  }
+  const of = (kind) => rows.filter((row) => row.event_type === kind);
+  const views = sum(of("view"), "events");
+  const purchases = sum(of("purchase"), "events");
+  const newest = Date.parse(rows.at(-1).minute) + 60_000;
+  const age = Math.max(0, Math.round((Date.parse(told.minutes.as_of) - newest) / 60_000));
+  const figure = (name, value) => element("div", { class: "figure" }, element("dt", {}, name), element("dd", { class: "big" }, value));
+  const chart = element("div", { class: "chart" });
+  const card = element("section", { class: "card wide" }, element("header", {}, element("h2", {}, "What happens minute by minute?")),
+    chart, element("p", { class: "soft definition" }, "Events of each minute, UTC, by when they happened. The oldest and the newest minute are not whole. Every panel has its own scale."));
+  place.replaceChildren(heading,
+    element("dl", { class: "figures" }, figure("Views", short(views)), figure("Carts", short(sum(of("cart"), "events"))),
+      figure("Purchases", short(purchases)), figure("Revenue", short(sum(rows, "revenue"))),
+      figure("Purchases per view", views ? percent(purchases / views) : "–"),
+      figure("Newest event", age ? `${age} min ago` : "this minute")),
+    element("div", { class: "cards" }, card,
+      element("section", { class: "card" }, element("header", {}, element("h2", {}, "Which products bring the money now?")),
+        table(told.products.rows, told.products.types, "top products")),
+      element("section", { class: "card" }, element("header", {}, element("h2", {}, "The numbers")),
+        table(rows.toReversed(), told.minutes.types, "minutes"))));
+  if (!config) return;
+  const spec = fitted({ ...SPEC, datasets: { minutes: rows }, config: chartConfig(config) }, chart.clientWidth);
+  vegaEmbed(chart, spec, OPTIONS).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
+}
+
+const SPEC = {
+  usermeta: { beside_px: 90 },
+  data: { name: "minutes", format: { parse: { minute: "date" } } },
+  facet: { field: "event_type", type: "nominal", sort: ["view", "cart", "purchase"] },
+  columns: 1,
+  spec: {
+    width: 600,
+    height: 90,
+    mark: { type: "bar", tooltip: true },
+    encoding: {
+      x: { field: "minute", type: "temporal", timeUnit: "utcyearmonthdatehoursminutes", axis: { title: null, format: "%H:%M", grid: false } },
+      y: { field: "events", type: "quantitative", axis: { title: null, format: ",d", tickCount: 3, tickMinStep: 1, minExtent: 70, maxExtent: 70, domain: false, ticks: false } },
+      color: { field: "event_type", type: "nominal", scale: { domain: ["view", "cart", "purchase"] }, legend: null },
+    },
+  },
+  resolve: { scale: { y: "independent" } },
+};

@@ -1,0 +1,193 @@
+// The page "Pipelines": is it well; if not, since when, and what to do. Loads, rejects, checks, and the stream.
+
+import { ask } from "./ask.js";
+import { addDays, allDays, element, exact, longDay, moment, percent, table } from "./format.js";
+
+export const title = "Pipelines";
+
+const DAYS = 31;
+const RECENT_DAYS = 7; // what is older has been seen; the squares still show it
+const WARN_SHARE = 0.01;
+const today = new Date().toISOString().slice(0, 10);
+
+export async function show(main, say) {
+  main.replaceChildren(element("h1", {}, "Pipelines"), element("p", { class: "soft" }, "Loading…"));
+  let newest = today;
+  try {
+    // Where nothing happened of late, as after a demo of old days, the newest days that there are.
+    newest = (await ask("api/days")).rows[0]?.event_date ?? today;
+  } catch {
+    // Each card tells by itself what it cannot have.
+  }
+  const last_day = newest < addDays(today, -DAYS) ? newest : today;
+  const days = { first_day: addDays(last_day, 1 - DAYS), last_day };
+  const links = await ask("api/links").catch(() => ({}));
+  say("");
+
+  const asked = {
+    loads: ask("api/pipelines/loads", days),
+    checked: ask("api/pipelines/checked", days),
+    checks: ask("api/pipelines/checks", days),
+    rejects: ask("api/pipelines/rejects", days),
+    samples: ask("api/pipelines/samples", days),
+    // The stream is watched by the clock of now, whatever days it brings.
+    stream: ask("api/pipelines/stream", { first_day: addDays(today, -2), last_day: today }),
+    completeness: ask("api/pipelines/completeness", days),
+  };
+  const told = await settled(asked);
+  main.replaceChildren(
+    element("h1", {}, "Pipelines"),
+    verdict(told, days),
+    element("p", { class: "soft" }, `Landing days from ${longDay(days.first_day)} to ${longDay(days.last_day)}; days and hours are UTC.`),
+    element("div", { class: "cards" },
+      card("Was every day loaded?", "load_events_daily", links, told.loads, (rows) => loads(rows, told.checked, days)),
+      card("Why were lines rejected?", "replay", links, told.rejects, (rows, types) => rejects(rows, types, told.samples)),
+      card("What did the checks find?", "build_summaries", links, told.checks, (rows) => checks(rows, told.checked)),
+      card("Is the stream well?", "keep_stream_alive", links, told.stream, stream),
+      card("Is the stream complete?", "compare_stream_with_batch", links, told.completeness, completeness)));
+}
+
+async function settled(asked) {
+  const names = Object.keys(asked);
+  const results = await Promise.allSettled(Object.values(asked));
+  return Object.fromEntries(results.map((result, n) =>
+    [names[n], result.status === "fulfilled" ? result.value : { error: result.reason }]));
+}
+
+function card(question, dag, links, told, draw) {
+  const link = links.airflow != null && dag !== "replay"
+    ? element("a", { href: `${links.airflow}/dags/${dag}`, target: "_blank", rel: "noopener" }, `DAG ${dag}`) : null;
+  const body = told.error
+    ? element("p", { class: "failed", role: "alert" }, element("b", {}, told.error.store ? `${told.error.store}: ` : ""), told.error.message)
+    : draw(told.rows, told.types);
+  return element("section", { class: "card wide" },
+    element("header", {}, element("h2", {}, question), element("div", { class: "menu" }, link)), body);
+}
+
+// The first line of the page: one sentence, and what to do.
+function verdict({ loads, checked, stream }, days) {
+  const wrong = [];
+  const fine = [];
+  const isRecent = (day) => day > addDays(days.last_day, -RECENT_DAYS);
+  if (loads.rows) {
+    const newest = loads.rows[0];
+    const gaps = missingDays(loads.rows, days).filter(isRecent);
+    if (!newest) wrong.push("no day has been published in these 31 days");
+    else {
+      fine.push(`${longDay(newest.landing_day)} was published ${moment(newest.loaded_at)}, `
+        + `${exact(newest.rejected)} of ${exact(newest.read)} lines rejected`);
+    }
+    if (gaps.length) wrong.push(`not published: ${some(gaps)}`);
+    const many = loads.rows.filter((row) => isRecent(row.landing_day) && row.rejected > WARN_SHARE * row.read);
+    if (many.length) wrong.push(`more than ${percent(WARN_SHARE, 0)} of the lines rejected: ${some(many.map((row) => row.landing_day))}`);
+  } else wrong.push("the loads cannot be read");
+  const failed = (checked.rows ?? []).filter((row) => isRecent(row.event_date) && row.failed);
+  if (failed.length) wrong.push(`checks failed: ${some(failed.map((row) => row.event_date))}`);
+  const last = stream.rows?.[0];
+  if (last?.desired === "running" && last.level !== "ok") wrong.push(`the stream is at level ${last.level} since ${moment(since(stream.rows))}`);
+  else if (last?.desired === "running") fine.push(`the stream is well as of ${moment(last.checked_at)}`);
+  else if (last) fine.push("the stream is stopped, as wanted");
+  const text = wrong.length ? `Look at this: ${wrong.join("; ")}.` : `All well: ${fine.join("; ")}.`;
+  return element("p", { class: wrong.length ? "verdict bad" : "verdict good", role: "status" },
+    element("span", { "aria-hidden": "true" }, wrong.length ? "▲ " : "● "), text);
+}
+
+function since(rows) {
+  let oldest = rows[0];
+  for (const row of rows) {
+    if (row.level === "ok") break;
+    oldest = row;
+  }
+  return oldest.checked_at;
+}
+
+const some = (days) => days.length > 4
+  ? `${days.slice(0, 3).map((day) => longDay(day, false)).join(", ")} and ${days.length - 3} more`
+  : days.map((day) => longDay(day, false)).join(", ");
+
+// Days without a published load between the first published one and the last; today may still come.
+function missingDays(rows, { last_day }) {
+  if (!rows.length) return [];
+  const there = new Set(rows.map((row) => row.landing_day));
+  const oldest = rows.at(-1).landing_day;
+  const due = last_day === today ? addDays(today, -2) : rows[0].landing_day;
+  return oldest > due ? [] : allDays(oldest, due).filter((day) => !there.has(day));
+}
+
+function loads(rows, checked, days) {
+  const byDay = new Map(rows.map((row) => [row.landing_day, row]));
+  const checks = new Map((checked.rows ?? []).map((row) => [row.event_date, row]));
+  const missing = new Set(missingDays(rows, days));
+  const square = (day) => {
+    const row = byDay.get(day);
+    const found = checks.get(day);
+    const [kind, mark, text] = !row
+      ? missing.has(day) ? ["red", "!", "not published"] : ["none", "", "no load"]
+      : row.spanner_rows !== row.bigquery_rows ? ["red", "!", "Spanner and BigQuery differ"]
+        : found?.failed ? ["red", "!", `${found.failed} checks failed`]
+          : row.rejected > WARN_SHARE * row.read ? ["amber", "~", `${percent(row.rejected / row.read, 2)} rejected`]
+            : found?.warned ? ["amber", "~", `${found.warned} checks warn`]
+              : ["green", "✓", "published, all well"];
+    return element("li", { class: kind, title: `${longDay(day)}: ${text}` },
+      element("span", { "aria-hidden": "true" }, mark), element("small", {}, String(Number(day.slice(8)))),
+      element("span", { class: "hidden" }, `${longDay(day)}: ${text}`));
+  };
+  const columns = { landing_day: "DATE", read: "INT64", accepted: "INT64", rejected: "INT64", duplicates: "INT64",
+    late: "INT64", spanner_rows: "INT64", bigquery_rows: "INT64", loaded_at: "TIMESTAMP", load_id: "STRING" };
+  return element("div", {},
+    element("ul", { class: "strip" }, allDays(days.first_day, days.last_day).map(square)),
+    element("p", { class: "soft" }, "✓ published · ~ many rejected lines or a check that warns · ! not published, a failed check, or stores that differ"),
+    rows.length ? table(rows, columns, "loads")
+      : element("p", { class: "empty" }, "No load yet. Land a day's files and its mark _SUCCESS; load_events_daily does the rest."));
+}
+
+function rejects(rows, types, samples) {
+  if (!rows.length) return element("p", { class: "empty" }, "No line was rejected in these days.");
+  const shown = (row) => (samples.rows ?? []).filter((sample) => sample.reason === row.reason && sample.source === row.source);
+  return element("div", {},
+    table(rows, types, "reasons"),
+    element("details", {}, element("summary", {}, "Lines as they came"), rows.map((row) => element("div", {},
+      element("h3", {}, `${row.reason} (${row.source})`),
+      shown(row).map((sample) => element("div", {},
+        element("p", { class: "soft" }, [sample.detail, sample.file, sample.byte_offset == null ? null : `byte ${exact(sample.byte_offset)}`].filter(Boolean).join(" · ")),
+        element("pre", { tabindex: 0 }, text(sample.raw_start_in_hex))))))),
+    element("p", { class: "soft" }, "How to mend and load them again: the runbook rejected-rows."));
+}
+
+// The first bytes of a line, whatever they are; what is no UTF-8 is shown as a replacement character.
+const text = (hex) => new TextDecoder().decode(new Uint8Array(hex.match(/../g)?.map((pair) => parseInt(pair, 16)) ?? []));
+
+function checks(rows, checked) {
+  const all = (checked.rows ?? []).reduce((sum, row) => sum + row.checks, 0);
+  if (!all) return element("p", { class: "empty" }, "No checks have run in these days.");
+  if (!rows.length) return element("p", {}, `All ${exact(all)} checks passed.`);
+  return element("div", {},
+    element("p", {}, `${exact(rows.length)} of ${exact(all)} checks found something.`),
+    element("ul", { class: "findings" }, rows.map((row) => element("li", {},
+      element("b", { class: row.severity === "fail" ? "worse" : "" }, row.severity), " ", row.finding ?? ""))));
+}
+
+function stream(rows, types) {
+  if (!rows.length) {
+    return element("p", { class: "empty" }, "The stream has not been watched in the last two days: unpause keep_stream_alive.");
+  }
+  const last = rows[0];
+  const seconds = (value) => (value == null ? "–" : value < 90 ? `${Math.round(value)} s` : `${Math.round(value / 60)} min`);
+  const figure = (name, value) => element("div", { class: "figure" }, element("dt", {}, name), element("dd", { class: "big" }, value));
+  return element("div", {},
+    element("p", {}, `${last.desired === "running" ? "Wanted running" : "Wanted stopped"}, level ${last.level}, looked at ${moment(last.checked_at)}: ${last.reason}`),
+    element("dl", { class: "figures" },
+      figure("Oldest unacknowledged message", seconds(last.oldest_unacked_seconds)),
+      figure("Newest row", seconds(last.newest_row_seconds)),
+      figure("Rejected, last hour", last.rejected_share == null ? "–" : percent(last.rejected_share, 2))),
+    element("details", {}, element("summary", {}, "Each look of the last two days"), table(rows, types, "looks at the stream")));
+}
+
+function completeness(rows, types) {
+  if (!rows.length) return element("p", { class: "empty" }, "Stream and loads have not been compared in these days.");
+  const [batch, only] = ["batch_events", "only_in_batch"].map((name) => rows.reduce((sum, row) => sum + row[name], 0));
+  return element("div", {},
+    element("p", {}, batch ? `The stream brought ${percent(1 - only / batch, 2)} of the ${exact(batch)} events of the daily loads.`
+      : "The daily loads have no events in these days."),
+    table(rows, types, "stream and loads compared"));
+}
