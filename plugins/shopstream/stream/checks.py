@@ -47,12 +47,12 @@ def stream_figures(
     events = f"""
         SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
         FROM {EVENTS_STREAM}
-        WHERE event_date >= DATE '1970-01-01' AND publish_time >= @read_since"""
+        WHERE event_date >= @first_day AND publish_time >= @read_since"""
     since = now - window
     newest, accepted = None, 0
     for read_since in (since, now - LONG_AGO, dt.datetime(1970, 1, 1, tzinfo=dt.UTC)):
         if newest is None:
-            params = {"since": since, "read_since": read_since}
+            params = {"since": since, "read_since": read_since, "first_day": dt.date(1970, 1, 1)}
             [[newest, accepted]] = run(client, events, params, **options).result()
     rejects = f"""
         SELECT COUNT(*)
