@@ -20,7 +20,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 import numpy as np
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
-from beam_jobs.lines import BLOCK_BYTES, decompressed, read_first_line, read_pieces
+from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
 from shopstream.landing.judge import Landed, Lines, as_date, fill_gaps, judge, refuse_hopeless
 from shopstream.landing.translate import translation
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
@@ -65,8 +65,8 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
     uri = f"gs://{bucket_name}/{export}"
     if not re.fullmatch(EXPORT_PATTERN, export):
         raise ContractError(
-            f"{uri}: an export lies directly in exports/, ends in .csv, .csv.gz or .zip, and has none of "
-            "* ? # [ ] in its name. Upload it under such a name."
+            f"{uri}: an export lies directly in exports/, ends in one of .csv, .csv.gz, .zip, .csv.zip, does "
+            "not begin with _ and has none of * ? # [ ] in its name. Upload it under such a name."
         )
     bucket = client.bucket(bucket_name)
     blob = bucket.get_blob(export)
@@ -290,7 +290,7 @@ def _delete_leftovers(bucket: Bucket, stem: str, written: set[str]) -> dict[str,
     for day in sorted(names):
         folder = f"{LANDING}{day}/"
         stale = {name for name in names[day] if own.fullmatch(name) and folder + name not in written}
-        marks = {name for name in names[day] if name.startswith(UNFINISHED)}
+        marks = {name for name in names[day] if is_mark(name) and name != SUCCESS}
         if stale and names[day] <= stale | {SUCCESS, UNFINISHED + stem}:
             stale.add(SUCCESS)
         # _SUCCESS before the parts, and the mark when all is well: so a death between them misleads nobody.
