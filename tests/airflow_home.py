@@ -92,11 +92,12 @@ def run_task(dag: Any, run_id: str, task_id: str) -> Any:
 
 @dataclass
 class Run:
-    """A DAG run that has ended: its state, each task's state, return value and, if it failed, its error."""
+    """A DAG run that has ended: its state, each task's state, tries, return value and, if failed, error."""
 
     run_id: str
     state: str
     states: dict[str, str]
+    tries: dict[str, int]
     returned: dict[str, Any]
     errors: dict[str, str]
 
@@ -157,4 +158,6 @@ def run_dag(
                 time.sleep(0.2)
         tis = run.get_task_instances(session=session)
         returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id, session=session) for ti in tis}
-        return Run(run_id, str(run.state), {ti.task_id: str(ti.state) for ti in tis}, returned, errors)
+        states = {ti.task_id: str(ti.state) for ti in tis}
+        tries = {ti.task_id: ti.try_number for ti in tis}
+        return Run(run_id, str(run.state), states, tries, returned, errors)

@@ -14,6 +14,8 @@ from typing import Any
 
 from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
 
+from shopstream.retries import next_step
+
 ALERT_PREFIX = "SHOPSTREAM ALERT"
 MAX_REASON_CHARS = 2000
 RUNS_AVERAGED = 10
@@ -71,12 +73,14 @@ def deadline_missed(promise: str, context: Mapping[str, Any]) -> None:
 def task_failed(context: Mapping[str, Any]) -> None:
     """Tell that a task has failed for good: Airflow calls this when no retry is left."""
     task = context["ti"]
+    exception = context.get("exception")
+    step = None if exception is None else next_step(exception)
     _alert(
         kind="task_failed",
         dag_id=task.dag_id,
         run_id=task.run_id,
         task_id=task.task_id,
-        reason=str(context.get("exception") or _KILLED)[:MAX_REASON_CHARS],
+        reason=str(exception or _KILLED)[:MAX_REASON_CHARS] + (f" {step}" if step else ""),
     )
 
 

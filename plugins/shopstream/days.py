@@ -10,6 +10,7 @@ from airflow.sdk import Param
 from jinja2 import pass_context
 
 from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.retries import Refused
 
 MAX_SUMMARY_DAYS = 400
 AUDITED_BEFORE_EVENT = timedelta(minutes=5)
@@ -37,7 +38,7 @@ def landing_day(context: Mapping[str, Any]) -> date:
     such a run is not. All in UTC.
 
     Raises:
-        ValueError: the parameter is no date.
+        Refused: the parameter is no date.
     """
     if chosen := context["params"].get("landing_day"):
         return _parse(chosen, "landing_day")
@@ -68,7 +69,7 @@ def summary_days(context: Mapping[str, Any], published: Published) -> list[date]
             queued (apache/airflow #71360).
 
     Raises:
-        ValueError: the range is reversed, longer than MAX_SUMMARY_DAYS or lacks its first day, a parameter is
+        Refused: the range is reversed, longer than MAX_SUMMARY_DAYS or lacks its first day, a parameter is
             no date, an asset event names no days, or Airflow no longer has the run's asset events.
     """
     first, last = context["params"].get("first_day"), context["params"].get("last_day")
@@ -82,7 +83,7 @@ def summary_days(context: Mapping[str, Any], published: Published) -> list[date]
             {day for event in triggers for day in _event_days(event)} | set(published(since, until))
         )
     if run.run_type == "asset_triggered":
-        raise ValueError("this run's asset events are gone; trigger this DAG with first_day and last_day")
+        raise Refused("this run's asset events are gone; trigger this DAG with first_day and last_day")
     return [_day_before(context)]
 
 
@@ -105,14 +106,14 @@ def is_dry_run(context: Mapping[str, Any]) -> bool:
 
 def _range(first: str | None, last: str | None) -> list[date]:
     if not first:
-        raise ValueError(f"last_day is {last} but first_day is empty; give first_day too")
+        raise Refused(f"last_day is {last} but first_day is empty; give first_day too")
     start = _parse(first, "first_day")
     end = _parse(last, "last_day") if last else start
     length_days = (end - start).days + 1
     if length_days < 1:
-        raise ValueError(f"first_day {start} is after last_day {end}; swap them")
+        raise Refused(f"first_day {start} is after last_day {end}; swap them")
     if length_days > MAX_SUMMARY_DAYS:
-        raise ValueError(
+        raise Refused(
             f"{start} to {end} are {length_days} days; give at most {MAX_SUMMARY_DAYS} a run, in several runs"
         )
     return [start + timedelta(days=n) for n in range(length_days)]
@@ -121,7 +122,7 @@ def _range(first: str | None, last: str | None) -> list[date]:
 def _event_days(event: Any) -> list[date]:
     days = event.extra.get("days")
     if not isinstance(days, list) or not days:
-        raise ValueError(
+        raise Refused(
             f"an event of {EVENTS_PUBLISHED.uri} has the extra {event.extra!r}, which names no days; "
             'give {"days": ["2019-11-01"]}, or trigger this DAG with first_day and last_day'
         )
@@ -132,7 +133,7 @@ def _parse(text: Any, what: str) -> date:
     try:
         return date.fromisoformat(text)
     except (TypeError, ValueError):
-        raise ValueError(f"{what} is {text!r}; give a day such as 2019-11-01") from None
+        raise Refused(f"{what} is {text!r}; give a day such as 2019-11-01") from None
 
 
 def _day_before(context: Mapping[str, Any]) -> date:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
+import pytest
 from google.cloud.bigquery import Client as BigQueryClient
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES
+from shopstream import alerts
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.local.dataflow.service import Service, until
 
@@ -33,6 +36,13 @@ def line(number: int, day: date | str = DAY, **fields: Any) -> str:
         "user_session": hashlib.md5(f"{day}{number}".encode()).hexdigest(),
     }
     return ",".join(str((values | fields)[name]) for name in COLUMN_NAMES) + "\n"
+
+
+def alerts_of(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
+    """The reason that each failed task was told with, by its id."""
+    lines = [record.getMessage() for record in caplog.records if record.name == alerts.log.name]
+    told = [json.loads(line.removeprefix(alerts.ALERT_PREFIX)) for line in lines]
+    return {alert["task_id"]: alert["reason"] for alert in told if alert["kind"] == "task_failed"}
 
 
 @dataclass

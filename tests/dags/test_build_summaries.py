@@ -8,7 +8,7 @@ import pytest
 
 from shopstream.settings import settings
 from shopstream.tables.folder import summaries_in_order
-from tests.dags.shop import DAY, Shop, line
+from tests.dags.shop import DAY, Shop, alerts_of, line
 
 pytestmark = pytest.mark.integration
 
@@ -61,3 +61,12 @@ def test_a_day_built_again_is_replaced(shop: Shop) -> None:
     for _ in range(2):
         assert shop.run("build_summaries", first_day=str(DAY), dry_run=False).state == "success"
     assert shop.query("SELECT SUM(events) FROM shop.daily_event_count") == [(3,)]
+
+
+def test_days_that_cannot_be_meant_fail_in_the_first_try_and_say_what_to_give(
+    shop: Shop, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shop.run("build_summaries", first_day="2019-11-02", last_day="2019-11-01")
+    assert (run.states["resolve_days"], run.tries["resolve_days"]) == ("failed", 1)
+    reason = "first_day 2019-11-02 is after last_day 2019-11-01; swap them"
+    assert alerts_of(caplog) == {"resolve_days": reason}

@@ -13,7 +13,7 @@ from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.load import launch
 from tests.airflow_home import Run
-from tests.dags.shop import DAY, Shop, line
+from tests.dags.shop import DAY, Shop, alerts_of, line
 from tests.local.dataflow.service import serving, until, upload_template
 from tests.spanner_valve import valve
 
@@ -268,3 +268,14 @@ def test_a_run_that_is_given_an_unknown_parameter_loads_nothing_and_names_the_ne
         in (run.errors["wait_for_landing"])
     )
     assert shop.audit() == []
+
+
+def test_a_template_that_is_not_deployed_fails_the_launch_in_its_first_try(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_TEMPLATE_VERSION", "not-there")
+    shop.land([line(1)])
+    run = shop.load()
+    assert (run.states["launch_load"], run.tries["launch_load"]) == ("failed", 1)
+    assert "templates/not-there/load_events.json" in alerts_of(caplog)["launch_load"]
+    assert "deploy it" in alerts_of(caplog)["launch_load"]

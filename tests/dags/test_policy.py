@@ -113,6 +113,8 @@ def problems_of(dag: Any) -> Iterator[str]:
             yield f"{task.task_id} has no owner"
         if task.retries < 1 or not task.retry_exponential_backoff or not task.max_retry_delay:
             yield f"{task.task_id} is not retried with a bounded exponential backoff"
+        if not task.retry_policy:
+            yield f"{task.task_id} is retried where that cannot help"
         if not task.execution_timeout:
             yield f"{task.task_id} has no execution_timeout"
         if not task.on_failure_callback:
@@ -276,6 +278,7 @@ def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> No
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'owner': 'airflow'},", "work has no owner"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retries': 0},", "work is not retried"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retry_exponential_backoff': 0},", "work is not retried"),
+        ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retry_policy': None},", "retried where that cannot help"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'execution_timeout': None},", "work has no execution_timeout"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'on_failure_callback': None},", "work alerts nobody"),
     ],

@@ -15,6 +15,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import day_param, intraday_window, landing_day, summary_days
 from shopstream.defaults import START_DATE
+from shopstream.retries import Refused
 from tests.airflow_home import airflow_home, load_dag, run_task, store  # noqa: F401
 from tests.plugins.load.landed import audit
 
@@ -396,7 +397,7 @@ def context_of(
     ],
 )
 def test_what_names_no_days_is_refused_in_words(context: dict[str, Any], words: str) -> None:
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(Refused, match=words):
         summary_days(context, lambda since, until: [])
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from shopstream.gcp.clients import storage_client
 from shopstream.settings import settings
 
@@ -15,12 +13,8 @@ def split_into_days(**context: Any) -> dict[str, Any]:
     """Write the landing days of the export that the parameter `object` names; returns the rows of each.
 
     Raises:
-        AirflowFailException: the export is not as it must be; the error says what to correct.
+        ContractError: the export is not as it must be; the error says what to correct.
     """
-    from beam_jobs.contract import ContractError
     from shopstream.landing.split import land
 
-    try:
-        return land(storage_client(), settings().bucket, context["params"]["object"])
-    except ContractError as error:
-        raise AirflowFailException(str(error)) from error
+    return land(storage_client(), settings().bucket, context["params"]["object"])

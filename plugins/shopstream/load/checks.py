@@ -11,11 +11,10 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from beam_jobs.contract import SHARDS, first_event_day
 from beam_jobs.manifest import Manifest
 from shopstream.load.held import HELD, Held
+from shopstream.retries import Refused
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
@@ -40,8 +39,8 @@ _COUNT = f"""
 _DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id IN UNNEST(@stale)"  # noqa: S608
 
 
-class LoadRefused(AirflowFailException):
-    """A load is not what it must be. Airflow does not retry: running the task again would not change it."""
+class LoadRefused(Refused):
+    """A load is not what it must be."""
 
 
 def read_manifest(client: Client, uri: str) -> Manifest:

@@ -28,6 +28,7 @@ from shopstream.gcp.bigquery import (
     run,
 )
 from shopstream.load.held import HELD, Held
+from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
@@ -61,7 +62,7 @@ _NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_
 _NEWER_AUDIT = f"SELECT 1 FROM {LOADS} WHERE landing_day = @landing_day AND load_id > @load_id"
 
 
-class PublishError(RuntimeError):
+class PublishError(Refused):
     """A load may not be published: its rows are of another landing day, or another load has come before."""
 
 

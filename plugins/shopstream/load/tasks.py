@@ -10,8 +10,6 @@ import logging
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowFailException
-
 from shopstream import layout
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import landing_day
@@ -21,6 +19,7 @@ from shopstream.load import checks
 from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
 from shopstream.load.launch import LaunchLoadEvents, Load, job_name
+from shopstream.retries import Refused
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def has_landed(**context: Any) -> bool:
     A run by hand waits only if its parameter `wait` says so.
 
     Raises:
-        AirflowFailException: it is not, and the run does not wait; the message says what is in the folder and
+        Refused: it is not, and the run does not wait; the message says what is in the folder and
             how to land the day.
     """
     day = landing_day(context)
@@ -58,7 +57,7 @@ def has_landed(**context: Any) -> bool:
     if layout.SUCCESS in found:
         return True
     if context["dag_run"].run_type == "manual" and not context["params"]["wait"]:
-        raise AirflowFailException(describe_missing(settings().bucket, day, found))
+        raise Refused(describe_missing(settings().bucket, day, found))
     log.info("%s", describe_missing(settings().bucket, day, found))
     return False
 
@@ -158,7 +157,7 @@ def name_missing_days() -> None:
     """Look at the landing days of the last weeks; name those that are not loaded as they are landed.
 
     Raises:
-        AirflowFailException: there are some; the message names each and says what to do.
+        Refused: there are some; the message names each and says what to do.
     """
     from shopstream.tables.published import newest_loads
 
@@ -168,7 +167,7 @@ def name_missing_days() -> None:
     loads = newest_loads(bigquery_client(), first, last)
     findings = missing_days(first, last, landings, loads, now)
     if findings:
-        raise AirflowFailException("\n".join(findings))
+        raise Refused("\n".join(findings))
     log.info("Every day from %s to %s that is due is loaded as it was landed.", first, last)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
+from shopstream.retries import Refused
 from shopstream.settings import Limits
 from shopstream.tables.day import build_day
 from shopstream.tables.folder import Table
@@ -21,7 +22,7 @@ LEVELS = ("ok", "absent", "warn", "fail")
 log = logging.getLogger(__name__)
 
 
-class StreamIncomplete(RuntimeError):
+class StreamIncomplete(Refused):
     """The stream lacks more events of some days than it may; the message names each day and type."""
 
 

@@ -46,6 +46,7 @@ from beam_jobs.lines import (
     refuse_other_header,
 )
 from beam_jobs.parse import parse_block
+from shopstream.retries import Refused
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -108,7 +109,7 @@ class Published:
         return f"{self.published:,} events published{reached}: {self.seconds:,.1f} s, {rate:,.0f}/s{behind}"
 
 
-class PublishFailed(RuntimeError):
+class PublishFailed(Refused):
     """Pub/Sub did not take a batch, for good; `published` tells what it took before."""
 
     def __init__(self, message: str, published: Published) -> None:

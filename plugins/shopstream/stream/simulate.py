@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowFailException
 
 from shopstream import layout
 from shopstream.days import landing_day
+from shopstream.retries import Refused
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -36,31 +36,29 @@ class PublishEvents(BaseOperator):
         """Publish.
 
         Raises:
-            AirflowFailException: there is no such file, Pub/Sub refuses the events, or the task was killed.
+            ContractError: there is no such file, or it is none of events.
+        PublishFailed: Pub/Sub refuses the events.
+        Refused: the task was killed.
         """
         from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
 
-        from beam_jobs.contract import ContractError
-        from shopstream.stream.publish import PublishFailed, publish
+        from shopstream.stream.publish import publish
 
         env, params = settings(), context["params"]
         name = params["object"] or layout.landing(landing_day(context))
         source, topic = f"gs://{env.bucket}/{name}", f"projects/{env.project}/topics/{env.topic}"
         self.log.info("Publishing %s to %s", source, topic)
-        try:
-            done = publish(
-                source,
-                topic,
-                message_format=params["format"],
-                speed=params["speed"],
-                limit=params["limit"],
-                credentials=GoogleBaseHook().get_credentials(),
-                stopping=lambda: self._killed,
-            )
-        except (ContractError, PublishFailed) as error:
-            raise AirflowFailException(str(error)) from error
+        done = publish(
+            source,
+            topic,
+            message_format=params["format"],
+            speed=params["speed"],
+            limit=params["limit"],
+            credentials=GoogleBaseHook().get_credentials(),
+            stopping=lambda: self._killed,
+        )
         if done.stopped:
-            raise AirflowFailException(f"Stopped since the task was killed: {done}.")
+            raise Refused(f"Stopped since the task was killed: {done}.")
         return {
             "source": source,
             "lines": done.lines,

@@ -14,9 +14,9 @@ from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
-from airflow.sdk.exceptions import AirflowFailException
 
 from shopstream.days import summary_days
+from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.stream import decide, jobs
 from shopstream.stream.decide import STREAM_JOB, Action, Decision, Desired, DesiredState, How, StreamJob
@@ -46,8 +46,8 @@ _SEVERITIES = {Level.OK: logging.INFO, Level.WARN: logging.WARNING, Level.FAIL: 
 log = logging.getLogger(__name__)
 
 
-class StreamNotWell(AirflowFailException):
-    """Calls for a person. Airflow does not retry; the next scheduled run looks again."""
+class StreamNotWell(Refused):
+    """Calls for a person; the next scheduled run looks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +164,18 @@ def compare(days: list[str]) -> dict[str, str]:
         The worst level of each day that has events.
 
     Raises:
-        AirflowFailException: the stream lacks more events of some days than it may.
+        StreamIncomplete: the stream lacks more events of some days than it may.
     """
     from shopstream.gcp.clients import bigquery_client
-    from shopstream.stream.completeness import StreamIncomplete, compare_days
+    from shopstream.stream.completeness import compare_days
     from shopstream.tables.folder import load_table
     from shopstream.tables.names import STREAM_COMPLETENESS
 
     env = settings()
     table = load_table(env.sql_dir, STREAM_COMPLETENESS)
-    try:
-        return compare_days(
-            bigquery_client(), table, list(map(date.fromisoformat, days)), env.stream_missing_share
-        )
-    except StreamIncomplete as error:
-        raise AirflowFailException(str(error)) from error
+    return compare_days(
+        bigquery_client(), table, list(map(date.fromisoformat, days)), env.stream_missing_share
+    )
 
 
 def read_desired_state() -> DesiredState:

@@ -16,13 +16,14 @@ from shopstream.gcp.bigquery import (
     run,
     standard_fields,
 )
+from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.folder import Column, Table
 
 log = logging.getLogger(__name__)
 
 
-class SchemaConflict(RuntimeError):
+class SchemaConflict(Refused):
     """A table exists in another form than its folder describes, and cannot be changed in place."""
 
 

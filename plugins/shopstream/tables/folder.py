@@ -24,6 +24,8 @@ from typing import Any
 
 import yaml
 
+from shopstream.retries import Refused
+
 SUMMARIES_DATASET = "shop"
 UNIQUE_GRAIN = "unique_grain"
 """The check that no two rows of a summary's day have the same grain: made from metadata.yaml."""
@@ -53,7 +55,7 @@ _OPTIONAL_KEYS: Mapping[str, type] = {"parameters": dict, "headline": dict}
 _HEADLINE_KEYS: Mapping[str, type] = {"by": str, "where": dict, "most": str, "first": int, "latest_day": bool}
 
 
-class TableError(ValueError):
+class TableError(Refused):
     """A folder of sql/bigquery is not as it must be; the message names the file, the fault and the remedy."""
 
 

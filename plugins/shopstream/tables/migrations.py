@@ -20,6 +20,8 @@ from google.api_core.exceptions import Aborted, AlreadyExists, FailedPreconditio
 from google.api_core.retry import Retry
 from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet
 
+from shopstream.retries import Refused
+
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
 
@@ -52,7 +54,7 @@ _REPEATABLE = re.compile(
 log = logging.getLogger(__name__)
 
 
-class MigrationError(RuntimeError):
+class MigrationError(Refused):
     """The files of sql/spanner and what the database has applied do not go together; nothing was changed."""
 
 
