@@ -34,7 +34,8 @@ SUMMARY_FIELDS = (
     "createTime",
     "startTime",
 )
-"""What a list shows of a job; labels and parameters come with get."""
+"""What lists show of a job, and get without a view; what more Dataflow may show then, it does not promise."""
+FULL_VIEWS = {"JOB_VIEW_ALL", "JOB_VIEW_DESCRIPTION"}
 
 
 class LaunchParameter(BaseModel):
@@ -104,8 +105,16 @@ def application(jobs: Jobs) -> FastAPI:
         return answer | ({"nextPageToken": token} if token else {})
 
     @app.get(f"{LOCATION}/jobs/{{job_id}}")
-    def get_job(project: str, location: str, job_id: str) -> dict[str, Any]:
-        return jobs.get(project, location, job_id)
+    def get_job(
+        project: str,
+        location: str,
+        job_id: str,
+        view: Literal[
+            "JOB_VIEW_UNKNOWN", "JOB_VIEW_SUMMARY", "JOB_VIEW_ALL", "JOB_VIEW_DESCRIPTION"
+        ] = "JOB_VIEW_UNKNOWN",
+    ) -> dict[str, Any]:
+        job = jobs.get(project, location, job_id)
+        return job if view in FULL_VIEWS else _summary(job)
 
     @app.put(f"{LOCATION}/jobs/{{job_id}}")
     def update_job(

@@ -125,8 +125,11 @@ class DataflowHook(GoogleDataflowHook):
         return "\n".join(texts)[-MAX_ERROR_CHARS:]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """The job as jobs.get shows it, with what lists leave out: labels, and which job it replaces."""
-        request = self._jobs().get(**_location(), jobId=job_id)
+        """The job as jobs.get shows it, with what lists leave out: labels, and which job it replaces.
+
+        Dataflow promises these only in the view that is asked for here.
+        """
+        request = self._jobs().get(**_location(), jobId=job_id, view="JOB_VIEW_ALL")
         job: dict[str, Any] = request.execute(num_retries=self.num_retries)
         return job
 

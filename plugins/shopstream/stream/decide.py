@@ -21,6 +21,9 @@ BUDGET_WINDOW = timedelta(hours=1)
 
 _STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
 """Not yet running; `stopped` is Dataflow's word for a job that has not yet been started."""
+_RUNNING = {"JOB_STATE_RUNNING"}
+_PAUSED = {"JOB_STATE_PAUSING", "JOB_STATE_PAUSED"}
+"""Somebody has paused it at Dataflow: it processes nothing until it is resumed or cancelled there."""
 _ENDING = {"JOB_STATE_DRAINING", "JOB_STATE_CANCELLING", "JOB_STATE_RESOURCE_CLEANING_UP"}
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{1,63}")
 
@@ -124,6 +127,16 @@ class StreamJob:
         return self.state in _STARTING
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it processes nothing until somebody resumes it."""
+        return self.state in _PAUSED
+
+    @property
+    def is_known(self) -> bool:
+        """Whether its state is one that Dataflow had when this was written."""
+        return self.state in _STARTING | _RUNNING | _PAUSED | _ENDING
+
+    @property
     def is_ending(self) -> bool:
         """Whether it will end, without anything more being asked of it."""
         return self.state in _ENDING or self.replaced_by is not None
@@ -171,6 +184,8 @@ def decide(state: DesiredState, deployed_version: str, jobs: Sequence[StreamJob]
     [job] = jobs
     if job.is_ending:
         return Decision(Action.WAIT, "the job is ending, and the next one can only be launched after it")
+    if job.is_paused or not job.is_known:
+        return Decision(Action.ALERT, _what_stands_still(job))
     if job.version == wanted:
         return Decision(Action.NOTHING, "the job is as wanted")
     if job.is_starting:
@@ -181,9 +196,9 @@ def decide(state: DesiredState, deployed_version: str, jobs: Sequence[StreamJob]
 def _decide_to_stop(how: How, jobs: Sequence[StreamJob]) -> Decision:
     if not jobs:
         return Decision(Action.NOTHING, "no job is active, as wanted")
-    # Dataflow drains only what runs; what does not yet has pulled nothing.
-    if starting := tuple(job for job in jobs if job.is_starting and not job.is_ending):
-        return Decision(Action.CANCEL, "a stop is wanted and a job is only starting", starting)
+    # Dataflow drains only what runs; what a job that starts or is paused has not written is delivered again.
+    if idle := tuple(job for job in jobs if (job.is_starting or job.is_paused) and not job.is_ending):
+        return Decision(Action.CANCEL, "a stop is wanted and a job does not run", idle)
     if how is How.CANCEL:
         # A drain that takes too long may be cancelled.
         if found := tuple(job for job in jobs if job.state != "JOB_STATE_CANCELLING"):
@@ -191,6 +206,19 @@ def _decide_to_stop(how: How, jobs: Sequence[StreamJob]) -> Decision:
     elif found := tuple(job for job in jobs if not job.is_ending):
         return Decision(Action.DRAIN, "a stop by draining is wanted", found)
     return Decision(Action.WAIT, "a stop is wanted and under way")
+
+
+def _what_stands_still(job: StreamJob) -> str:
+    state = job.state.removeprefix("JOB_STATE_")
+    if job.is_paused:
+        return (
+            f"job {job.id} is {state} and processes nothing; resume it at Dataflow, or trigger stop_stream "
+            "and then keep_stream_alive"
+        )
+    return (
+        f"job {job.id} is in the state {state}, which is not known here; look at it at Dataflow. If it does "
+        "not run, trigger stop_stream with how = cancel and then keep_stream_alive"
+    )
 
 
 def _is_update(jobs: Sequence[StreamJob]) -> bool:
@@ -204,16 +232,25 @@ def _is_update(jobs: Sequence[StreamJob]) -> bool:
 def keep_to_budget(
     decision: Decision, recent: Sequence[StreamJob], state: DesiredState, max_launches: int, now: datetime
 ) -> Decision:
-    """Turn a launch into an alert after `max_launches` within BUDGET_WINDOW; `recent` holds its jobs."""
-    launches = launches_counted(recent, state, now)
-    if decision.action is not Action.LAUNCH or len(launches) < max_launches:
+    """Turn a launch into an alert after `max_launches` within BUDGET_WINDOW, an update after so many updates.
+
+    `recent` holds the jobs of the window.
+    """
+    match decision.action:
+        case Action.LAUNCH:
+            begun, done, stays = launches_counted(recent, state, now), "launched", "down"
+        case Action.UPDATE:
+            begun, done, stays = _updates_counted(recent, state, now), "updated", "as it is"
+        case _:
+            return decision
+    if len(begun) < max_launches:
         return decision
-    again = launches[-max_launches] + BUDGET_WINDOW
+    again = begun[-max_launches] + BUDGET_WINDOW
     return Decision(
         Action.ALERT,
-        f"{decision.reason}, but the stream was launched {len(launches)} times within the last hour, and "
-        f"SHOPSTREAM_STREAM_MAX_LAUNCHES allows {max_launches}. It stays down until {again:%H:%M:%S} UTC; to "
-        "resume at once, mend what ends the jobs and trigger keep_stream_alive by hand",
+        f"{decision.reason}, but the stream was {done} {len(begun)} times within the last hour, and "
+        f"SHOPSTREAM_STREAM_MAX_LAUNCHES allows {max_launches}. It stays {stays} until {again:%H:%M:%S} UTC; "
+        "to go on at once, mend what ends the jobs and trigger keep_stream_alive by hand",
     )
 
 
@@ -222,7 +259,15 @@ def launches_counted(recent: Sequence[StreamJob], state: DesiredState, now: date
 
     An update is no launch: the stream was not down.
     """
-    since = now - BUDGET_WINDOW
-    if state.since is not None:
-        since = max(since, state.since)
+    since = _counted_since(state, now)
     return sorted(job.created for job in recent if job.created >= since and job.replaces is None)
+
+
+def _updates_counted(recent: Sequence[StreamJob], state: DesiredState, now: datetime) -> list[datetime]:
+    since = _counted_since(state, now)
+    return sorted(job.created for job in recent if job.created >= since and job.replaces is not None)
+
+
+def _counted_since(state: DesiredState, now: datetime) -> datetime:
+    begin = now - BUDGET_WINDOW
+    return begin if state.since is None else max(begin, state.since)

@@ -60,8 +60,8 @@ def assess(figures: Figures, desired: Desired, job_age_seconds: float | None, en
     """Hold the figures against the levels of the settings.
 
     Only a stream that should run is judged. While its job is younger than CATCH_UP_SECONDS, or there is none
-    (None), ages warn at most. The newest row is judged only while messages wait for longer than
-    MIN_WAIT_SECONDS: without traffic there is no new row, and nothing is wrong.
+    (None), ages warn at most. The newest row is judged while messages wait for longer than MIN_WAIT_SECONDS,
+    or Monitoring does not tell whether any do: without traffic there is no new row, and nothing is wrong.
     """
     waiting_seconds, row_seconds = figures.oldest_unacked_seconds, figures.newest_row_seconds
     young = job_age_seconds is None or job_age_seconds < CATCH_UP_SECONDS
@@ -82,7 +82,7 @@ def assess(figures: Figures, desired: Desired, job_age_seconds: float | None, en
         findings.append((Level.OK, "events_stream has no row"))
     else:
         level = Level.OK
-        if waiting_seconds is not None and waiting_seconds >= MIN_WAIT_SECONDS:
+        if waiting_seconds is None or waiting_seconds >= MIN_WAIT_SECONDS:
             level = min(_level(row_seconds, env.newest_row_seconds), worst_age)
         phrase = f"the newest row of events_stream was published {duration(row_seconds)} ago"
         findings.append((level, phrase + _limit(level, env.newest_row_seconds, duration)))

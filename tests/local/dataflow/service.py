@@ -79,8 +79,9 @@ class Service:
         return job
 
     def get(self, job_id: str) -> dict[str, Any]:
-        """The job as jobs.get shows it."""
-        job: dict[str, Any] = _jobs(self.url).get(**self.location, jobId=job_id).execute()
+        """The job as jobs.get shows it whole."""
+        request = _jobs(self.url).get(**self.location, jobId=job_id, view="JOB_VIEW_ALL")
+        job: dict[str, Any] = request.execute()
         return job
 
     def list(self, **query: Any) -> dict[str, Any]:

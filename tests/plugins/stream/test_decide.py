@@ -34,8 +34,9 @@ ENDED = {"DONE", "FAILED", "CANCELLED", "UPDATED", "DRAINED"}
 ONE_JOB = """
 state                 | wanted: v2 | v1     | unknown | stop: drain | cancel
 RUNNING               | nothing    | update | update  | drain       | cancel
-PAUSING               | nothing    | update | update  | drain       | cancel
-PAUSED                | nothing    | update | update  | drain       | cancel
+PAUSING               | alert      | alert  | alert   | cancel      | cancel
+PAUSED                | alert      | alert  | alert   | cancel      | cancel
+OF_TOMORROW           | alert      | alert  | alert   | drain       | cancel
 UNKNOWN               | nothing    | wait   | wait    | cancel      | cancel
 STOPPED               | nothing    | wait   | wait    | cancel      | cancel
 PENDING               | nothing    | wait   | wait    | cancel      | cancel
@@ -88,7 +89,7 @@ def jobs_of(count: int) -> Iterator[tuple[StreamJob, ...]]:
 def test_the_table_has_every_state_of_dataflow_that_is_no_end() -> None:
     document = discovery.build("dataflow", "v1b3", http=None, developerKey="unused")._rootDesc
     states = document["schemas"]["Job"]["properties"]["currentState"]["enum"]
-    assert set(TABLE) == {state.removeprefix("JOB_STATE_") for state in states} - ENDED
+    assert set(TABLE) - {"OF_TOMORROW"} == {state.removeprefix("JOB_STATE_") for state in states} - ENDED
 
 
 @pytest.mark.parametrize("state", TABLE)
@@ -236,7 +237,25 @@ def test_a_start_by_hand_begins_a_new_count() -> None:
     assert len(launches_counted(launched(5, 15, 25), state, NOW)) == 1
 
 
-def test_the_budget_keeps_nothing_back_but_launches() -> None:
+def test_an_update_is_kept_back_once_the_hours_updates_are_used_up() -> None:
+    update = decide(DesiredState(), DEPLOYED, [job(version=OTHER)])
+    four, five = launched(4, 14, 24, 34, replaces="job-9"), launched(4, 14, 24, 34, 44, replaces="job-9")
+    assert keep_to_budget(update, [*four, *launched(1, 2)], DesiredState(), 5, NOW) is update
+    kept_back = keep_to_budget(update, five, DesiredState(), 5, NOW)
+    assert (kept_back.action, kept_back.jobs) == (Action.ALERT, ())
+    assert "updated 5 times within the last hour" in kept_back.reason
+    assert "stays as it is until 10:16:00 UTC" in kept_back.reason
+    begun_anew = DesiredState(since=NOW - timedelta(minutes=10))
+    assert keep_to_budget(update, five, begun_anew, 5, NOW) is update
+
+
+def test_an_alert_about_a_job_that_does_not_run_names_its_state_and_what_to_do() -> None:
+    paused, unknown = (decide(DesiredState(), DEPLOYED, [job(state)]) for state in ("PAUSED", "OF_TOMORROW"))
+    assert "job-1 is PAUSED and processes nothing; resume it at Dataflow" in paused.reason
+    assert "job-1 is in the state OF_TOMORROW, which is not known here" in unknown.reason
+
+
+def test_the_budget_keeps_nothing_back_but_launches_and_updates() -> None:
     spent = launched(1, 2, 3, 4, 5)
     for wanted, (one,) in itertools.product(WANTED, jobs_of(1)):
         decision = decide(wanted, DEPLOYED, [one])

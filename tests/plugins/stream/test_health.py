@@ -35,9 +35,15 @@ def test_the_newest_row_is_judged_while_messages_wait(seconds: float | None, exp
     assert str(level(waiting=60, row=seconds)) == expected
 
 
-@pytest.mark.parametrize("waiting", [None, 0, 59])
+@pytest.mark.parametrize("waiting", [0, 59])
 def test_an_old_newest_row_is_no_trouble_when_nothing_waits(waiting: float | None) -> None:
     assert level(waiting=waiting, row=10**6) is Level.OK
+
+
+def test_an_old_newest_row_is_trouble_when_monitoring_does_not_tell_whether_messages_wait() -> None:
+    assert level(waiting=None, row=30 * 3600) is Level.FAIL
+    assert level(waiting=None, row=30 * 3600, job_age_seconds=60) is Level.WARN
+    assert level(waiting=None, row=899) is Level.OK
 
 
 @pytest.mark.parametrize(
