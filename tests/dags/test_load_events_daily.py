@@ -225,7 +225,7 @@ def test_a_run_by_hand_waits_for_its_day_if_it_is_told_to(shop: Shop) -> None:
     def land_before_the_second_look(task_id: str) -> None:
         nonlocal looks
         looks += task_id == "wait_for_landing"
-        if looks == 2:
+        if looks == 2 and task_id == "wait_for_landing":
             shop.land([line(1)])
 
     run = shop.load(before_task=land_before_the_second_look, wait=True)

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.google.cloud.hooks.dataflow import DataflowHook as GoogleDataflowHook
 from airflow.providers.google.cloud.hooks.dataflow import DataflowJobStatus
 from airflow.providers.google.cloud.sensors.dataflow import DataflowJobStatusSensor
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from google.auth.exceptions import TransportError
 from googleapiclient.errors import HttpError
 from httplib2 import HttpLib2Error
 
-from shopstream.retries import Refused
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -193,7 +192,7 @@ class WaitForJob(DataflowJobStatusSensor):
         """Tell whether the job is done.
 
         Raises:
-            Refused: it has failed or was cancelled.
+            AirflowFailException: it has failed or was cancelled.
             HttpError: there is no such job, or it may not be read.
         """
         try:
@@ -211,7 +210,7 @@ class WaitForJob(DataflowJobStatusSensor):
             return bool(super().poke(context))
         except AirflowException as error:
             reasons = self.hook.errors(self.job_id) or "The job has no error message."
-            raise Refused(f"{error}. {reasons}") from error
+            raise AirflowFailException(f"{error}. {reasons}") from error
 
 
 def created(job: Mapping[str, Any]) -> datetime:

@@ -22,6 +22,7 @@ import jinja2
 
 from beam_jobs.contract import EVENT_TYPES
 from shopstream.charts import CHARTS_DIR, DRAW, LIBRARY, read_spec, read_theme
+from shopstream.retries import Refused
 
 CHARTS = (
     "daily_event_count",
@@ -66,7 +67,7 @@ def render(
 
     Raises:
         ValueError: a table's rows are missing.
-        FileNotFoundError: the chart library has not been made.
+        Refused: the chart library has not been made.
     """
     specs = chart_specs(datasets)
     charts = []
@@ -214,7 +215,7 @@ def _library() -> str:
     try:
         return LIBRARY.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise FileNotFoundError(
+        raise Refused(
             f"{LIBRARY} is missing, the library that draws the report's charts. Make it with "
             "`python -m tools.vega_bundle`, as `make install` does, and deploy it with the rest of plugins/."
         ) from None

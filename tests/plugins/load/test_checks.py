@@ -9,7 +9,6 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
@@ -54,10 +53,6 @@ def test_counters_that_do_not_add_up_are_refused_with_the_numbers(
     with pytest.raises(LoadRefused) as caught:
         checks.check_counters(manifest(**changes))
     assert f"landing day 2019-11-08, load {LOAD_ID}: {words}" in str(caught.value)
-
-
-def test_a_refused_load_is_not_retried() -> None:
-    assert issubclass(LoadRefused, AirflowFailException)
 
 
 @pytest.mark.parametrize(

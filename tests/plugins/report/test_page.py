@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from shopstream.report import page
+from shopstream.retries import Refused
 from tests.plugins.report.summary_rows import MONTH, NO_DAY, ONE_DAY, THREE_DAYS, Rows, summaries
 
 FIRST, LAST = date(2019, 10, 4), date(2019, 11, 3)
@@ -195,5 +196,5 @@ def test_a_missing_library_is_told_with_the_command_that_makes_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(page, "LIBRARY", tmp_path / "vega.js")
-    with pytest.raises(FileNotFoundError, match=r"python -m tools\.vega_bundle"):
+    with pytest.raises(Refused, match=r"python -m tools\.vega_bundle"):
         rendered(summaries(ONE_DAY))
