@@ -220,6 +220,26 @@ def test_a_start_that_is_run_again_does_not_undo_a_later_stop(stream: Stream) ->
     assert stream.jobs() == []
 
 
+def test_a_start_that_is_cleared_does_not_undo_a_stop_written_by_hand(stream: Stream) -> None:
+    run = stream.start()
+    stream.want(desired="stopped", how="cancel")
+
+    _run_again(run)
+
+    assert read_variable() == {"desired": "stopped", "how": "cancel"}
+    assert [state for _, state in stream.jobs()] in (["CANCELLING"], ["CANCELLED"])
+
+
+def test_a_start_that_an_older_stop_overwrites_is_written_again(stream: Stream, proxy: Proxy) -> None:
+    older = {"desired": "stopped", "how": "cancel", "since": "2019-11-01T00:00:00+00:00"}
+    proxy.launches = [after(lambda: stream.want(**older))]
+
+    stream.start()
+
+    assert read_variable()["desired"] == "running"
+    assert [state for _, state in stream.jobs()] == ["RUNNING"]
+
+
 @pytest.mark.parametrize(
     "text", ["stopped", '{"desired": "paused"}', '{"desired": "running", "verison": "v2"}']
 )
@@ -380,6 +400,22 @@ def test_a_stream_that_dies_again_and_again_is_left_down_until_it_is_started_by_
     assert [state for _, state in stream.jobs()] == ["FAILED", "FAILED", "RUNNING"]
     stream.kill(stream.active()[0])
     assert decision(stream.check()) == "launch"
+
+
+def test_a_version_that_does_not_come_up_is_not_tried_at_every_look(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_STREAM_MAX_LAUNCHES", "1")
+    stream.check()
+    for version in ("v2", "v3"):
+        stream.deploy(version)
+    stream.want(desired="running", version="v2")
+    assert decision(stream.check()) == "update"
+    stream.want(desired="running", version="v3")
+
+    assert "updated 1 times within the last hour" in error(stream.check())
+    [job_id] = stream.active()
+    assert stream.dataflow.get(job_id)["labels"]["template_version"] == "v2"
 
 
 def test_updates_are_not_counted_as_restarts(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -575,24 +611,25 @@ def test_a_launch_is_told_though_the_job_cannot_be_looked_at_after_it(
 
 
 def test_a_check_that_is_run_again_replaces_its_row(stream: Stream) -> None:
-    from airflow.utils.session import create_session
-
     run = stream.check()
-    with create_session() as session:
-        _make_ready(run, session)
-    run_task(load_dag("keep_stream_alive"), run.run_id, "keep_alive")
+    _run_again(run)
 
     [row] = stream.checks()
     assert (row["run_id"], row["decision"]) == (run.run_id, "nothing")
 
 
-def _make_ready(run: Run, session: Any) -> None:
-    """Make the run's task ready for another try, as clearing it does."""
+def _run_again(run: Run) -> None:
+    """Run the run's task again, as after somebody has cleared it."""
     from airflow.models.taskinstance import TaskInstance
+    from airflow.utils.session import create_session
     from sqlalchemy import select
 
-    found = session.scalar(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
-    found.prepare_db_for_next_try(session)
+    with create_session() as session:
+        found = session.scalar(select(TaskInstance).where(TaskInstance.run_id == run.run_id))
+        assert found is not None
+        found.prepare_db_for_next_try(session)
+        found.try_number += 1
+    run_task(load_dag("keep_stream_alive"), run.run_id, "keep_alive")
 
 
 def _await_told(stream: Stream) -> None:

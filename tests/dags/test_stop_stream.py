@@ -65,5 +65,19 @@ def test_a_start_while_the_stop_is_waiting_ends_the_stop_and_says_so(stream: Str
 
     run = run_dag(load_dag("stop_stream"), {"how": "drain"}, start)
 
-    assert "the stream was started by hand after this stop" in run.errors["wait_for_end"]
+    assert "the stream was started after this stop" in run.errors["wait_for_end"]
     until(lambda: stream.check() and stream.jobs()[-1][1] == "RUNNING", "the stream to run again")
+
+
+def test_a_stop_that_an_older_start_overwrites_is_written_again(stream: Stream) -> None:
+    stream.check()
+
+    def overwrite(task_id: str) -> None:
+        if task_id == "wait_for_end":
+            stream.want(desired="running", since="2019-11-01T00:00:00+00:00")
+
+    run = run_dag(load_dag("stop_stream"), {"how": "drain"}, overwrite)
+
+    assert run.errors == {}
+    assert (read_variable()["desired"], read_variable()["how"]) == ("stopped", "drain")
+    assert stream.active() == []

@@ -89,6 +89,8 @@ def keep_alive(**context: Any) -> dict[str, Any]:
     except Exception as error:
         log.error("%s Done: it broke off: %s", told, error)
         raise
+    if _is_by_hand(context):
+        _confirm_desired_state(context, desired=Desired.RUNNING)
     level = _tell_outcome(context, look, outcome, told)
     job_id = outcome.job_id or (look.active[0].id if look.active else None)
     return {"decision": str(look.decision.action), "job_id": job_id, "level": str(level)}
@@ -126,7 +128,8 @@ def has_stopped(job_ids: Sequence[str], **context: Any) -> bool:
     """
     from shopstream.gcp.dataflow import DataflowHook
 
-    hook, state = DataflowHook(), read_desired_state()
+    hook = DataflowHook()
+    state = _confirm_desired_state(context, desired=Desired.STOPPED, how=How(context["params"]["how"]))
     _refuse_overruled(state)
     active = jobs.active_jobs(hook)
     if active:
@@ -195,7 +198,7 @@ def read_desired_state() -> DesiredState:
 def _look(hook: DataflowHook, context: Mapping[str, Any]) -> Look:
     """See what is wanted and what is there, and decide."""
     now = datetime.now(UTC)
-    by_hand = context["dag_run"].run_type == "manual"
+    by_hand = _is_by_hand(context)
     wanted = _set_desired_state(context, desired=Desired.RUNNING) if by_hand else read_desired_state()
     active = jobs.active_jobs(hook)
     recent = [jobs.stream_job(job) for job in hook.newest_jobs(STREAM_JOB, now - decide.BUDGET_WINDOW)]
@@ -207,21 +210,55 @@ def _look(hook: DataflowHook, context: Mapping[str, Any]) -> Look:
 def _set_desired_state(context: Mapping[str, Any], **changes: Any) -> DesiredState:
     """Change the desired state as the run asks; a state asked for later than this run stays.
 
-    So a run that is retried or cleared does not undo what somebody has asked for since.
+    So a run that is retried or cleared does not undo what somebody has asked for since. When a state without
+    `since` was written is not known: only a run in its first try, which somebody has just asked for, may
+    replace it.
     """
     asked = context["dag_run"].run_after
     state = read_desired_state()
-    if state.since is not None and state.since > asked:
+    is_newer = context["ti"].try_number > 1 if state.since is None else state.since > asked
+    if is_newer:
+        log.info("The desired state stays as somebody has written it: %s.", decide.desired_state_text(state))
         return state
-    state = replace(state, since=asked, **changes)
-    Variable.set(DESIRED_STATE, decide.desired_state_text(state), DESCRIPTION)
+    return _write_desired_state(state, since=asked, **changes)
+
+
+def _confirm_desired_state(context: Mapping[str, Any], **changes: Any) -> DesiredState:
+    """Read the desired state, and write the run's own again if that of an older run stands there now.
+
+    Airflow cannot read and write a Variable in one act: a run that had read before this one wrote may have
+    written after it.
+    """
+    asked = context["dag_run"].run_after
+    state = read_desired_state()
+    if not _is_older(state, asked):
+        return state
+    log.warning("A request of %s has overwritten this one, which is newer; it is written again.", state.since)
+    return _write_desired_state(state, since=asked, **changes)
+
+
+def _write_desired_state(before: DesiredState, **changes: Any) -> DesiredState:
+    state = replace(before, **changes)
+    told = tuple(map(decide.desired_state_text, (before, state)))
+    if state != before:
+        log.info("The desired state was %s and becomes %s.", *told)
+    Variable.set(DESIRED_STATE, told[1], DESCRIPTION)
     return state
+
+
+def _is_older(state: DesiredState, moment: datetime | None) -> bool:
+    return state.since is not None and moment is not None and state.since < moment
+
+
+def _is_by_hand(context: Mapping[str, Any]) -> bool:
+    return bool(context["dag_run"].run_type == "manual")
 
 
 def _refuse_overruled(state: DesiredState) -> None:
     if state.desired is not Desired.STOPPED:
         raise StreamNotWell(
-            "the stream was started by hand after this stop; trigger stop_stream anew to stop it"
+            "the stream was started after this stop, by hand or by the Variable "
+            f"{DESIRED_STATE}; trigger stop_stream anew to stop it"
         )
 
 
@@ -235,7 +272,8 @@ def _act(hook: DataflowHook, state: DesiredState, decision: Decision, recent: Se
             outcome = jobs.launch(hook, _version(state), decision.jobs)
             if outcome.level is Level.FAIL:
                 return outcome
-            if (later := read_desired_state()).desired is Desired.STOPPED:
+            later = read_desired_state()
+            if later.desired is Desired.STOPPED and not _is_older(later, state.since):
                 # Somebody has asked for it while this run launched.
                 stop = decide.decide(later, settings().template_version, jobs.active_jobs(hook))
                 ended = f"{outcome.text}; meanwhile a stop was asked for: {jobs.end(hook, stop).text}"

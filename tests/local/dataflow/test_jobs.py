@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+import requests
 from google.cloud import storage
 from googleapiclient.errors import HttpError
 
@@ -87,9 +88,19 @@ def test_a_job_runs_to_done_and_shows_what_it_was_given(dataflow: Service, readi
     assert job["type"] == "JOB_TYPE_BATCH"
     assert job["labels"] == labels
     assert job["environment"]["sdkPipelineOptions"] == {"options": {"text": "abc"}}
+    summary = _without_view(dataflow, job["id"])
+    assert summary["currentState"] == "JOB_STATE_DONE"
+    assert not summary.keys() & {"labels", "environment", "replaceJobId"}, "Dataflow does not promise them"
     assert job["createTime"] <= job["startTime"] <= job["currentStateTime"]
     assert "Job state: JOB_STATE_RUNNING" in dataflow.messages(job["id"])
     assert dataflow.messages(job["id"], minimumImportance="JOB_MESSAGE_ERROR") == ""
+
+
+def _without_view(dataflow: Service, job_id: str) -> dict[str, Any]:
+    path = "/v1b3/projects/{projectId}/locations/{location}/jobs/".format(**dataflow.location)
+    answer = requests.get(f"{dataflow.url}{path}{job_id}", timeout=30)
+    found: dict[str, Any] = answer.json()
+    return found
 
 
 def test_a_failed_job_tells_the_exception_and_where_its_log_is(dataflow: Service, reading: str) -> None:
