@@ -52,6 +52,7 @@ class Settings:
     dashboard_port: int
     dashboard_token: str | None
     dashboard_iap_audience: str | None
+    max_publish_gap_seconds: float
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -89,6 +90,7 @@ def settings() -> Settings:
         dashboard_port=_whole_number("SHOPSTREAM_DASHBOARD_PORT", "8092", 1, 65_535),
         dashboard_token=env.get("SHOPSTREAM_DASHBOARD_TOKEN") or None,
         dashboard_iap_audience=env.get("SHOPSTREAM_DASHBOARD_IAP_AUDIENCE") or None,
+        max_publish_gap_seconds=_seconds("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "3600"),
     )
 
 

@@ -17,6 +17,7 @@ from shopstream.settings import settings
         ("SHOPSTREAM_STREAM_REJECTED_FAIL_SHARE", "10%", "a share from 0 to 1"),
         ("SHOPSTREAM_STREAM_REJECTED_FAIL_SHARE", "nan", "a share from 0 to 1"),
         ("SHOPSTREAM_NEWEST_ROW_WARN_SECONDS", "-1", "seconds from 1 to"),
+        ("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "0", "seconds from 1 to"),
         ("SHOPSTREAM_UNACKED_WARN_SECONDS", "3000", "a warn level that is not above the fail level"),
     ],
 )

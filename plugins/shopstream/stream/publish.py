@@ -124,6 +124,7 @@ def publish(
     message_format: str = "csv",
     speed: float | None = None,
     limit: int | None = None,
+    max_gap_seconds: float = math.inf,
     credentials: Credentials | None = None,
     stopping: Callable[[], bool] = lambda: False,
     now: Callable[[], float] = time.monotonic,
@@ -137,6 +138,7 @@ def publish(
         message_format: one of FORMATS.
         speed: how many seconds of event time pass in one second; 1 is real time, None as fast as possible.
         limit: publish at most so many lines.
+        max_gap_seconds: of event time, between a line and the next; what is longer is cut to it, and told.
         credentials: for Pub/Sub and Cloud Storage; None for those of the environment.
         stopping: asked at least each SLEEP_SECONDS; once true, what was taken is sent, and no more is taken.
         now: a clock, in seconds.
@@ -149,13 +151,14 @@ def publish(
     """
     _check_arguments(topic, message_format, speed, limit)
     sender = _Sender(topic, credentials, stopping, now, sleep)
-    due_at_start = None
+    last_due, passed_seconds = None, 0.0
     try:
         for due, message in islice(read_lines(source, message_format, credentials), limit):
             if speed and due > -math.inf:
-                if due_at_start is None:
-                    due_at_start = due
-                sender.wait_until(sender.started + (due - due_at_start) / speed)
+                if last_due is not None:
+                    passed_seconds += _bounded_gap(last_due, due, max_gap_seconds)
+                last_due = due
+                sender.wait_until(sender.started + passed_seconds / speed)
             if stopping():
                 sender.done.stopped = True
                 break
@@ -164,6 +167,21 @@ def publish(
     finally:
         sender.report()
     return sender.done
+
+
+def _bounded_gap(last_due: float, due: float, max_gap_seconds: float) -> float:
+    """The seconds of event time to let pass between two lines; tells where fewer pass than lie between."""
+    gap_seconds = due - last_due
+    if gap_seconds > max_gap_seconds:
+        log.warning(
+            "Nothing is due between %s and %s: %.0f s of event time pass instead of %.0f "
+            "(SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS).",
+            _clock(last_due),
+            _clock(due),
+            max_gap_seconds,
+            gap_seconds,
+        )
+    return min(gap_seconds, max_gap_seconds)
 
 
 def read_lines(

@@ -54,6 +54,7 @@ class PublishEvents(BaseOperator):
             message_format=params["format"],
             speed=params["speed"],
             limit=params["limit"],
+            max_gap_seconds=env.max_publish_gap_seconds,
             credentials=GoogleBaseHook().get_credentials(),
             stopping=lambda: self._killed,
         )

@@ -386,6 +386,20 @@ def test_events_are_published_when_they_are_due_at_the_speed_asked_for(
 
 
 @pytest.mark.integration
+def test_a_last_line_of_years_later_is_not_waited_for(
+    channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clock = Clock()
+    far = line("00:01:00").replace("2019-11-01", "2029-11-01")
+    source = write(tmp_path / "a.csv", [line("00:00:00"), line("00:01:00"), far])
+    done = publish(source, channel.topic, speed=60, max_gap_seconds=3600, now=clock.now, sleep=clock.sleep)
+    assert done.published == 3
+    assert done.seconds == pytest.approx(1 + 60)
+    told = "between 2019-11-01 00:01:00 UTC and 2029-11-01 00:01:00 UTC: 3600 s of event time pass"
+    assert told in caplog.text
+
+
+@pytest.mark.integration
 def test_a_publisher_that_is_too_slow_says_how_far_it_is_behind(
     channel: Channel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
