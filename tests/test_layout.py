@@ -14,6 +14,7 @@ OF_NO_MODULE = {
     "tests/dags/test_clearing.py": "of each DAG whose tasks are cleared",
     "tests/dags/test_main_job.py": "of several DAGs, one after the other",
     "tests/dags/test_policy.py": "of all DAG files",
+    "tests/docs/test_guarantees.py": "of docs/guarantees.md",
     "tests/docs/test_runbooks.py": "of docs/runbooks, and of every page",
     "tests/infra/test_composer_packages.py": "of what Composer has beside our code",
     "tests/infra/test_docs.py": "of docs/deployment.md and docs/permissions.md",

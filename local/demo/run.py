@@ -217,7 +217,7 @@ def clients() -> tuple[spanner.Client, bigquery.Client, storage.Client]:
 
 
 def broken_invariants(run: Run) -> list[str]:
-    """Every sentence of docs/design.md's "What always holds" that this run's counts contradict."""
+    """Every sentence of docs/guarantees.md that this run's counts contradict."""
     broken = []
     for day in run.days:
         name, landed = day["landing_day"], run.landed[day["landing_day"]]
