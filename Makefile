@@ -12,7 +12,7 @@ PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak up down status dashboard logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill up down status dashboard logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated mo
 
 soak: $(INSTALLED) ## Kill, drain and update the stream under a million messages; fail if any is lost or doubled
 	@$(BIN)/python -m bench.soak_stream
+
+drill: $(INSTALLED) ## Carry out the runbooks on the local stack and print what came of it; ARGS="gate --away-seconds 600" for some
+	@$(BIN)/python -m local.drills $(ARGS)
 
 up: $(INSTALLED) ## Start the local stack: the emulators, the local Dataflow, Airflow
 	@$(BIN)/python -m local.stack up

@@ -101,6 +101,24 @@ class AirflowClient:
         self._call("POST", f"/dags/{dag_id}/dagRuns", unless=requests.codes.conflict, json=body)
         return run_id
 
+    def clear(self, dag_id: str, run_id: str, task_id: str) -> None:
+        """Let a task of a run and those after it run again, as "Clear Task Instance" does with Downstream."""
+        body = {
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "include_downstream": True,
+            "only_failed": False,
+            "reset_dag_runs": True,
+        }
+        self._call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def set_variable(self, key: str, value: str) -> None:
+        """Write one of Airflow's Variables, as its page does."""
+        body = {"key": key, "value": value}
+        if self._call("PATCH", f"/variables/{key}", unless=requests.codes.not_found, json=body) is None:
+            self._call("POST", "/variables", unless=requests.codes.conflict, json=body)
+
     def forget_scheduled_runs(self, dag_id: str) -> None:
         """Delete the run that the schedule starts for yesterday, when nobody lands yesterday's files."""
         for run in self._call("GET", f"/dags/{dag_id}/dagRuns", params={"run_type": "scheduled"})["dag_runs"]:

@@ -129,6 +129,28 @@ def status() -> dict[str, str]:
     return {service.name: told(service) for service in services(ports)}
 
 
+def process(name: str) -> psutil.Process:
+    """The process of a service of the running stack."""
+    return psutil.Process(_supervisor().getProcessInfo(name)["pid"])
+
+
+def restart(name: str) -> None:
+    """Stop a service and start it again, as empty as it starts; return when it is healthy.
+
+    Raises:
+        NotReady: it is not, UP_TIMEOUT_SECONDS later.
+    """
+    ports = {variable: int(value) for variable, value in environment().items() if variable in DEFAULT_PORTS}
+    [service] = [service for service in services(ports) if service.name == name]
+    _supervisor().stopProcess(name)
+    _supervisor().startProcess(name, False)
+    deadline = time.monotonic() + UP_TIMEOUT_SECONDS
+    while not service.is_ready():
+        if time.monotonic() > deadline:
+            raise NotReady(f"{name} is not healthy after {UP_TIMEOUT_SECONDS} seconds.")
+        time.sleep(0.2)
+
+
 def _start(ports: Mapping[str, int], progress: Progress) -> None:
     began = time.monotonic()
     _refuse_taken_ports(ports)

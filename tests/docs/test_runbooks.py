@@ -13,6 +13,7 @@ import pytest
 
 from beam_jobs.identity import SHARD_SQL
 from infra.deploy import ENVIRONMENTS, read_place
+from local.drills.drills import DRILLS
 from shopstream import settings as settings_module
 from shopstream.tables.folder import all_tables
 from tests.infra.gcloud import unknown_to_gcloud
@@ -28,6 +29,7 @@ OTHERS = (
     "docs/deployment.md",
     "docs/design.md",
     "docs/getting-started.md",
+    "docs/guarantees.md",
     "docs/how-to.md",
 )
 PAGES = [INDEX, *SUBJECTS, *(ROOT / name for name in OTHERS)]
@@ -218,7 +220,22 @@ def test_the_runbooks_have_commands_and_queries_to_check() -> None:
 def test_the_index_leads_to_each_runbook() -> None:
     linked = set(re.findall(r"\]\(([\w-]+\.md)\)", INDEX.read_text()))
     assert linked == {path.name for path in SUBJECTS}
-    assert len(SUBJECTS) == 9
+    assert len(SUBJECTS) == 10
+
+
+@pytest.mark.parametrize("page", SUBJECTS, ids=names)
+def test_a_runbook_names_its_drills_or_says_why_it_has_none(page: Path) -> None:
+    text = page.read_text()
+    named = re.findall(r"^Drills: `make drill ARGS=\"?([\w -]+)\"?`", text, re.MULTILINE)
+    drills = {name for line in named for name in line.split()}
+    assert drills <= DRILLS.keys()
+    assert bool(drills) != bool(re.search(r"^No drill: \w", text, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", DRILLS)
+def test_a_drill_is_named_by_the_runbook_that_it_follows(name: str) -> None:
+    runbook = ROOT / str(DRILLS[name].__doc__)
+    assert re.search(rf"^Drills: .*\b{name}\b", runbook.read_text(), re.MULTILINE)
 
 
 def test_the_index_tells_of_each_alert_and_each_alert_of_its_runbook() -> None:

@@ -1,0 +1,1 @@
+"""The runbooks, carried out on the running local stack as an operator would: `make drill`."""
