@@ -7,6 +7,8 @@ fails at once where that is certain not to help. Whatever is not certain is trie
 # Airflow takes seconds to import, and tools read tables without it.
 from __future__ import annotations
 
+from typing import Any
+
 _MAY_PASS = ("Not found: Job", "serialize access", "streaming buffer")
 """BigQuery's words for what waiting mends, though the answer has the code of a wrong request."""
 _LIMITS = {"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded"}
@@ -32,17 +34,24 @@ def next_step(error: BaseException) -> str | None:
     if isinstance(error, Refused | ContractError):
         return ""
     if isinstance(error, GoogleAPICallError):
-        reasons = {item.get("reason") for item in error.errors if isinstance(item, dict)}
-        wrong = {"invalidQuery"} if isinstance(error, InvalidArgument) else set()
-        return _after_answer(error.code, reasons | wrong, str(error))
+        reasons = _reasons(error.errors)
+        if isinstance(error, InvalidArgument):
+            reasons.add("invalidArgument")
+        return _after_answer(error.code, reasons, str(error))
     if isinstance(error, HttpError):
-        details = error.error_details if isinstance(error.error_details, list) else []
-        reasons = {item.get("reason") for item in details if isinstance(item, dict)}
-        return _after_answer(error.resp.status, reasons or {"badRequest"}, str(error))
+        reasons = _reasons(error.error_details) or {"badRequest"}
+        return _after_answer(error.resp.status, reasons, str(error))
     return None
 
 
-def _after_answer(code: int | None, reasons: set[str | None], text: str) -> str | None:
+def _reasons(details: Any) -> set[str]:
+    """The reasons that an answer's details name; there may be none, or a text."""
+    if not isinstance(details, list):
+        return set()
+    return {str(item["reason"]) for item in details if isinstance(item, dict) and "reason" in item}
+
+
+def _after_answer(code: int | None, reasons: set[str], text: str) -> str | None:
     """What to do after an answer of a Google service, by its HTTP code and the reasons that it names."""
     if any(words in text for words in _MAY_PASS):
         return None
