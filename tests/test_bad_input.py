@@ -209,10 +209,10 @@ def test_a_message_that_is_no_event_is_one_reject_beside_its_neighbours(name: st
 
 
 def test_a_day_of_many_tiny_files_is_loaded_whole(tmp_path: Path) -> None:
-    for number in range(300):
-        (tmp_path / f"{number:05d}.csv").write_bytes(EVENT if number % 100 else HEADER + b"rubbish\n")
+    for number in range(100):
+        (tmp_path / f"{number:05d}.csv").write_bytes(EVENT if number % 50 else HEADER + b"rubbish\n")
     outcome = loaded(tmp_path, WHOLE)
-    assert (len(outcome.accepted), outcome.rejected) == (297, {"wrong_column_count": 3})
+    assert (len(outcome.accepted), outcome.rejected) == (98, {"wrong_column_count": 2})
     assert streamed([message for _, message in publish.read_lines(str(tmp_path))]) == outcome
 
 
@@ -242,7 +242,7 @@ PIECES = st.sampled_from(
     st.sampled_from([b"", HEADER, SWAPPED]),
     st.integers(1, 300),
 )
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 def test_no_accepted_row_has_a_value_that_is_not_in_its_line_under_that_columns_name(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, header: bytes, size: int
 ) -> None:
@@ -252,7 +252,7 @@ def test_no_accepted_row_has_a_value_that_is_not_in_its_line_under_that_columns_
     try:
         whole = loaded(folder, WHOLE)
     except ContractError:
-        with pytest.raises(ContractError, match=r"a\.csv: "):
+        with pytest.raises(ContractError, match=r"a\.csv"):
             loaded(folder, size, size)
         return
     assert loaded(folder, size, size) == whole
