@@ -1,10 +1,10 @@
 """An event's identity and its shard, alike in Python, Spanner SQL and BigQuery SQL.
 
 The canonical form of an event is its nine fields as text, in contract order, joined by SEPARATOR: the time
-as `2019-11-01 00:00:00 UTC`, ids as digits without leading zeros, the price without leading zeros, trailing
-zeros or a trailing point (`35.7`, `100`, `0`), NULL as nothing. No field may hold SEPARATOR (a control
-character), so two events with the same form are the same event. The event id is the first 16 bytes of the
-form's SHA-256, in hex.
+as `2019-11-01 00:00:00 UTC`, with a fraction as in `00.5` only where that is not zero, ids as digits without
+leading zeros, the price without leading zeros, trailing zeros or a trailing point (`35.7`, `100`, `0`), NULL
+as nothing. No field may hold SEPARATOR (a control character), so two events with the same form are the same
+event. The event id is the first 16 bytes of the form's SHA-256, in hex.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ SEPARATOR = "\x1f"
 EVENT_ID_BYTES = 16
 
 _CANONICAL_SQL = (
-    # %Y writes year 1 as 1 in some engines.
-    "LPAD(FORMAT_TIMESTAMP('%Y-%m-%d %H:%M:%S UTC', event_time, 'UTC'), 23, '0')",
+    # %Y writes year 1 as 1 in some engines; MICROSECOND counts from the minute in some.
+    "CONCAT(LPAD(FORMAT_TIMESTAMP('%Y-%m-%d %H:%M:%S', event_time, 'UTC'), 19, '0'), "
+    "RTRIM(RTRIM(CONCAT('.', LPAD(CAST(MOD(EXTRACT(MICROSECOND FROM event_time), 1000000) AS STRING), 6, "
+    "'0')), '0'), '.'), ' UTC')",
     "event_type",
     "CAST(product_id AS STRING)",
     "CAST(category_id AS STRING)",
@@ -77,9 +79,10 @@ def event_id(
     user_id: int,
     user_session: str | None,
 ) -> str:
-    """Return the id of one event; `event_time` is aware and in whole seconds."""
+    """Return the id of one event; `event_time` is aware."""
+    time = event_time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     canonical = (
-        f"{event_time.astimezone(UTC).replace(tzinfo=None).isoformat(' ')} UTC",
+        f"{time.rstrip('0').rstrip('.')} UTC",
         event_type,
         str(product_id),
         str(category_id),

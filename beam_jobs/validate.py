@@ -18,17 +18,26 @@ from beam_jobs.contract import (
     INT64_MAX,
     LATENESS_DAYS,
     NUMERIC_FRACTION_DIGITS,
-    NUMERIC_INTEGER_DIGITS,
     PRICE_INTEGER_DIGITS,
     first_event_day,
     is_header,
 )
 from beam_jobs.identity import event_ids
 from beam_jobs.parse import ParsedBlock, Verdicts, excerpt
+from beam_jobs.values import (
+    MICROS,
+    NUMERIC,
+    bounds,
+    category_levels,
+    integers,
+    mask,
+    prices,
+    texts,
+    times,
+)
 
 EPOCH = date(1970, 1, 1)
 LEVEL_NAMES = tuple(f"category_level_{level}" for level in range(1, CATEGORY_LEVELS + 1))
-NUMERIC = pa.decimal128(NUMERIC_INTEGER_DIGITS + NUMERIC_FRACTION_DIGITS, NUMERIC_FRACTION_DIGITS)
 
 ACCEPTED_SCHEMA = pa.schema(
     [
@@ -48,16 +57,12 @@ ACCEPTED_SCHEMA = pa.schema(
 )
 """An accepted event; a load adds landing_day and load_id."""
 
-_MAX_INT64_DIGITS = len(str(INT64_MAX))
-_TIME_TEMPLATE = np.frombuffer(b"0000-00-00 00:00:00 UTC", np.uint8)
-_TIME_LIMITS = np.array([9 if octet == ord("0") else 0 for octet in _TIME_TEMPLATE], np.uint8)
-_PLAIN_DECIMAL = rf"[0-9]{{1,{PRICE_INTEGER_DIGITS}}}(\.[0-9]{{1,{NUMERIC_FRACTION_DIGITS}}})?"
+_TIME_FORM = "a time such as 2019-11-01 00:00:00 UTC or 2019-11-01T00:00:00.5+02:00, to the microsecond"
+_TIME_WITH_ZONE = "a zone behind it, such as UTC, Z or +02:00; write it, or tell land_export that it is UTC"
+_ALL_DIGITS = "all digits; save ids as text or whole numbers, not in a spreadsheet and not as floats"
 _PRICE_FORM = (
     f"a plain decimal number such as 35.79, at most {PRICE_INTEGER_DIGITS} digits before "
     f"and {NUMERIC_FRACTION_DIGITS} after the point"
-)
-_LEVELS = r"^(?P<level_1>[^.]+)" + "".join(
-    rf"(?:\.(?P<level_{level}>[^.]+))?" for level in range(2, CATEGORY_LEVELS + 1)
 )
 
 
@@ -80,19 +85,19 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
 
     Without `landing_day`, as in a stream, lateness is not checked. Never raises for a bad row.
     """
-    text = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
-    lengths = {name: np.diff(_bounds(array)) for name, array in text.items()}
+    raw = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
+    lengths = {name: np.diff(bounds(array)) for name, array in raw.items()}
     verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths)
 
     def note(column: str, bad: np.ndarray, reason: str, expected: str) -> None:
-        verdicts.note(bad, reason, _value_detail(column, text[column], expected))
+        verdicts.note(bad, reason, _value_detail(column, raw[column], expected))
 
-    seconds, bad_time = _times(text["event_time"])
-    days = seconds // 86_400
+    time = times(raw["event_time"])
+    days = time.micros // (86_400 * MICROS)
     # A repeated header's event_time is no time, so only such rows are looked at.
-    headers = np.zeros(len(bad_time), bool)
-    headers[bad_time] = [
-        is_header(list(row.values())) for row in parsed.rows.filter(pa.array(bad_time)).to_pylist()
+    headers = np.zeros(len(time.bad), bool)
+    headers[time.bad] = [
+        is_header(list(row.values())) for row in parsed.rows.filter(pa.array(time.bad)).to_pylist()
     ]
     verdicts.note(
         headers, "repeated_header", lambda _: "The column names stand here again, as if another file began."
@@ -100,28 +105,25 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
     for column in COLUMNS:
         if column.required:
             verdicts.note(lengths[column.name] == 0, "missing_value", _missing_detail(column.name))
+    strings = {column.name: texts(raw[column.name], column) for column in COLUMNS if column.kind == "string"}
     for column in COLUMNS:
         if column.kind == "string" and (lengths[column.name] > column.max_chars).any():
-            too_long = _mask(pc.greater(pc.utf8_length(text[column.name]), column.max_chars))
+            chars = pc.fill_null(pc.utf8_length(strings[column.name]), 0)
+            too_long = mask(pc.greater(chars, column.max_chars))
             note(column.name, too_long, "too_long", f"at most {column.max_chars} characters")
-    note("event_time", bad_time, "bad_event_time", "a UTC time such as 2019-11-01 00:00:00 UTC")
-    bad_type = ~_mask(pc.is_in(text["event_type"], pa.array(EVENT_TYPES)))
+    note("event_time", time.without_zone, "time_without_zone", _TIME_WITH_ZONE)
+    note("event_time", time.bad, "bad_event_time", _TIME_FORM)
+    bad_type = ~mask(pc.is_in(raw["event_type"], pa.array(EVENT_TYPES)))
     note("event_type", bad_type, "bad_event_type", "one of " + ", ".join(EVENT_TYPES))
-    integers = {}
-    for column in COLUMNS:
-        if column.kind == "int64":
-            integers[column.name], bad = _integers(text[column.name], lengths[column.name])
-            note(column.name, bad, "bad_integer", f"a whole number from 0 to {INT64_MAX}")
-    price, price_text, bad_price, negative = _prices(text["price"])
-    note(
-        "price",
-        bad_price & ~negative,
-        "bad_price",
-        _PRICE_FORM,
-    )
-    note("price", negative, "negative_price", "0 or more, without a sign")
-    code = _empty_to_null(text["category_code"], lengths["category_code"])
-    levels, bad_code = _category_levels(code)
+    numbers = {column.name: integers(raw[column.name]) for column in COLUMNS if column.kind == "int64"}
+    for name, number in numbers.items():
+        note(name, number.rounded, "rounded_number", _ALL_DIGITS)
+    for name, number in numbers.items():
+        note(name, number.bad, "bad_integer", f"a whole number from 0 to {INT64_MAX}")
+    price = prices(raw["price"])
+    note("price", price.bad & ~price.negative, "bad_price", _PRICE_FORM)
+    note("price", price.negative, "negative_price", "0 or more, without a sign")
+    levels, bad_code = category_levels(strings["category_code"])
     note(
         "category_code", bad_code, "bad_category_code", f"1 to {CATEGORY_LEVELS} levels joined by single dots"
     )
@@ -135,24 +137,28 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
         )
         note("event_time", days > landed, "after_landing_day", f"a day up to the landing day {landing_day}")
 
-    canonical = {**text, **{name: values.cast(pa.string()) for name, values in integers.items()}}
-    canonical["price"] = price_text
+    ids = {name: number.values for name, number in numbers.items()}
+    canonical = {
+        "event_time": time.text,
+        "event_type": raw["event_type"],
+        **{name: values.cast(pa.string()) for name, values in ids.items()},
+        **strings,
+        "price": price.text,
+    }
     typed = {
         "event_date": pa.array(days.astype(np.int32)).cast(pa.date32()),
-        "event_time": pa.array(seconds * 1_000_000).cast(pa.timestamp("us", tz="UTC")),
-        "event_type": text["event_type"],
-        **integers,
-        "category_code": code,
+        "event_time": pa.array(time.micros).cast(pa.timestamp("us", tz="UTC")),
+        "event_type": raw["event_type"],
+        **ids,
+        **strings,
         **dict(zip(LEVEL_NAMES, levels, strict=True)),
-        "brand": _empty_to_null(text["brand"], lengths["brand"]),
-        "price": price,
-        "user_session": _empty_to_null(text["user_session"], lengths["user_session"]),
+        "price": price.values,
     }
     good = verdicts.good
     if not good.all():
-        mask = pa.array(good)
-        canonical = {name: array.filter(mask) for name, array in canonical.items()}
-        typed = {name: array.filter(mask) for name, array in typed.items()}
+        kept = pa.array(good)
+        canonical = {name: array.filter(kept) for name, array in canonical.items()}
+        typed = {name: array.filter(kept) for name, array in typed.items()}
     typed["event_id"] = event_ids([canonical[name] for name in COLUMN_NAMES])
     return Validated(
         accepted=pa.Table.from_arrays(
@@ -164,107 +170,8 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
     )
 
 
-def _times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds since 1970 of times written exactly as in the contract, and a mask of the others.
-
-    Strict: a day that the calendar has, hours to 23, minutes and seconds to 59, years 0001 to 9999.
-    """
-    bounds = _bounds(text)
-    seconds = np.zeros(len(text), np.int64)
-    bad = np.diff(bounds) != len(_TIME_TEMPLATE)
-    if len(text) == 0 or bad.all():
-        return seconds, bad
-    octets = np.frombuffer(text.buffers()[2], np.uint8)
-    right = np.flatnonzero(~bad)
-    if len(right) == len(text):
-        written = octets[bounds[0] : bounds[-1]].reshape(-1, len(_TIME_TEMPLATE))
-    else:
-        written = octets[bounds[right, None] + np.arange(len(_TIME_TEMPLATE))]
-    # Unsigned, so that whatever is below "0" or not the template's character comes out above 9 or above 0.
-    from_template = written - _TIME_TEMPLATE
-    good = (from_template <= _TIME_LIMITS).all(axis=1)
-
-    def number(start: int, end: int) -> np.ndarray:
-        value = np.zeros(len(right), np.int64)
-        for place in range(start, end):
-            value = value * 10 + from_template[:, place]
-        return value
-
-    year, month, day = number(0, 4), number(5, 7), number(8, 10)
-    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
-    months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
-    dates = months.astype("M8[D]") + (day - 1)
-    good &= (year >= 1) & (month >= 1) & (month <= 12) & (dates.astype("M8[M]") == months)
-    good &= (hour <= 23) & (minute <= 59) & (second <= 59)
-    value = dates.astype(np.int64) * 86_400 + hour * 3600 + minute * 60 + second
-    seconds[right[good]] = value[good]
-    bad[right[~good]] = True
-    return seconds, bad
-
-
-def _integers(text: pa.StringArray, lengths: np.ndarray) -> tuple[pa.Int64Array, np.ndarray]:
-    """Return whole numbers from 0 to INT64_MAX, and a mask of what is none (0 there)."""
-    bad = ~_mask(pc.ascii_is_decimal(text)) | (lengths > _MAX_INT64_DIGITS)
-    if bad.any():
-        text = pc.if_else(pa.array(bad), "0", text)
-    try:
-        return text.cast(pa.int64()), bad
-    except pa.ArrowInvalid:  # At least one number has 19 digits and is above INT64_MAX.
-        above = _mask(pc.greater(pc.ascii_lpad(text, _MAX_INT64_DIGITS, "0"), str(INT64_MAX)))
-        return pc.if_else(pa.array(above), "0", text).cast(pa.int64()), bad | above
-
-
-def _prices(text: pa.StringArray) -> tuple[pa.Decimal128Array, pa.StringArray, np.ndarray, np.ndarray]:
-    """Return prices as NUMERIC, their canonical text, a mask of bad ones (0 there), a mask of negative ones.
-
-    A price is digits, or digits, a point and digits. With a minus sign it is negative, and bad, even if -0.
-    """
-    bad = ~_mask(pc.match_substring_regex(text, f"^{_PLAIN_DECIMAL}$"))
-    negative = bad
-    if bad.any():
-        negative = _mask(pc.match_substring_regex(text, f"^-{_PLAIN_DECIMAL}$"))
-        text = pc.if_else(pa.array(bad), "0", text)
-    price = text.cast(NUMERIC)
-    has_point = pc.match_substring(text, ".")
-    canonical = pc.if_else(has_point, pc.ascii_rtrim(pc.ascii_rtrim(text, "0"), "."), text)
-    if pc.any(pc.match_substring_regex(canonical, "^0[0-9]")).as_py():
-        canonical = pc.replace_substring_regex(canonical, "^0+([0-9])", r"\1")
-    return price, canonical, bad, negative
-
-
-def _category_levels(code: pa.StringArray) -> tuple[list[pa.StringArray], np.ndarray]:
-    """Return the levels of category codes, null where there is none, and a mask of bad codes.
-
-    A shop has few codes and many events, so each code is split once.
-    """
-    encoded = code.dictionary_encode()
-    found = pc.extract_regex(encoded.dictionary, _LEVELS + "$")
-    is_bad = pa.concat_arrays([pc.is_null(found), pa.array([False])])
-    bad = _mask(is_bad.take(encoded.indices.fill_null(len(encoded.dictionary))))
-    levels = []
-    for level in found.flatten():
-        known = pc.if_else(pc.equal(level, ""), None, level)
-        levels.append(known.take(encoded.indices))
-    return levels, bad
-
-
-def _empty_to_null(text: pa.StringArray, lengths: np.ndarray) -> pa.StringArray:
-    return pc.if_else(pa.array(lengths == 0), None, text)
-
-
 def _whole(column: pa.ChunkedArray) -> pa.StringArray:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
-
-
-def _bounds(text: pa.StringArray) -> np.ndarray:
-    """Return the n + 1 places in the text buffer where the n strings start and end."""
-    if len(text) == 0:
-        return np.zeros(1, np.int32)
-    return np.frombuffer(text.buffers()[1], np.int32, len(text) + 1, text.offset * 4)
-
-
-def _mask(flags: pa.BooleanArray) -> np.ndarray:
-    return flags.to_numpy(zero_copy_only=False)
 
 
 def _missing_detail(column: str) -> Callable[[int], str]:

@@ -44,9 +44,14 @@ COLUMNS = (
 MAX_LINE_BYTES = 65_536
 MAX_CHARS = {"category_code": 256, "brand": 256, "user_session": 128}
 LATENESS = timedelta(days=7)
-TIME = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC", re.ASCII)
+TIME = re.compile(
+    r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)(?: ?UTC|Z| ?([+-])(\d\d):?(\d\d)?)", re.ASCII
+)
+INTEGER = re.compile(r"(\d{1,19})(\.0+)?", re.ASCII)
+MAX_FLOAT_INTEGER = 2**53
+NOTHING = {"", "null", "none", r"\n"}
 DAY = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
-PRICE = re.compile(r"\d{1,12}(\.\d{1,9})?", re.ASCII)
+PRICE = re.compile(r"\d{1,12}(\.\d{1,9}0*)?", re.ASCII)
 FIELD = r'(?:[^",]*|"(?:[^"]|"")*")'
 QUOTED_LINE = re.compile(f"{FIELD}(?:,{FIELD})*")
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -507,7 +512,7 @@ def _events(csv_paths: Iterable[Path]) -> Iterator[duckdb.DuckDBPyConnection]:
         columns = ", ".join(f"'{name}': 'VARCHAR'" for name in ("landing_day", *COLUMNS))
         database.execute(f"""
             CREATE TABLE accepted AS
-            SELECT landing_day::DATE AS landing_day, replace(event_time, ' UTC', '')::TIMESTAMP AS event_time,
+            SELECT landing_day::DATE AS landing_day, event_time::TIMESTAMP AS event_time,
                    event_type, product_id::BIGINT AS product_id, category_id::BIGINT AS category_id,
                    category_code, brand, price::DECIMAL(38, 9) AS price, user_id::BIGINT AS user_id,
                    user_session
@@ -548,8 +553,8 @@ def _judged_lines(path: Path) -> Iterator[tuple[date, list[str] | None]]:
             fields = _fields(raw)
             if file_day is None:
                 # An export's line whose day cannot be read lands with the line before it.
-                text = fields or raw.decode(errors="replace").split(",")
-                own = _day_in(text[columns.index("event_time")]) if len(text) == len(columns) else None
+                is_row = fields is not None and len(fields) == len(columns)
+                own = _day_in(fields[columns.index("event_time")]) if fields and is_row else None
                 day = own or day
             if day is None:
                 before_first_day += 1
@@ -560,8 +565,8 @@ def _judged_lines(path: Path) -> Iterator[tuple[date, list[str] | None]]:
             if fields is None or len(fields) != len(columns):
                 yield day, None
                 continue
-            event = dict(zip(columns, fields, strict=True))
-            yield day, [event[name] for name in COLUMNS] if _is_valid(event, day) else None
+            event = _valid(dict(zip(columns, fields, strict=True)), day)
+            yield day, [event[name] for name in COLUMNS] if event else None
 
 
 def _fields(raw: bytes) -> list[str] | None:
@@ -579,35 +584,62 @@ def _fields(raw: bytes) -> list[str] | None:
     return next(csv.reader([text])) if QUOTED_LINE.fullmatch(text) else None
 
 
-def _is_valid(event: dict[str, str], landing_day: date) -> bool:
-    if any(len(event[name]) > most for name, most in MAX_CHARS.items()):
-        return False
+def _valid(event: dict[str, str], landing_day: date) -> dict[str, str] | None:
+    """Return the values that an event's fields mean, as text; None if it is none of the landing day."""
+    valid = dict(event)
+    for name, most in MAX_CHARS.items():
+        text = event[name].strip()
+        if name != "user_session":
+            text = text.lower()
+        is_nothing = text.lower() in NOTHING or (text.lower() == "nan" and name != "brand")
+        valid[name] = "" if is_nothing else text
+        if len(valid[name]) > most:
+            return None
     if event["event_type"] not in ("view", "cart", "purchase"):
-        return False
+        return None
     for name in ("product_id", "category_id", "user_id"):
-        text = event[name]
-        if not (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < 2**63):
-            return False
+        number = INTEGER.fullmatch(event[name])
+        if not number or int(number[1]) > (MAX_FLOAT_INTEGER if number[2] else 2**63 - 1):
+            return None
+        valid[name] = number[1]
     if not PRICE.fullmatch(event["price"]):
-        return False
-    levels = event["category_code"].split(".") if event["category_code"] else ["-"]
+        return None
+    levels = valid["category_code"].split(".") if valid["category_code"] else ["-"]
     if len(levels) > 4 or "" in levels:
-        return False
-    if not TIME.fullmatch(event["event_time"]):
-        return False
+        return None
+    time = _time(event["event_time"])
+    if time is None or not landing_day - LATENESS <= time.date() <= landing_day:
+        return None
+    return {**valid, "event_time": time.isoformat(" ")}
+
+
+def _time(text: str) -> datetime | None:
+    """Return the time in UTC that a text with a zone is, without a zone."""
+    found = TIME.fullmatch(text)
+    if not found:
+        return None
+    day, clock, sign, hours, minutes = found.groups()
+    whole, _, fraction = clock.partition(".")
+    if fraction[6:].strip("0") or int(minutes or 0) > 59:
+        return None
+    offset = timedelta(hours=int(hours or 0), minutes=int(minutes or 0)) * (-1 if sign == "-" else 1)
+    if not timedelta(hours=-12) <= offset <= timedelta(hours=14):
+        return None
     try:
-        event_date = datetime.strptime(event["event_time"], "%Y-%m-%d %H:%M:%S UTC").date()  # noqa: DTZ007
-    except ValueError:
-        return False
-    return landing_day - LATENESS <= event_date <= landing_day
+        local = datetime.strptime(f"{day} {whole}", "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007
+        return local.replace(microsecond=int(fraction[:6].ljust(6, "0"))) - offset
+    except (ValueError, OverflowError):
+        return None
 
 
 def _day_in(text: str) -> date | None:
+    time = _time(text)
     try:
-        day = date.fromisoformat(text[:10])
+        day = time.date() if time else date.fromisoformat(text[:10])
     except ValueError:
         return None
-    return day if DAY.fullmatch(text[:10]) and text[10:11] == " " and 2000 <= day.year < 2100 else None
+    is_day = time is not None or (DAY.fullmatch(text[:10]) and text[10:11] in (" ", "T"))
+    return day if is_day and 2000 <= day.year < 2100 else None
 
 
 @contextmanager

@@ -28,8 +28,10 @@ BAD_REASONS = (
     "repeated_header",
     "missing_value",
     "too_long",
+    "time_without_zone",
     "bad_event_time",
     "bad_event_type",
+    "rounded_number",
     "bad_integer",
     "bad_price",
     "negative_price",
@@ -123,18 +125,22 @@ def _broken(line: bytes, reason: str, turn: int, day: dt.date) -> bytes:
             fields[pick("event_time", "event_type", "product_id", "category_id", "price", "user_id")] = ""
         case "too_long":
             fields["brand"] = "x" * 300
+        case "time_without_zone":
+            fields["event_time"] = pick(f"{day} 00:00:00", f"{day}T00:00:00.000")
         case "bad_event_time":
             fields["event_time"] = pick(
-                "yesterday", f"{day}T00:00:00Z", f"{day} 24:00:00 UTC", "2019-02-30 00:00:00 UTC"
+                "yesterday", f"{day:%d/%m/%Y} 00:00:00 UTC", f"{day} 24:00:00 UTC", "2019-02-30 00:00:00 UTC"
             )
         case "bad_event_type":
             fields["event_type"] = pick("remove", "VIEW", "click")
+        case "rounded_number":
+            fields[pick("category_id", "user_id")] = pick("2.05301E+18", "2053013555631882655.0")
         case "bad_integer":
             fields[pick("user_id", "product_id", "category_id")] = pick(
-                "9223372036854775808", "-1", "12e3", "1.5", "id"
+                "9223372036854775808", "-1", "12a3", "1.5", "id"
             )
         case "bad_price":
-            fields["price"] = pick("free", "1e3", "1.2.3", "12.1234567890", "$5")
+            fields["price"] = pick("free", "1e3", "1.2.3", "12.1234567891", "$5")
         case "negative_price":
             fields["price"] = "-" + pick("1.00", "35.79", "0.01")
         case "bad_category_code":

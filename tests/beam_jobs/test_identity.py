@@ -36,6 +36,9 @@ EDGES: list[dict[str, Any]] = [
     {**EVENT, "product_id": 0, "category_id": INT64_MAX, "user_id": INT64_MAX},
     {**EVENT, "user_id": 0},
     {**EVENT, "user_id": 2**31},
+    {**EVENT, "event_time": datetime(2019, 11, 1, 0, 0, 0, 500_000, tzinfo=UTC)},
+    {**EVENT, "event_time": datetime(2019, 11, 1, 10, 20, 30, 1, tzinfo=UTC)},
+    {**EVENT, "event_time": datetime(1969, 12, 31, 23, 59, 59, 999_990, tzinfo=UTC)},
     {**EVENT, "event_time": datetime(1, 1, 1, tzinfo=UTC)},
     {**EVENT, "event_time": datetime(1969, 12, 31, 23, 59, 59, tzinfo=UTC)},
     {**EVENT, "event_time": datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)},
@@ -152,7 +155,8 @@ def test_bigquery_computes_the_same_ids_and_shards(bigquery: bigquery_api.Client
 
 def _canonical(value: object) -> str | None:
     if isinstance(value, datetime):
-        return value.replace(tzinfo=None).isoformat(" ") + " UTC"
+        text = value.replace(tzinfo=None).isoformat(" ")
+        return (text.rstrip("0") if value.microsecond else text) + " UTC"
     if isinstance(value, Decimal):
         return canonical_price(value)
     return value if value is None else str(value)

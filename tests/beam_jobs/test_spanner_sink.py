@@ -61,6 +61,9 @@ def event(number: int, **different: object) -> dict[str, object]:
     }
 
 
+HALF_PAST = datetime(2019, 11, 1, 0, 0, 2, 500_000, tzinfo=UTC)
+
+
 def table(events: list[dict[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(events, pa.schema(list(TYPES.items())))
 
@@ -84,7 +87,7 @@ def test_a_row_is_encoded_as_protobuf_reads_it() -> None:
         table(
             [
                 event(1, category_code=None, brand=long_brand, price=Decimal("0")),
-                event(2, price=Decimal("0.000000001"), user_session=None),
+                event(2, price=Decimal("0.000000001"), user_session=None, event_time=HALF_PAST),
             ]
         )
     )
@@ -114,7 +117,7 @@ def test_a_row_is_encoded_as_protobuf_reads_it() -> None:
             "shard": "2",
             "event_date": "2019-11-01",
             "user_id": "500000002",
-            "event_time": "2019-11-01T00:00:02.000000Z",
+            "event_time": "2019-11-01T00:00:02.500000Z",
             "event_id": "00000000000000000000000000000002",
             "landing_day": "2019-11-01",
             "event_type": "view",

@@ -195,6 +195,23 @@ def test_columns_in_another_order_a_bom_carriage_returns_quotes_and_blank_lines_
         assert compare(frame, reference_summaries([turned])[name]) == [], name
 
 
+def test_values_in_another_form_change_nothing(landed: Path, tmp_path: Path) -> None:
+    other = tmp_path / "2019-11-02-other.csv"
+    text = (
+        LINES.replace(" 00:", "T00:")
+        .replace(" UTC,view", "Z,view")
+        .replace(" 23:59:59 UTC", " 23:59:59+00:00")
+    )
+    text = text.replace("2019-11-02 12:00:00 UTC,purchase", "2019-11-03T02:00:00.000+14:00,purchase")
+    text = text.replace(",9,", ",9.0,").replace(",0.01,", ",0.0100000000,")
+    text = text.replace("apple", "Apple ").replace(",brw,", ", BRW,").replace(",10,,", ",10,NULL,")
+    other.write_text(HEADER + text.replace(",8,\n", ",8,NULL\n"))
+
+    assert compare(landing_counts([landed]), landing_counts([other])) == []
+    for name, frame in reference_summaries([landed]).items():
+        assert compare(frame, reference_summaries([other])[name]) == [], name
+
+
 def test_the_counts_are_those_that_the_generator_knows(tmp_path: Path) -> None:
     day = date(2019, 11, 3)
     truth = write_landing_day(tmp_path, day, 20_000, 1, late_share=0.01, bad_share=0.02)

@@ -27,8 +27,6 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeGuard
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from google.api_core import exceptions
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import pubsub_v1, storage
@@ -46,6 +44,7 @@ from beam_jobs.lines import (
     refuse_other_header,
 )
 from beam_jobs.parse import parse_block
+from beam_jobs.values import MICROS, times
 
 if TYPE_CHECKING:
     from google.auth.credentials import Credentials
@@ -393,8 +392,11 @@ def _messages(
         messages = list(map(raw, offsets, lengths))
     else:
         messages = [_as_csv(event.values()) for event in rows.to_pylist()]
-    times = pc.strptime(rows["event_time"], format=TIME_FORMAT, unit="s", error_is_null=True)
-    seconds = times.cast(pa.int64()).to_pylist()
+    found = times(rows["event_time"].combine_chunks())
+    seconds = [
+        None if bad else micros / MICROS
+        for micros, bad in zip(found.micros.tolist(), found.bad.tolist(), strict=True)
+    ]
     undated = [(offsets[row], lengths[row]) for row, known in enumerate(seconds) if known is None]
     lines = list(zip(offsets, seconds, messages, strict=True))
     if len(parsed.rejected):

@@ -217,6 +217,12 @@ def test_a_time_later_than_the_next_is_no_time_to_wait_for(tmp_path: Path) -> No
     assert due_seconds(write(tmp_path / "a.csv", lines)) == [1, 1, 2, 3]
 
 
+def test_a_time_in_another_form_is_due_when_it_happened(tmp_path: Path) -> None:
+    times = ["2019-11-01T00:00:00.25Z", "2019-11-01 02:00:01+02:00", "2019-11-01 00:00:02 UTC"]
+    source = write(tmp_path / "a.csv", [line(event_time=time) for time in times])
+    assert due_seconds(source) == [0.25, 1, 2]
+
+
 def test_times_of_other_days_are_left_out_of_account_in_a_folder_of_a_day(tmp_path: Path) -> None:
     lines = [
         line("12:00:00", day="2019-10-30"),

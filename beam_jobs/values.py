@@ -1,0 +1,266 @@
+"""Columns of raw text to typed values: the kinds of the contract's columns, and how each may be written.
+
+Almost every value has the plain form that the contract names; that is looked for first, a whole column at a
+time. Only what has not is tried in the other forms that programs write of the same value. Where such a form
+leaves a doubt the value is bad, and the reason says so.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from beam_jobs.contract import (
+    CATEGORY_LEVELS,
+    INT64_MAX,
+    NUMERIC_FRACTION_DIGITS,
+    NUMERIC_INTEGER_DIGITS,
+    PRICE_INTEGER_DIGITS,
+    Column,
+)
+
+NUMERIC = pa.decimal128(NUMERIC_INTEGER_DIGITS + NUMERIC_FRACTION_DIGITS, NUMERIC_FRACTION_DIGITS)
+MICROS = 1_000_000
+"""A second, in microseconds."""
+
+_MAX_INT64_DIGITS = len(str(INT64_MAX))
+_MAX_FLOAT_INTEGER = 2**53
+"""Up to here a floating point number holds every whole number; above, it may be of another one."""
+_MIN_TIME_MICROS, _MAX_TIME_MICROS = -62_135_596_800 * MICROS, 253_402_300_800 * MICROS - 1
+_OFFSET_SECONDS = (-12 * 3600, 14 * 3600)
+"""The clocks of the earth are so far from UTC."""
+
+_TIME_TEMPLATE = np.frombuffer(b"0000-00-00 00:00:00 UTC", np.uint8)
+_TIME_LIMITS = np.array([9 if octet == ord("0") else 0 for octet in _TIME_TEMPLATE], np.uint8)
+_TIME_WITHOUT_ZONE = r"^(?P<day>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,6})0*)?"
+_ZONE = r"(?: ?UTC|Z| ?(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)$"
+_FLOAT_INTEGER = r"^(?P<whole>\d{1,19})\.0+$"
+_EXPONENT = r"^\d+(?:[.,]\d+)?[eE][+-]?\d+$"
+_PLAIN_PRICE = rf"[0-9]{{1,{PRICE_INTEGER_DIGITS}}}(\.[0-9]{{1,{NUMERIC_FRACTION_DIGITS}}})?"
+_LONG_PRICE = rf"^(?P<price>\d{{1,{PRICE_INTEGER_DIGITS}}}\.\d{{{NUMERIC_FRACTION_DIGITS}}})0+$"
+_LEVELS = r"^(?P<level_1>[^.]+)" + "".join(
+    rf"(?:\.(?P<level_{level}>[^.]+))?" for level in range(2, CATEGORY_LEVELS + 1)
+)
+
+
+class Times(NamedTuple):
+    """n times: `micros` since 1970 (int64, 0 where bad), and their canonical text.
+
+    `bad` is a mask of what is no time, `without_zone` of those of them that only lack their zone.
+    """
+
+    micros: np.ndarray
+    text: pa.StringArray
+    bad: np.ndarray
+    without_zone: np.ndarray
+
+
+class Integers(NamedTuple):
+    """n whole numbers from 0 to INT64_MAX, 0 where bad.
+
+    `bad` is a mask of what is none, `rounded` of those of them that may have lost digits.
+    """
+
+    values: pa.Int64Array
+    bad: np.ndarray
+    rounded: np.ndarray
+
+
+class Prices(NamedTuple):
+    """n prices as NUMERIC, 0 where bad, and their canonical text.
+
+    `bad` is a mask of what is none, `negative` of those of them that are below 0, or -0.
+    """
+
+    values: pa.Decimal128Array
+    text: pa.StringArray
+    bad: np.ndarray
+    negative: np.ndarray
+
+
+def times(text: pa.StringArray) -> Times:
+    """Read times: a date, a space or T, a time of day with up to microseconds, and UTC, Z or an offset.
+
+    Strict: a day that the calendar has, hours to 23, minutes and seconds to 59, years 0001 to 9999. More
+    digits of a second than six must be zeros.
+    """
+    seconds, bad = _plain_times(text)
+    micros = seconds * MICROS
+    without_zone = np.zeros(len(text), bool)
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        other, other_bad = _other_times(text.take(pa.array(rows)))
+        micros[rows] = other
+        bad[rows] = other_bad
+        if not other_bad.all():
+            text = pc.replace_with_mask(
+                text, pa.array(_mask_of(rows[~other_bad], len(text))), time_texts(other[~other_bad])
+            )
+        still_bad = rows[other_bad]
+        form = pc.match_substring_regex(text.take(pa.array(still_bad)), _TIME_WITHOUT_ZONE + "$")
+        without_zone[still_bad] = mask(form)
+    return Times(micros, text, bad, without_zone)
+
+
+def time_texts(micros: np.ndarray) -> pa.StringArray:
+    """Return times, in microseconds since 1970, as canonical text; without a fraction where that is 0."""
+    text = pa.array(micros).cast(pa.timestamp("us")).cast(pa.string())
+    return pc.binary_join_element_wise(pc.ascii_rtrim(pc.ascii_rtrim(text, "0"), "."), "UTC", " ")
+
+
+def integers(text: pa.StringArray) -> Integers:
+    """Read whole numbers: up to 19 digits, or digits, a point and zeros, as a float is written.
+
+    A float above 2**53 may have been another number before, and so may one with an exponent.
+    """
+    lengths = np.diff(bounds(text))
+    bad = ~mask(pc.ascii_is_decimal(text)) | (lengths > _MAX_INT64_DIGITS)
+    rounded = np.zeros(len(text), bool)
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        other = text.take(pa.array(rows))
+        whole = pc.struct_field(pc.extract_regex(other, _FLOAT_INTEGER), "whole")
+        values, above, _ = integers(pc.fill_null(whole, "0"))
+        is_float = mask(pc.is_valid(whole))
+        is_exact = is_float & ~above & (values.to_numpy() <= _MAX_FLOAT_INTEGER)
+        rounded[rows] = (is_float & ~is_exact) | mask(pc.match_substring_regex(other, _EXPONENT))
+        bad[rows[is_exact]] = False
+        text = pc.replace_with_mask(
+            text, pa.array(_mask_of(rows, len(text))), pc.if_else(pa.array(is_exact), whole, "0")
+        )
+    try:
+        return Integers(text.cast(pa.int64()), bad, rounded)
+    except pa.ArrowInvalid:  # At least one number has 19 digits and is above INT64_MAX.
+        above = mask(pc.greater(pc.ascii_lpad(text, _MAX_INT64_DIGITS, "0"), str(INT64_MAX)))
+        return Integers(pc.if_else(pa.array(above), "0", text).cast(pa.int64()), bad | above, rounded)
+
+
+def prices(text: pa.StringArray) -> Prices:
+    """Read prices: digits, or digits, a point and digits, of which those past the contract's are zeros.
+
+    With a minus sign a price is negative, and bad, even if -0.
+    """
+    bad = ~mask(pc.match_substring_regex(text, f"^{_PLAIN_PRICE}$"))
+    negative = np.zeros(len(text), bool)
+    if bad.any():
+        rows = np.flatnonzero(bad)
+        other = text.take(pa.array(rows))
+        negative[rows] = mask(pc.match_substring_regex(other, f"^-{_PLAIN_PRICE}0*$"))
+        price = pc.struct_field(pc.extract_regex(other, _LONG_PRICE), "price")
+        bad[rows[mask(pc.is_valid(price))]] = False
+        text = pc.replace_with_mask(text, pa.array(_mask_of(rows, len(text))), pc.fill_null(price, "0"))
+    values = text.cast(NUMERIC)
+    has_point = pc.match_substring(text, ".")
+    canonical = pc.if_else(has_point, pc.ascii_rtrim(pc.ascii_rtrim(text, "0"), "."), text)
+    if pc.any(pc.match_substring_regex(canonical, "^0[0-9]")).as_py():
+        canonical = pc.replace_substring_regex(canonical, "^0+([0-9])", r"\1")
+    return Prices(values, canonical, bad, negative)
+
+
+def texts(text: pa.StringArray, column: Column) -> pa.StringArray:
+    """Return the values of a text column: without outer spaces, in lower case if the column is, null for
+    nothing and for the words that mean nothing in it.
+    """
+    trimmed = pc.utf8_trim_whitespace(text)
+    lower = pc.utf8_lower(trimmed)
+    is_nothing = pc.is_in(lower, pa.array(["", *column.nothing]))
+    return pc.if_else(is_nothing, None, lower if column.lower_case else trimmed)
+
+
+def category_levels(code: pa.StringArray) -> tuple[list[pa.StringArray], np.ndarray]:
+    """Return the levels of category codes, null where there is none, and a mask of bad codes.
+
+    A shop has few codes and many events, so each code is split once.
+    """
+    encoded = code.dictionary_encode()
+    found = pc.extract_regex(encoded.dictionary, _LEVELS + "$")
+    is_bad = pa.concat_arrays([pc.is_null(found), pa.array([False])])
+    bad = mask(is_bad.take(encoded.indices.fill_null(len(encoded.dictionary))))
+    levels = []
+    for level in found.flatten():
+        known = pc.if_else(pc.equal(level, ""), None, level)
+        levels.append(known.take(encoded.indices))
+    return levels, bad
+
+
+def bounds(text: pa.StringArray) -> np.ndarray:
+    """Return the n + 1 places in the text buffer where the n strings start and end."""
+    if len(text) == 0:
+        return np.zeros(1, np.int32)
+    return np.frombuffer(text.buffers()[1], np.int32, len(text) + 1, text.offset * 4)
+
+
+def mask(flags: pa.BooleanArray) -> np.ndarray:
+    """Return flags without nulls as a NumPy mask."""
+    return flags.to_numpy(zero_copy_only=False)
+
+
+def _plain_times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds since 1970 of times of whole seconds in plain form, and a mask of the others."""
+    ends = bounds(text)
+    seconds = np.zeros(len(text), np.int64)
+    bad = np.diff(ends) != len(_TIME_TEMPLATE)
+    if len(text) == 0 or bad.all():
+        return seconds, bad
+    octets = np.frombuffer(text.buffers()[2], np.uint8)
+    right = np.flatnonzero(~bad)
+    if len(right) == len(text):
+        written = octets[ends[0] : ends[-1]].reshape(-1, len(_TIME_TEMPLATE))
+    else:
+        written = octets[ends[right, None] + np.arange(len(_TIME_TEMPLATE))]
+    # Unsigned, so that whatever is below "0" or not the template's character comes out above 9 or above 0.
+    from_template = written - _TIME_TEMPLATE
+    good = (from_template <= _TIME_LIMITS).all(axis=1)
+
+    def number(start: int, end: int) -> np.ndarray:
+        value = np.zeros(len(right), np.int64)
+        for place in range(start, end):
+            value = value * 10 + from_template[:, place]
+        return value
+
+    year, month, day = number(0, 4), number(5, 7), number(8, 10)
+    hour, minute, second = number(11, 13), number(14, 16), number(17, 19)
+    months = ((year - 1970) * 12 + month - 1).astype("M8[M]")
+    dates = months.astype("M8[D]") + (day - 1)
+    good &= (year >= 1) & (month >= 1) & (month <= 12) & (dates.astype("M8[M]") == months)
+    good &= (hour <= 23) & (minute <= 59) & (second <= 59)
+    value = dates.astype(np.int64) * 86_400 + hour * 3600 + minute * 60 + second
+    seconds[right[good]] = value[good]
+    bad[right[~good]] = True
+    return seconds, bad
+
+
+def _other_times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the microseconds since 1970 of times in any form, 0 where bad, and a mask of the bad ones."""
+    found = pc.extract_regex(text, _TIME_WITHOUT_ZONE + _ZONE)
+    part = {field.name: pc.fill_null(found.field(field.name), "") for field in found.type}
+
+    def number(digits: pa.StringArray) -> np.ndarray:
+        return pc.if_else(pc.equal(digits, ""), "0", digits).cast(pa.int64()).to_numpy()
+
+    plain = pc.binary_join_element_wise(
+        part["day"], pc.binary_join_element_wise(part["clock"], "UTC", " "), " "
+    )
+    seconds, bad = _plain_times(plain)
+    minutes = number(part["minutes"])
+    offset = number(part["hours"]) * 3600 + minutes * 60
+    offset[mask(pc.equal(part["sign"], "-"))] *= -1
+    micros = (seconds - offset) * MICROS + number(pc.ascii_rpad(part["fraction"], 6, "0"))
+    bad |= (
+        mask(pc.is_null(found))
+        | (minutes > 59)
+        | (offset < _OFFSET_SECONDS[0])
+        | (offset > _OFFSET_SECONDS[1])
+    )
+    bad |= (micros < _MIN_TIME_MICROS) | (micros > _MAX_TIME_MICROS)
+    micros[bad] = 0
+    return micros, bad
+
+
+def _mask_of(rows: np.ndarray, count: int) -> np.ndarray:
+    flags = np.zeros(count, bool)
+    flags[rows] = True
+    return flags
