@@ -146,11 +146,21 @@ def read_header(text: io.BufferedIOBase, file: str) -> Header:
     Raises:
         ContractError: the file holds no line, or its header breaks the contract.
     """
+    line, start = read_first_line(text, file)
+    columns = header_columns(line.decode(errors="replace"), file)
+    return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
+
+
+def read_first_line(text: io.BufferedIOBase, file: str) -> tuple[bytes, int]:
+    """Read over blank lines; return the first other one, of at most MAX_LINE_BYTES, and where it starts.
+
+    Raises:
+        ContractError: the file holds no line.
+    """
     start = 0
     while line := text.readline(MAX_LINE_BYTES):
         if line[past_bom(line, 0) :].removesuffix(b"\n") not in (b"", b"\r"):
-            columns = header_columns(line.decode(errors="replace"), file)
-            return Header(COLUMN_NAMES, b"", start) if columns is None else Header(columns, line, start)
+            return line, start
         start += len(line)
     # An upload that went wrong looks so. It must not replace a good day by nothing.
     raise ContractError(

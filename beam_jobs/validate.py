@@ -27,6 +27,7 @@ from beam_jobs.parse import ParsedBlock, Verdicts, excerpt
 from beam_jobs.values import (
     MICROS,
     NUMERIC,
+    Times,
     bounds,
     category_levels,
     integers,
@@ -80,11 +81,46 @@ class Validated:
     rejected: pa.Table
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """The n rows of a block, typed, and what is wrong with them.
+
+    `typed` are the columns of ACCEPTED_SCHEMA but event_id, `canonical` the texts that the id is made of:
+    arrays of n values each, of which those of bad rows mean nothing. `time` is event_time. `good` is a mask
+    of the rows without a fault; `rejected` has parse.REJECTED_SCHEMA, and first the rejects of parsing.
+    """
+
+    typed: dict[str, pa.Array]
+    canonical: dict[str, pa.Array]
+    time: Times
+    good: np.ndarray
+    rejected: pa.Table
+
+
 def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
-    """Type and check the rows of a block.
+    """Type and check the rows of a block, and give the good ones their ids.
 
     Without `landing_day`, as in a stream, lateness is not checked. Never raises for a bad row.
     """
+    checked = check(parsed, landing_day)
+    good, typed, canonical = checked.good, checked.typed, checked.canonical
+    if not good.all():
+        kept = pa.array(good)
+        canonical = {name: array.filter(kept) for name, array in canonical.items()}
+        typed = {name: array.filter(kept) for name, array in typed.items()}
+    typed = {**typed, "event_id": event_ids([canonical[name] for name in COLUMN_NAMES])}
+    return Validated(
+        accepted=pa.Table.from_arrays(
+            [typed[name] for name in ACCEPTED_SCHEMA.names], schema=ACCEPTED_SCHEMA
+        ),
+        offsets=parsed.offsets[good],
+        lengths=parsed.lengths[good],
+        rejected=checked.rejected,
+    )
+
+
+def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
+    """Type and check the rows of a block, as `validate` does."""
     raw = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
     lengths = {name: np.diff(bounds(array)) for name, array in raw.items()}
     verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths)
@@ -154,19 +190,8 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
         **dict(zip(LEVEL_NAMES, levels, strict=True)),
         "price": price.values,
     }
-    good = verdicts.good
-    if not good.all():
-        kept = pa.array(good)
-        canonical = {name: array.filter(kept) for name, array in canonical.items()}
-        typed = {name: array.filter(kept) for name, array in typed.items()}
-    typed["event_id"] = event_ids([canonical[name] for name in COLUMN_NAMES])
-    return Validated(
-        accepted=pa.Table.from_arrays(
-            [typed[name] for name in ACCEPTED_SCHEMA.names], schema=ACCEPTED_SCHEMA
-        ),
-        offsets=parsed.offsets[good],
-        lengths=parsed.lengths[good],
-        rejected=pa.concat_tables([parsed.rejected, verdicts.rejected()]),
+    return Checked(
+        typed, canonical, time, verdicts.good, pa.concat_tables([parsed.rejected, verdicts.rejected()])
     )
 
 

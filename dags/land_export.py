@@ -5,6 +5,11 @@ Split an export, such as a month's file from Kaggle, into landing days:
 export to `exports/` first; it is read as a stream, so its size does not matter (.csv, .csv.gz, or a .zip
 with one .csv inside).
 
+Each line is judged by the rules of the load. If no line of the beginning is an event, the export is refused
+at once, with the reason and what to do. Else the log and the task's result say by day which lines will be
+rejected, and why. What a header makes certain is translated, and said: `;` (with decimal commas) or tabs as
+separators, a first column without a name.
+
 Then load the days: a backfill of `load_events_daily` from the first day to the last, or one run a day by
 hand.
 
@@ -44,7 +49,14 @@ from shopstream.tags import Tag
             title="Export",
             description="The object in the bucket, such as exports/2019-Nov.csv.zip: .csv, .csv.gz, or .zip "
             "with one .csv inside.",
-        )
+        ),
+        "times_are_utc": Param(
+            False,
+            type="boolean",
+            title="Times without a zone are UTC",
+            description="Such as 2019-11-01 00:00:00. Without this they are rejected, since nobody knows "
+            "which hour they are.",
+        ),
     },
     tags=[Tag.BATCH],
 )

@@ -27,9 +27,35 @@ def test_an_export_becomes_landing_days(bucket: Bucket) -> None:
         "export": f"gs://{bucket.name}/exports/week.csv.gz",
         "rows": 3,
         "days": {str(DAY): 2, str(DAY + timedelta(days=1)): 1},
+        "rejected": {},
+        "translated": [],
     }
     landed = bucket.blob(f"landing/events/{DAY}/week-00000.csv").download_as_text()
     assert landed == HEADER + lines[0] + lines[1]
+
+
+def test_an_export_that_another_program_has_saved_lands_as_plain_lines(
+    bucket: Bucket, caplog: pytest.LogCaptureFixture
+) -> None:
+    saved = "".join(f"{n},{line(n).replace(' UTC', '')}" for n in range(200)) + "200,rubbish\n"
+    bucket.blob("exports/saved.csv").upload_from_string(f",{HEADER}{saved}")
+    run = run_dag(load_dag("land_export"), {"object": "exports/saved.csv"})
+    assert (
+        "the load would reject each of its first 201 lines: time_without_zone 200"
+        in (run.errors["split_into_days"])
+    )
+    assert not list(bucket.list_blobs(prefix="landing/"))
+
+    run = run_dag(load_dag("land_export"), {"object": "exports/saved.csv", "times_are_utc": True})
+    assert run.errors == {}
+    returned = run.returned["split_into_days"]
+    assert returned["rejected"] == {str(DAY): {"wrong_column_count": 1}}
+    assert returned["translated"] == [
+        "a first column without a name, left out",
+        "times without a zone, taken for UTC: 200",
+    ]
+    landed = bucket.blob(f"landing/events/{DAY}/saved-00000.csv").download_as_text()
+    assert landed == HEADER + "".join(line(n) for n in range(200)) + '"200,rubbish"\n'
 
 
 def test_an_export_that_is_none_fails_once_and_says_what_to_correct(bucket: Bucket) -> None:

@@ -5,34 +5,24 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import logging
 import lzma
 import re
 import time
 import zipfile
-from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import date
-from functools import lru_cache
 from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
-from beam_jobs.lines import (
-    BLOCK_BYTES,
-    UTF8_BOM,
-    Piece,
-    decompressed,
-    has_bom,
-    past_bom,
-    read_header,
-    read_pieces,
-    refuse_other_header,
-)
+from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
+from beam_jobs.lines import BLOCK_BYTES, decompressed, read_first_line, read_pieces
+from shopstream.landing.judge import Landed, Lines, as_date, fill_gaps, judge, refuse_hopeless
+from shopstream.landing.translate import translation
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
 
 if TYPE_CHECKING:
@@ -44,17 +34,15 @@ MAX_OPEN_PARTS = 32
 """More than a month's days, so that a monthly export makes one part a day in whatever order its lines are."""
 UPLOAD_CHUNK_BYTES = 4 * 2**20
 """What an open part may hold in memory; Cloud Storage wants a multiple of 256 KiB."""
-DAY_PATTERN = re.compile(r"(\d{4})-(\d\d)-(\d\d) ", re.ASCII)
 MAX_DAYS = 400
 MAX_PARTS = 10_000
-FIRST_YEAR, LAST_YEAR = 2000, 2099
 PROGRESS_SECONDS = 10.0
 
 Progress = Callable[[int, int, int], None]
 """Called after each block with the bytes, rows and days so far."""
 
 
-def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
+def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool = False) -> dict[str, Any]:
     """Split an export into landing/events/<day>/<stem>-<part>.csv and mark its days complete.
 
     Safe to repeat: a day's _SUCCESS goes before its first part is written, parts that an earlier run of this
@@ -63,8 +51,12 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
     has, no other export marks it complete, with half of this one in it. The same export as .csv, .csv.gz or
     .zip has the same parts.
 
+    Args:
+        times_are_utc: take times without a zone for UTC.
+
     Returns:
-        {"export": gs uri, "rows": int, "days": {"2019-11-01": rows, ...}}
+        {"export": gs uri, "rows": int, "days": {"2019-11-01": rows, ...},
+        "rejected": {"2019-11-01": {reason: rows, ...}, ...}, "translated": [what, ...]}
 
     Raises:
         ContractError: the export does not exist, cannot be decompressed or does not hold events; or all its
@@ -99,7 +91,12 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
         blob.open("rb", chunk_size=BLOCK_BYTES, raw_download=True) as stored,
         open_export(stored, uri, blob.content_encoding) as source,
     ):
-        days = split(source, uri, open_part, _log_progress(uri))
+        landed = split(source, uri, open_part, _log_progress(uri), times_are_utc)
+    if landed.translated:
+        log.info("%s was translated to plain CSV: %s", uri, "; ".join(landed.translated))
+    if shares := landed.shares():
+        log.warning("%s: the loads will reject %s", uri, "\n".join(shares))
+    days = landed.rows
     waiting = _delete_leftovers(bucket, stem, written)
     for day in days:
         if str(day) not in waiting:
@@ -112,7 +109,13 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
             f"give one up, delete its <name>-*.csv and {UNFINISHED}<name> from all days in "
             f"gs://{bucket_name}/{LANDING}, and land this one again."
         )
-    return {"export": uri, "rows": sum(days.values()), "days": {str(day): n for day, n in days.items()}}
+    return {
+        "export": uri,
+        "rows": days.total(),
+        "days": {str(day): rows for day, rows in days.items()},
+        "rejected": {str(day): dict(reasons) for day, reasons in landed.rejected.items()},
+        "translated": landed.translated,
+    }
 
 
 @contextmanager
@@ -145,57 +148,66 @@ def split(
     file: str,
     open_part: Callable[[date, int], IO[bytes]],
     progress: Progress,
-) -> dict[date, int]:
+    times_are_utc: bool = False,
+) -> Landed:
     """Write each line of `source` to a part of its event_time's day; the header, if any, heads every part.
 
-    A line whose day cannot be read goes where the line before it went (the first lines: with the first line
-    that has a day), so that every line is landed and the load can reject it with a reason; blank lines before
-    all others are left out. At most MAX_OPEN_PARTS parts are open; the one longest unused is closed, and its
-    day goes on in a new part.
+    Lines are judged by the load's own rules. One whose day cannot be read goes where the line before it went
+    (the first lines: with the first line that has a day), so that every line is landed and the load can
+    reject it with a reason; blank lines before all others are left out. At most MAX_OPEN_PARTS parts are
+    open; the one longest unused is closed, and its day goes on in a new part.
 
     Args:
         file: the export's name, for errors.
         open_part: opens part 0, 1, ... of a day for writing.
+        times_are_utc: take times without a zone for UTC.
 
     Returns:
-        The number of lines of each day, blank ones left out, in order of days.
+        What was landed, in order of days; blank lines are not counted.
 
     Raises:
-        ContractError: there is no event, the header is wrong, or the days make no sense.
+        ContractError: there is no event, the header is wrong, the load would accept no line of the first
+            block, or the days make no sense. Of these only the days may show after parts were written.
     """
-    header = read_header(source, file)
-    column = header.columns.index("event_time")
-    rows: dict[int, int] = defaultdict(int)
-    parts = _Parts(open_part, header.line, file)
+    line, start = read_first_line(source, file)
+    form = translation(line, file, times_are_utc)
+    header = form.lines(line) if form else line
+    columns = header_columns(header.decode(errors="replace"), file)
+    if columns is None:
+        columns, header, body_start = COLUMN_NAMES, b"", start
+    else:
+        body_start = start + len(line)
+    landed = Landed()
+    parts = _Parts(open_part, header, file)
     last_day = 0
     try:
-        for piece in read_pieces(source, header.body_start, block_bytes=BLOCK_BYTES):
-            block = piece.data
-            starts, days = _line_days(block, column)
-            is_row = _are_rows(block, starts)
-            if not piece.begins_line:
+        for piece in read_pieces(source, body_start, block_bytes=BLOCK_BYTES):
+            if piece.begins_line:
+                data = form.lines(piece.data) if form else piece.data
+                lines = judge(data, piece.data, piece.offset, columns, file)
+                if lines.is_row.any() and not landed.rows:
+                    refuse_hopeless(lines, file)
+            else:
                 # It goes on with the line that the piece before it began, and counted.
-                days[0] = 0
-                is_row[0] = False
-            _refuse_other_headers(piece, starts, days, header.columns, file)
-            last_day = _fill_gaps(days, last_day, block, file)
+                data, lines = piece.data, Lines.nothing()
+            last_day = fill_gaps(lines.days, last_day, data, file)
+            landed.add(lines)
             slices: dict[int, list[memoryview]] = defaultdict(list)
-            first_lines = np.concatenate(([0], np.flatnonzero(np.diff(days)) + 1))
-            ends = np.append(starts[first_lines[1:]], len(block))
-            for line, end, count in zip(
-                first_lines, ends, np.add.reduceat(is_row, first_lines, dtype=np.int64), strict=True
-            ):
-                day = int(days[line])
-                slices[day].append(memoryview(block)[starts[line] : end])
-                rows[day] += int(count)
+            first_lines = np.concatenate(([0], np.flatnonzero(np.diff(lines.days)) + 1))
+            ends = np.append(lines.starts[first_lines[1:]], len(data))
+            for first, end in zip(first_lines, ends, strict=True):
+                slices[int(lines.days[first])].append(memoryview(data)[lines.starts[first] : end])
             for day, texts in slices.items():
                 parts.write(day, b"".join(texts))
-            progress(piece.offset + len(block), sum(rows.values()), len(rows))
+            progress(piece.offset + len(piece.data), landed.rows.total(), len(landed.rows))
     finally:
         parts.close()
-    if not rows:
+    if not landed.rows:
         raise ContractError(f"{file} holds no event. Upload the export again.")
-    return {_as_date(day): rows[day] for day in sorted(rows)}
+    landed.rows = Counter(dict(sorted(landed.rows.items())))
+    landed.rejected = dict(sorted(landed.rejected.items()))
+    landed.translated = form.told if form else []
+    return landed
 
 
 class _Parts:
@@ -222,7 +234,7 @@ class _Parts:
         if day not in self._count and len(self._count) == MAX_DAYS:
             raise ContractError(
                 f"{self._file} holds more than {MAX_DAYS} different days, among them "
-                f"{_as_date(min(self._count))} and {_as_date(max(self._count))}. "
+                f"{as_date(min(self._count))} and {as_date(max(self._count))}. "
                 "Look at its event_time column; split an export of more days by hand."
             )
         if sum(self._count.values()) == MAX_PARTS:
@@ -232,119 +244,10 @@ class _Parts:
             )
         if len(self._open) == MAX_OPEN_PARTS:
             self._open.popitem(last=False)[1].close()
-        part = self._open_part(_as_date(day), self._count[day])
+        part = self._open_part(as_date(day), self._count[day])
         self._count[day] += 1
         self._open[day] = part
         part.write(self._header)
-
-
-def _line_days(block: bytes, column: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return where each line starts, and its day as the number yyyymmdd, 0 where none can be read.
-
-    Shapes: both (lines,); types int64 and int32.
-    """
-    text = np.frombuffer(block + bytes(16), np.uint8)
-    starts = np.concatenate(([0], np.flatnonzero(text[: len(block)] == ord("\n")) + 1))
-    if starts[-1] == len(block):
-        starts = starts[:-1]
-    fields = _past_boms(block, starts)
-    if column:
-        commas = np.append(np.flatnonzero(text == ord(",")), len(block))
-        nth = np.searchsorted(commas, starts) + column - 1
-        fields = commas[np.minimum(nth, len(commas) - 1)] + 1
-    fields += text[fields] == ord('"')
-
-    shown = text[fields[:, None] + np.arange(len("2019-11-01 "))]
-    digits = shown[:, [0, 1, 2, 3, 5, 6, 8, 9]] - np.uint8(ord("0"))
-    marks = shown[:, [4, 7, 10]] == np.frombuffer(b"-- ", np.uint8)
-    readable = (digits <= 9).all(axis=1) & marks.all(axis=1)
-    if column:
-        readable &= fields < np.append(starts[1:], len(block))
-    days = np.where(readable, digits.astype(np.int32) @ (10 ** np.arange(7, -1, -1, dtype=np.int32)), 0)
-    if column:
-        _read_quoted_lines(block, text, starts, column, days)
-    implausible = [day for day in np.unique(days) if not _is_plausible(int(day))]
-    days[np.isin(days, implausible)] = 0
-    return starts, days
-
-
-def _are_rows(block: bytes, starts: np.ndarray) -> np.ndarray:
-    """Return a mask of the lines that are not blank, and so are rows of a load."""
-    text = np.frombuffer(block, np.uint8)
-    bodies = _past_boms(block, starts)
-    ends = np.append(starts[1:], len(block))
-    lengths = ends - bodies - (text[ends - 1] == ord("\n"))
-    return (lengths > 1) | ((lengths == 1) & (text[np.minimum(bodies, len(block) - 1)] != ord("\r")))
-
-
-def _past_boms(block: bytes, starts: np.ndarray) -> np.ndarray:
-    """Return where the lines at `starts` go on after their byte order marks."""
-    bodies = starts.copy()
-    if has_bom(block):
-        text = np.frombuffer(block, np.uint8)
-        for line in np.flatnonzero(text[starts] == UTF8_BOM[0]).tolist():
-            bodies[line] = past_bom(block, int(starts[line]))
-    return bodies
-
-
-def _refuse_other_headers(
-    piece: Piece, starts: np.ndarray, days: np.ndarray, columns: Sequence[str], file: str
-) -> None:
-    """Look for a header of other columns among the lines without a day; lines that began earlier are none."""
-    ends = np.append(starts[1:], len(piece.data))
-    for line in np.flatnonzero(days == 0).tolist():
-        if line or piece.begins_line:
-            start, end = int(starts[line]), min(int(ends[line]), int(starts[line]) + MAX_LINE_BYTES)
-            refuse_other_header(piece.data[start:end], columns, file, piece.offset + start)
-
-
-def _read_quoted_lines(
-    block: bytes, text: np.ndarray, starts: np.ndarray, column: int, days: np.ndarray
-) -> None:
-    """Read the days of the lines with a quote one by one: a comma inside quotes ends no field."""
-    ends = np.append(starts[1:], len(block))
-    for line in np.unique(np.searchsorted(starts, np.flatnonzero(text == ord('"')), side="right") - 1):
-        shown = (
-            block[starts[line] : ends[line]].decode(errors="replace").strip("\ufeff\r\n").replace("\0", " ")
-        )
-        try:
-            fields = next(csv.reader([shown]), [])
-        except csv.Error:
-            fields = []
-        match = DAY_PATTERN.match(fields[column]) if len(fields) > column else None
-        days[line] = int("".join(match.groups())) if match else 0
-
-
-def _fill_gaps(days: np.ndarray, last_day: int, block: bytes, file: str) -> int:
-    """Give each line without a day the day of the line before it, in place; return the last line's day."""
-    known = np.flatnonzero(days)
-    if not last_day:
-        if not len(known):
-            raise ContractError(
-                f"{file}: none of its first {len(days)} lines has an event_time such as "
-                f"2019-11-01 00:00:00 UTC; the first starts {block[:80]!r}. "
-                f"Give the columns {', '.join(COLUMN_NAMES)}, under a header or in this order."
-            )
-        last_day = int(days[known[0]])
-    filled = np.maximum.accumulate(np.where(days > 0, np.arange(len(days)), -1))
-    days[:] = np.where(filled >= 0, days[filled], last_day)
-    return int(days[-1])
-
-
-@lru_cache(maxsize=10_000)
-def _is_plausible(day: int) -> bool:
-    """Tell whether yyyymmdd is a day of the calendar on which a shop may have had events."""
-    if not FIRST_YEAR <= day // 10_000 <= LAST_YEAR:
-        return False
-    try:
-        _as_date(day)
-    except ValueError:
-        return False
-    return True
-
-
-def _as_date(day: int) -> date:
-    return date(day // 10_000, day // 100 % 100, day % 100)
 
 
 def _only_csv(archive: zipfile.ZipFile, file: str) -> zipfile.ZipInfo:

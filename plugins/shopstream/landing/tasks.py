@@ -12,7 +12,7 @@ from shopstream.settings import settings
 
 
 def split_into_days(**context: Any) -> dict[str, Any]:
-    """Write the landing days of the export that the parameter `object` names; returns the rows of each.
+    """Write the landing days of the export that the parameter `object` names; returns what `land` does.
 
     Raises:
         AirflowFailException: the export is not as it must be; the error says what to correct.
@@ -21,6 +21,9 @@ def split_into_days(**context: Any) -> dict[str, Any]:
     from shopstream.landing.split import land
 
     try:
-        return land(storage_client(), settings().bucket, context["params"]["object"])
+        params = context["params"]
+        return land(
+            storage_client(), settings().bucket, params["object"], times_are_utc=params["times_are_utc"]
+        )
     except ContractError as error:
         raise AirflowFailException(str(error)) from error

@@ -42,10 +42,10 @@ def split(export: bytes | str) -> tuple[dict[str, int], dict[tuple[str, int], by
     """Return the rows of each day, and the parts as {(day, number): bytes}."""
     source = io.BytesIO(export.encode() if isinstance(export, str) else export)
     kept: dict[tuple[str, int], bytes] = {}
-    rows = landing.split(
+    landed = landing.split(
         source, PLACE, lambda day, number: Part(kept, (str(day), number)), lambda *counters: None
     )
-    return {str(day): count for day, count in rows.items()}, kept
+    return {str(day): count for day, count in landed.rows.items()}, kept
 
 
 def text_of(parts: dict[tuple[str, int], bytes], day: str) -> str:
@@ -245,7 +245,19 @@ def test_lines_in_any_order_of_time_keep_a_bounded_number_of_parts_open(
         (HEADER.encode(), "holds no event"),
         (b"\n\r\n" * 3, "holds no event"),
         (b"\xef\xbb\xbf\r", "holds no event"),
-        (b"1,view,2,3,,,4,5,\n" * 2, "none of its first 2 lines has an event_time"),
+        (b"1,view,2,3,,,4,5,\n" * 2, "reject each of its first 2 lines: bad_event_time 2. event_time is '1'"),
+        (
+            event("2150-11-01").encode(),
+            "none of its first 1 lines has an event_time of the years 2000 to 2099",
+        ),
+        (
+            event("2019-11-01").replace(" UTC", "").encode(),
+            "time_without_zone 1. .* tell land_export that it is",
+        ),
+        (
+            event("2019-11-01").replace("2053013555631882655", "2.05301E+18").encode(),
+            "rounded_number 1. .* save ids",
+        ),
         (b"time,what\n1,2\n", "the first line is neither an event nor a header: 'time,what'"),
         (b"event_time,brand,what\n1,2,3\n", "extra columns 'what'; missing columns event_type"),
         ("event_time,event_type\n".encode("utf-16"), "neither an event nor a header"),
@@ -260,6 +272,76 @@ def test_what_is_no_export_is_refused_before_anything_is_written(export: bytes, 
     with pytest.raises(ContractError, match=words) as caught:
         landing.split(io.BytesIO(export), PLACE, open_part, lambda *counters: None)
     assert PLACE in str(caught.value)
+
+
+def test_a_line_lands_on_its_day_in_utc_whatever_its_form() -> None:
+    lines = [
+        event("2019-11-02").replace("2019-11-02 00:00:00 UTC", time)
+        for time in ("2019-11-01T23:59:59.5Z", "2019-11-02 00:30:00+01:00", "2019-11-01T22:00:00-02:00")
+    ]
+    rows, parts = split(HEADER + "".join(lines))
+    assert rows == {"2019-11-01": 2, "2019-11-02": 1}
+    assert parts["2019-11-01", 0].decode() == HEADER + lines[0] + lines[1]
+    assert parts["2019-11-02", 0].decode() == HEADER + lines[2]
+
+
+@pytest.mark.parametrize("block_bytes", [100, 100_000])
+def test_lines_that_the_load_will_reject_are_told_by_day_and_reason(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    first, second = event("2019-11-01"), event("2019-11-02")
+    export = [first, "rubbish\n", first.replace(",1.5,", ",free,"), "\n", second.replace(" UTC", ""), second]
+    export += [event("2150-01-01"), event("1970-01-01"), "x" * 70_000 + "\n"]
+    landed = landing.split(
+        io.BytesIO((HEADER + "".join(export)).encode()), PLACE, lambda *_: io.BytesIO(), lambda *_: None
+    )
+    assert landed.rows == {date(2019, 11, 1): 3, date(2019, 11, 2): 5}
+    assert landed.rejected == {
+        date(2019, 11, 1): {"wrong_column_count": 1, "bad_price": 1},
+        date(2019, 11, 2): {
+            "time_without_zone": 1,
+            "after_landing_day": 1,
+            "too_late": 1,
+            "line_too_long": 1,
+        },
+    }
+    assert landed.translated == []
+
+
+@pytest.mark.parametrize("block_bytes", [100, 100_000])
+def test_a_translated_export_lands_as_what_it_means(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(landing, "BLOCK_BYTES", block_bytes)
+    plain = event("2019-11-01", 1) + event("2019-11-02", 2)
+    translated = plain.replace(".5,", "#5,").replace(",", ";").replace("#", ",").replace(" UTC", "")
+    kept: dict[tuple[str, int], bytes] = {}
+    landed = landing.split(
+        io.BytesIO((HEADER.replace(",", ";") + translated).encode()),
+        PLACE,
+        lambda day, number: Part(kept, (str(day), number)),
+        lambda *_: None,
+        times_are_utc=True,
+    )
+    assert landed.rejected == {}
+    assert kept == {
+        ("2019-11-01", 0): (HEADER + event("2019-11-01", 1)).encode(),
+        ("2019-11-02", 0): (HEADER + event("2019-11-02", 2)).encode(),
+    }
+    assert landed.translated == [
+        "fields separated by semicolons",
+        "prices with a decimal comma: 2",
+        "times without a zone, taken for UTC: 2",
+    ]
+
+
+def test_a_header_further_on_is_told_by_its_place_in_the_stored_file() -> None:
+    header = (HEADER.strip() + "\n").replace(",", ";")
+    start = header + event("2019-11-01").replace(",", ";") * 2
+    other = header.replace("product_id", "-").replace("user_id", "product_id").replace("-", "user_id")
+    with pytest.raises(ContractError, match=f"the line at byte {len(start)} is a header of other columns"):
+        split(start + other)
 
 
 def test_too_many_different_days_are_an_error_and_not_ten_thousand_folders() -> None:
@@ -323,12 +405,12 @@ def test_memory_does_not_grow_with_the_export(tmp_path: Path) -> None:
 
     tracemalloc.start()
     with export.open("rb") as source:
-        rows = landing.split(
+        landed = landing.split(
             source, PLACE, lambda day, n: (tmp_path / f"{day}-{n}").open("wb"), lambda *counters: None
         )
     peak_bytes = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert sum(rows.values()) == 800_000
+    assert landed.rows.total() == 800_000
     assert peak_bytes < 8 * landing.BLOCK_BYTES
 
 
@@ -355,6 +437,8 @@ class TestOnCloudStorage:
             "export": f"gs://{bucket.name}/exports/2019-Nov.csv.zip",
             "rows": 2,
             "days": {"2019-11-01": 1, "2019-11-02": 1},
+            "rejected": {},
+            "translated": [],
         }
         assert listing(bucket) == {
             "2019-11-01/2019-Nov-00000.csv": (HEADER + one).encode(),
