@@ -217,8 +217,10 @@ def read_pieces(
         # The line begun before this range belongs to another, unless it ends right before this range.
         text.seek(max(start - 1, 0))
         if start:
+            # A line that goes on past this range leaves nothing to it, however far it goes.
             while (rest := text.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
-                pass
+                if text.tell() >= end:
+                    return
     while (offset := text.tell()) < end and (data := text.read(min(block_bytes, end - offset))):
         if not data.endswith(b"\n"):
             data += text.readline(MAX_LINE_BYTES + 1)

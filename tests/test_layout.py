@@ -21,6 +21,7 @@ OF_NO_MODULE = {
     "tests/infra/test_workflows.py": "of .github/workflows",
     "tests/plugins/report/test_charts.py": "of the specifications in plugins/shopstream/charts",
     "tests/plugins/test_sent_statements.py": "of every statement that the subjects send",
+    "tests/test_bad_input.py": "of every way into the shop",
     "tests/test_import_rules.py": "of pyproject.toml",
     "tests/test_layout.py": "of tests/",
 }

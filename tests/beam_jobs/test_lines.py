@@ -148,6 +148,14 @@ def test_a_file_without_a_line_is_an_error_that_says_what_an_empty_day_is(conten
         header_of(content)
 
 
+def test_a_range_inside_a_line_that_goes_on_past_it_is_read_no_further() -> None:
+    text = io.BytesIO(EVENT + b"x" * 100 * MAX_LINE_BYTES + b"\n" + EVENT)
+    start = 10 * MAX_LINE_BYTES
+    assert list(read_pieces(text, start, start + 10)) == []
+    assert text.tell() <= start + 10 + MAX_LINE_BYTES
+    assert [piece.data for piece in read_pieces(text, start, 200 * MAX_LINE_BYTES)] == [EVENT]
+
+
 @given(
     lines=st.lists(st.binary(max_size=30).map(lambda line: line.replace(b"\n", b"\r")), max_size=30),
     cuts=st.lists(st.integers(0, 1000), max_size=5),

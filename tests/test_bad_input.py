@@ -1,0 +1,309 @@
+"""Every way into the shop makes the same of bad input: load, land_export, publisher and stream.
+
+A case goes through the functions that the jobs and tasks are made of; one load of all cases at once, through
+the pipeline and Spanner, shows that they are what the pipeline does.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import IO
+
+import pytest
+from google.cloud.spanner_v1.database import Database
+from google.cloud.storage import Bucket
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from beam_jobs import load_events
+from beam_jobs.contract import ContractError
+from beam_jobs.files import count_lines, list_files, plan_ranges, read_range
+from beam_jobs.lines import BLOCK_BYTES, refuse_other_header
+from beam_jobs.messages import Message, judge
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import validate
+from shopstream.landing import split as landing
+from shopstream.settings import settings as shop_settings
+from shopstream.stream import publish
+from tests.bad_input import ARCHIVES, DAY, EVENT, FIELDS, FILES, HEADER, NOTHING, SWAPPED, VALUES, File, line
+from tests.beam_jobs.samples import POISON
+
+pytestmark = pytest.mark.corpus
+
+LANDING_DAY = date.fromisoformat(DAY)
+WHOLE = 2**40
+
+
+@dataclass
+class Outcome:
+    """What a way made of its input: the ids of the events accepted, and the rejects by reason."""
+
+    accepted: list[str] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.accepted = sorted(self.accepted)
+
+
+def loaded(
+    folder: Path, range_bytes: int, block_bytes: int = BLOCK_BYTES, day: date = LANDING_DAY
+) -> Outcome:
+    """Load the files of a folder; each reject is found again at its offset, and nothing is lost."""
+    outcome = Outcome()
+    for file in list_files(str(folder)):
+        for part in plan_ranges(file, range_bytes):
+            for block in read_range(part, block_bytes):
+                checked = validate(parse_block(block, part.columns), day)
+                assert count_lines(block) == len(checked.accepted) + len(checked.rejected)
+                for reject in checked.rejected.to_pylist():
+                    assert block.raw(reject["byte_offset"], reject["line_bytes"]) == reject["raw"]
+                    refuse_other_header(reject["raw"], part.columns, part.path, reject["byte_offset"])
+                outcome.accepted += checked.accepted["event_id"].to_pylist()
+                outcome.rejected.update(checked.rejected["reason"].to_pylist())
+    outcome.accepted.sort()
+    return outcome
+
+
+def streamed(messages: list[bytes]) -> Outcome:
+    judged = judge([Message(data) for data in messages])
+    return Outcome(judged.events["event_id"].to_pylist(), Counter(reject.reason for reject in judged.rejects))
+
+
+def published(path: Path, message_format: str) -> Outcome:
+    return streamed([message for _, message in publish.read_lines(str(path), message_format)])
+
+
+def landed(export: bytes, name: str, folder: Path) -> tuple[landing.Landed, Outcome]:
+    """Land an export's days in `folder`; return what the door said of them and what their loads come to."""
+
+    def open_part(day: date, number: int) -> IO[bytes]:
+        (folder / str(day)).mkdir(exist_ok=True, parents=True)
+        return (folder / str(day) / f"part-{number:05d}.csv").open("wb")
+
+    with landing.open_export(io.BytesIO(export), name) as source:
+        told = landing.split(source, name, open_part, lambda *_: None)
+    outcome = Outcome()
+    for day in sorted(folder.iterdir()):
+        of_day = loaded(day, WHOLE, BLOCK_BYTES, date.fromisoformat(day.name))
+        outcome.accepted += of_day.accepted
+        outcome.rejected += of_day.rejected
+    outcome.accepted.sort()
+    return told, outcome
+
+
+def stored(folder: Path, case: File) -> Path:
+    folder.mkdir(exist_ok=True, parents=True)
+    (folder / case.name).write_bytes(case.content)
+    return folder
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_is_the_same_by_every_way_or_refused_by_name(name: str, tmp_path: Path) -> None:
+    case = FILES[name]
+    folder = stored(tmp_path / DAY, case)
+    many = max(len(case.content) // 50, 37)
+    ways: dict[str, Callable[[], Outcome]] = {
+        "one range": lambda: loaded(folder, WHOLE),
+        "many ranges": lambda: loaded(folder, many, many),
+        "csv messages": lambda: published(folder / case.name, "csv"),
+        "json messages": lambda: published(folder / case.name, "json"),
+    }
+    if case.refused:
+        for way in ways.values():
+            with pytest.raises(ContractError, match=case.refused) as caught:
+                way()
+            assert case.name in str(caught.value)
+    else:
+        outcome = ways["one range"]()
+        assert (len(outcome.accepted), outcome.rejected) == (case.accepted, case.rejected)
+        assert ways["many ranges"]() == outcome
+        of_stream = {reason: n for reason, n in case.rejected.items() if reason not in case.load_only}
+        for form in publish.FORMATS:
+            found = ways[f"{form} messages"]()
+            assert found.rejected == (of_stream if form == "csv" else case.json_rejected or of_stream)
+            assert Counter(found.accepted) >= Counter(outcome.accepted)
+            assert len(found.accepted) == case.accepted + sum(case.rejected.values()) - sum(
+                of_stream.values()
+            )
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_land_export_says_before_what_the_loads_will_say(name: str, tmp_path: Path) -> None:
+    case = FILES[name]
+    accepted = case.accepted if case.door_accepted is None else case.door_accepted
+    if not accepted:
+        with pytest.raises(ContractError, match=case.door or case.refused) as caught:
+            landed(case.content, case.name, tmp_path / "landing")
+        assert case.name in str(caught.value)
+        assert not list(tmp_path.rglob("*.csv"))
+        return
+    told, outcome = landed(case.content, case.name, tmp_path / "landing")
+    rejected = case.rejected if case.door_rejected is None else case.door_rejected
+    assert (len(outcome.accepted), outcome.rejected) == (accepted, rejected)
+    assert sum(told.rejected.values(), Counter()) == rejected
+    assert told.rows.total() == accepted + sum(rejected.values())
+    if not case.refused and case.door_rejected is None:
+        assert outcome == loaded(stored(tmp_path / DAY, case), WHOLE)
+
+
+@pytest.mark.parametrize("name", ARCHIVES)
+def test_a_zip_holds_one_file_of_events_or_is_refused(name: str, tmp_path: Path) -> None:
+    content, words = ARCHIVES[name]
+    if words:
+        with pytest.raises(ContractError, match=words):
+            landed(content, "a.zip", tmp_path / "landing")
+        return
+    _, outcome = landed(content, "a.zip", tmp_path / "landing")
+    assert outcome.accepted == loaded(stored(tmp_path / DAY, File(HEADER + EVENT)), WHOLE).accepted
+    assert sorted(path.name for path in tmp_path.iterdir()) == [DAY, "landing"]
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"), VALUES, ids=[f"{column}={value[:30]!r}" for column, value, _ in VALUES]
+)
+def test_a_value_is_the_same_by_every_way(column: str, value: str, reason: str, tmp_path: Path) -> None:
+    outcome = of_value(column, value, tmp_path)
+    assert outcome.rejected == ({reason: 1} if reason else {})
+    # The value of an event written otherwise makes that event, and no other.
+    assert len(set(outcome.accepted)) == 1
+
+
+@pytest.mark.parametrize(("column", "word"), NOTHING)
+def test_a_word_that_means_nothing_is_an_empty_field_by_every_way(
+    column: str, word: str, tmp_path: Path
+) -> None:
+    (tmp_path / "word").mkdir()
+    (tmp_path / "empty").mkdir()
+    assert of_value(column, word, tmp_path / "word") == of_value(column, "", tmp_path / "empty")
+
+
+def of_value(column: str, value: str, folder: Path) -> Outcome:
+    """What all ways make of the plain event, one with this value, and the plain event again."""
+    changed = line(**{column: value})
+    content = HEADER + EVENT + changed + EVENT
+    path = stored(folder / DAY, File(content)) / "a.csv"
+    outcome = loaded(path.parent, WHOLE)
+    assert loaded(path.parent, 50, 50) == outcome
+    assert published(path, "csv") == published(path, "json") == outcome
+    objects = [json.dumps(event).encode() for event in (FIELDS, FIELDS | {column: value}, FIELDS)]
+    assert streamed(objects) == streamed([EVENT, changed, EVENT]) == outcome
+    told, of_days = landed(content, "a.csv", folder / "landing")
+    assert of_days == outcome
+    assert sum(told.rejected.values(), Counter()) == outcome.rejected
+    return outcome
+
+
+@pytest.mark.parametrize("name", POISON)
+def test_a_message_that_is_no_event_is_one_reject_beside_its_neighbours(name: str) -> None:
+    data, reason, _ = POISON[name]
+    outcome = streamed([EVENT, data, EVENT])
+    assert outcome.rejected == {reason: 1}
+    assert outcome.accepted == streamed([EVENT, EVENT]).accepted
+
+
+def test_a_day_of_many_tiny_files_is_loaded_whole(tmp_path: Path) -> None:
+    for number in range(100):
+        (tmp_path / f"{number:05d}.csv").write_bytes(EVENT if number % 50 else HEADER + b"rubbish\n")
+    outcome = loaded(tmp_path, WHOLE)
+    assert (len(outcome.accepted), outcome.rejected) == (98, {"wrong_column_count": 2})
+    assert streamed([message for _, message in publish.read_lines(str(tmp_path))]) == outcome
+
+
+def test_a_file_of_bad_lines_alone_is_rejected_by_the_load_and_refused_by_the_door(tmp_path: Path) -> None:
+    for column, value, reason in VALUES:
+        if reason in ("time_without_zone", "rounded_number", "bad_event_time"):
+            content = HEADER + line(**{column: value}) * 3
+            folder = stored(tmp_path / DAY, File(content))
+            assert loaded(folder, WHOLE).rejected == {reason: 3}
+            with pytest.raises(ContractError, match=f"reject each of its first 3 lines: {reason} 3"):
+                landed(content, "a.csv", tmp_path / "landing")
+    assert not (tmp_path / "landing").exists()
+
+
+PIECES = st.sampled_from(
+    [
+        *(b"\n", b"\r\n", b",", b'"', b"\0", b"\xff", b"\xef\xbb\xbf", b"bad", HEADER, SWAPPED, EVENT),
+        EVENT.replace(b"512", b"513"),
+        EVENT.replace(b"acme", b'"acme"'),
+        EVENT.replace(b" UTC", b"+02:00"),
+    ]
+)
+
+
+@given(
+    st.one_of(st.lists(PIECES, max_size=20).map(b"".join), st.binary(max_size=200)),
+    st.sampled_from([b"", HEADER, SWAPPED]),
+    st.integers(1, 300),
+)
+@settings(deadline=None, max_examples=60)
+def test_no_accepted_row_has_a_value_that_is_not_in_its_line_under_that_columns_name(
+    tmp_path_factory: pytest.TempPathFactory, body: bytes, header: bytes, size: int
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    content = header + body
+    (folder / "a.csv").write_bytes(content)
+    try:
+        whole = loaded(folder, WHOLE)
+    except ContractError:
+        with pytest.raises(ContractError, match=r"a\.csv"):
+            loaded(folder, size, size)
+        return
+    assert loaded(folder, size, size) == whole
+    for part in plan_ranges(list_files(str(folder))[0], size):
+        for block in read_range(part, size):
+            checked = validate(parse_block(block, part.columns), LANDING_DAY)
+            events = checked.accepted.to_pylist()
+            for event, start, length in zip(events, checked.offsets, checked.lengths, strict=True):
+                text = content[start : start + length].decode().removesuffix("\r")
+                fields = dict(zip(part.columns, next(csv.reader([text])), strict=True))
+                assert {name: str(event[name]) for name in IDS} == {name: fields[name] for name in IDS}
+                assert (event["brand"] or "") == fields["brand"].strip().lower()
+
+
+IDS = ("product_id", "category_id", "user_id")
+
+
+@pytest.mark.integration
+def test_a_load_of_all_cases_together_counts_what_each_counts(
+    bucket: Bucket, spanner_database: Database
+) -> None:
+    expected: Counter[str] = Counter()
+    accepted = 0
+    for number, case in enumerate(FILES.values()):
+        if not case.refused:
+            name = f"landing/events/{DAY}/{number:03d}-{case.name}"
+            bucket.blob(name).upload_from_string(case.content)
+            expected.update(case.rejected)
+            accepted += case.accepted
+    values = b"".join(line(**{column: value}) for column, value, _ in VALUES)
+    bucket.blob(f"landing/events/{DAY}/values.csv").upload_from_string(HEADER + values)
+    expected.update(reason for _, _, reason in VALUES if reason)
+    accepted += sum(not reason for _, _, reason in VALUES)
+
+    at = f"gs://{bucket.name}"
+    load_events.run(
+        [
+            f"--landing_day={DAY}",
+            "--load_id=20191101-00000001",
+            f"--landing={at}/landing/events/{DAY}",
+            f"--accepted={at}/accepted",
+            f"--rejected={at}/rejected",
+            f"--manifest={at}/load.json",
+            f"--spanner_project={shop_settings().project}",
+            f"--spanner_instance={shop_settings().spanner_instance}",
+            f"--spanner_database={spanner_database.database_id}",
+            "--range_bytes=200000",
+            "--runner=FnApiRunner",
+        ]
+    ).wait_until_finish()
+    manifest = json.loads(bucket.blob("load.json").download_as_bytes())
+    assert manifest["rejected_by_reason"] == dict(sorted(expected.items()))
+    assert (manifest["accepted"], manifest["rejected"]) == (accepted, expected.total())
+    assert manifest["read"] == accepted + expected.total()
