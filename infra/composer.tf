@@ -17,6 +17,7 @@ locals {
     SHOPSTREAM_SPANNER_DATABASE = google_spanner_database.shopstream.name
     SHOPSTREAM_TOPIC            = google_pubsub_topic.events.name
     SHOPSTREAM_SUBSCRIPTION     = google_pubsub_subscription.events_stream.name
+    SHOPSTREAM_ALERT_ID         = local.alert_id
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
   }
 

@@ -1,5 +1,8 @@
 """What calls for a person: one line at level ERROR, which a log-based alert watches for.
 
+The alert watches for the environment's own id in the line, which nobody outside knows: so no text from the
+data, such as a rejected line that is shown in a log, can call anybody.
+
 Deadlines call `deadline_missed` on the executor, where plugins/ is; the triggerer, which runs asynchronous
 callbacks, does not have it on Composer. A run calls `run_failed` in the DAG processor.
 """
@@ -15,6 +18,7 @@ from typing import Any
 from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
 
 from shopstream.retries import next_step
+from shopstream.settings import settings
 
 ALERT_PREFIX = "SHOPSTREAM ALERT"
 MAX_REASON_CHARS = 2000
@@ -103,4 +107,4 @@ def _deadline(promise: str, reference: Any, interval: timedelta) -> DeadlineAler
 
 
 def _alert(**what: str) -> None:
-    log.error("%s %s", ALERT_PREFIX, json.dumps(what))
+    log.error("%s %s %s", ALERT_PREFIX, settings().alert_id, json.dumps(what))

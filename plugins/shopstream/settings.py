@@ -54,6 +54,7 @@ class Settings:
     dashboard_iap_audience: str | None
     dashboard_airflow_url: str | None
     max_publish_gap_seconds: float
+    alert_id: str
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -93,6 +94,7 @@ def settings() -> Settings:
         dashboard_iap_audience=env.get("SHOPSTREAM_DASHBOARD_IAP_AUDIENCE") or None,
         dashboard_airflow_url=env.get("SHOPSTREAM_DASHBOARD_AIRFLOW_URL", "").rstrip("/") or None,
         max_publish_gap_seconds=_seconds("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "3600"),
+        alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
     )
 
 

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -206,7 +207,14 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
         "airflow_down", "dag_failed", "dead_letters", "no_rows", "oldest_unacked", "rejected_share",
         "spanner_cpu",
     }  # fmt: skip
-    assert f'"{ALERT_PREFIX}"' in conditions["dag_failed"]["condition_matched_log"][0]["filter"]
+    [watched] = re.findall(
+        rf'"{ALERT_PREFIX} (\S+)"', conditions["dag_failed"]["condition_matched_log"][0]["filter"]
+    )
+    # No word that a line of the data could hold by chance or by intent.
+    assert uuid.UUID(watched)
+    [environment] = planned(plan, "google_composer_environment").values()
+    variables = environment["config"][0]["software_config"][0]["env_variables"]
+    assert variables["SHOPSTREAM_ALERT_ID"] == watched
     counters = set(re.findall(r'"(\w+)"', _counted()))
     for name in ("no_rows", "rejected_share"):
         query = conditions[name]["condition_prometheus_query_language"][0]["query"]

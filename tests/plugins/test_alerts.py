@@ -14,6 +14,7 @@ import structlog
 from airflow.sdk.execution_time.callback_supervisor import execute_callback
 
 from shopstream import alerts
+from shopstream.settings import settings
 from tests.airflow_home import airflow_home, load_dag  # noqa: F401
 
 
@@ -21,7 +22,7 @@ def alert_in(caplog: pytest.LogCaptureFixture) -> Any:
     [line] = [entry for entry in caplog.records if entry.name == alerts.log.name]
     assert line.levelno == logging.ERROR
     prefix, _, rest = line.getMessage().partition(" {")
-    assert prefix == alerts.ALERT_PREFIX
+    assert prefix == f"{alerts.ALERT_PREFIX} {settings().alert_id}"
     return json.loads("{" + rest)
 
 
