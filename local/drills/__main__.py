@@ -53,17 +53,19 @@ class Result:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the drills; 0 if each ended well and no row was lost or doubled."""
+    """Run the drills; 0 if each ended well and no row was lost or doubled. What ended is always told."""
     options = _parse(argv)
     was_up = stack.is_up()
+    results: list[Result] = []
     try:
         stack.up(_progress)
         os.environ.update(stack.environment())
-        results = [run_drill(_ground(options, number), name) for number, name in enumerate(options.names)]
+        for number, name in enumerate(options.names):
+            results.append(run_drill(_ground(options, number), name))
     finally:
+        tell(results)
         if not was_up:
             stack.down(_progress)
-    tell(results)
     return 0 if all(result.is_well for result in results) else 1
 
 

@@ -42,7 +42,7 @@ def test_run_tells_at_once_what_bigquery_refused(bigquery_clean: bigquery_api.Cl
 
 
 def test_run_gives_up_on_a_bigquery_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bigquery, "REQUEST_RETRY", bigquery_api.DEFAULT_RETRY.with_timeout(1.0))
+    monkeypatch.setattr(bigquery, "REQUEST_TIMEOUT_SECONDS", 1.0)
     nobody = bigquery_api.Client(
         project="nobody",
         credentials=AnonymousCredentials(),
