@@ -57,6 +57,8 @@ MAX_BATCH_BYTES = 5_000_000
 """Half of what Pub/Sub takes in one request; a line adds at most BLOCK_BYTES and some to it."""
 BLOCK_BYTES = 2**20
 STORAGE_CHUNK_BYTES = 4 * 2**20
+MAX_FILES = 200
+"""All files of a folder are open at once, to be merged by time, and each may hold STORAGE_CHUNK_BYTES."""
 REQUEST_TIMEOUT_SECONDS = 30.0
 RETRY_SECONDS = 120.0
 """How long a batch is sent again while Pub/Sub is busy or away."""
@@ -194,8 +196,8 @@ def read_lines(
     another day.
 
     Raises:
-        ContractError: there is no file, a header breaks the contract, or a file is damaged or of an encoding
-            that is not read.
+        ContractError: there is no file, or more than MAX_FILES; a header breaks the contract, or a file is
+            damaged or of an encoding that is not read.
     """
     with ExitStack() as opened:
         files = [
@@ -315,6 +317,11 @@ def _list_files(source: str, credentials: Credentials | None) -> list[str]:
     files = event_files(source, found)
     if not files:
         raise ContractError(f"{source} is neither a file .csv or .csv.gz nor a folder with such files in it.")
+    if len(files) > MAX_FILES:
+        raise ContractError(
+            f"{source} has {len(files):,} files; at most {MAX_FILES} are merged by time at once. Join them "
+            "to fewer, or publish them one by one."
+        )
     return files
 
 

@@ -244,6 +244,15 @@ def test_a_folder_with_a_file_that_nobody_would_read_is_refused(tmp_path: Path) 
         list(read_lines(str(tmp_path)))
 
 
+def test_more_files_than_may_be_open_at_once_are_refused_before_one_is(tmp_path: Path) -> None:
+    for number in range(publish_events.MAX_FILES):
+        write(tmp_path / f"{number:03d}.csv", [line()])
+    assert len(clocks(str(tmp_path))) == publish_events.MAX_FILES
+    write(tmp_path / "more.csv", [line()])
+    with pytest.raises(ContractError, match=rf"{tmp_path} has 201 files; at most 200 .* Join them to fewer"):
+        next(read_lines(str(tmp_path)))
+
+
 def test_a_source_that_is_none_is_refused(tmp_path: Path) -> None:
     for source, words in (
         (str(tmp_path / "none"), "neither a file .csv or .csv.gz nor a folder"),
