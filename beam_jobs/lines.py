@@ -80,6 +80,11 @@ def is_events_file(name: str) -> bool:
     return name.lower().endswith((".csv", ".csv.gz"))
 
 
+def is_mark(name: str) -> bool:
+    """Tell whether a name in a landing day's folder is that of a mark; one that ends as events do is none."""
+    return name == SUCCESS or (name.startswith(UNFINISHED) and not is_events_file(name))
+
+
 def event_files(folder: str, names: Iterable[str]) -> list[str]:
     """Return the files of events in `folder`, sorted; `names` are all that is in it and below, in full.
 
@@ -91,7 +96,7 @@ def event_files(folder: str, names: Iterable[str]) -> list[str]:
     for name in names:
         inside = name.removeprefix(folder.rstrip("/") + "/")
         # The console makes an empty object of a folder's name.
-        if inside == SUCCESS or inside.startswith(UNFINISHED) or name.endswith("/"):
+        if is_mark(inside) or name.endswith("/"):
             continue
         if "/" not in inside and is_events_file(inside):
             files.append(name)

@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with six things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with seven things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -20,6 +20,8 @@ fifth of the emulator's CPU. Now each thread makes one and keeps it.
 
 Half of what a query costs the emulator is its translation to DuckDB's SQL, though the statements of a summary
 are the same for each day but for their parameters. Now the last translations are kept.
+
+It takes any number of URIs in a load job. Now it refuses more than BigQuery's 10,000.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from functools import lru_cache
 from typing import Any
 
 from bqemulator.cli import main
+from bqemulator.domain.errors import InvalidQueryError
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.versioning.snapshots import SnapshotManager
@@ -41,6 +44,7 @@ _capture = SnapshotManager.capture
 _make_generator = Dialect.generator
 _kept = threading.local()
 KEPT_TRANSLATIONS = 256
+MAX_JOB_URIS = 10_000
 
 
 @register
@@ -69,10 +73,12 @@ class MergeOnFalse(TranslationRule):
 
 # Only now, since it imports the emulator's translator, which takes the rules that are registered by then.
 from bqemulator.api.routes import tabledata  # noqa: E402
+from bqemulator.jobs import executor  # noqa: E402
 from bqemulator.sql.translator import SQLTranslator  # noqa: E402
 
 _partition_rows = tabledata._partition_rows_for_insert
 _translate = SQLTranslator.translate
+_parse_load = executor._parse_load_job_config
 
 
 def _inserted_columns(merge: exp.Merge) -> list[tuple[exp.Expression, exp.Column]]:
@@ -147,7 +153,18 @@ def _kept_translation(
     return _translation(self, bq_sql, json.dumps(schema), caller)
 
 
+def _parse_load_of_few_uris(project_id: str, config: dict[str, Any]) -> Any:
+    """Return a load job's settings, or refuse one of more than MAX_JOB_URIS."""
+    job = _parse_load(project_id, config)
+    if len(job.source_uris) > MAX_JOB_URIS:
+        raise InvalidQueryError(
+            f"Too many source URIs: {len(job.source_uris)}; a load job may have {MAX_JOB_URIS}"
+        )
+    return job
+
+
 if __name__ == "__main__":
+    executor._parse_load_job_config = _parse_load_of_few_uris
     SQLTranslator.translate = _kept_translation
     Dialect.generator = _kept_generator
     SnapshotManager.capture = _capture_if_asked

@@ -8,8 +8,10 @@ from beam_jobs import lines
 
 EXPORTS = "exports/"
 LANDING = "landing/events/"
-EXPORT_PATTERN = rf"^{EXPORTS}[^/*?#\[\]\r\n]+\.(csv|csv\.gz|zip)$"
-"""No sub-folders, so that a part's name, made of the export's, is of one export; no wildcards, for Beam."""
+_STEM = r"(?!_)[^/*?#\[\]\r\n]+(?<!\.csv)(?<!\.gz)(?<!\.zip)"
+EXPORT_PATTERN = rf"^{EXPORTS}{_STEM}\.(csv|csv\.gz|csv\.zip|zip)$"
+"""No sub-folders, and no ending twice, so that a part's name, made of the export's, is of one export; no
+underscore first, as marks have it; no wildcards, for Beam."""
 REPORTS = "reports/events/"
 TEMP = "temp"
 

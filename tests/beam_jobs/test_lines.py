@@ -49,11 +49,16 @@ def test_what_is_gzip_is_told_by_its_first_bytes_and_not_by_its_name(file: str) 
 
 
 def test_the_files_of_a_folder_are_told_from_its_marks() -> None:
-    names = ["b.CSV", "a.csv", "c.csv.gz", "_SUCCESS", "_UNFINISHED-2019-Nov.csv", ""]
+    names = ["b.CSV", "a.csv", "c.csv.gz", "_SUCCESS", "_UNFINISHED-2019-Nov", ""]
     for folder in ("gs://b/2019-11-01", "gs://b/2019-11-01/"):
         found = event_files(folder, [f"gs://b/2019-11-01/{name}" for name in names])
         assert found == [f"gs://b/2019-11-01/{name}" for name in ("a.csv", "b.CSV", "c.csv.gz")]
     assert event_files("gs://b/2019-11-01", []) == []
+
+
+def test_events_in_a_file_that_is_named_like_a_mark_are_read() -> None:
+    names = ["/d/_UNFINISHED-a", "/d/_UNFINISHED-a-00000.csv", "/d/_SUCCESS-00000.csv"]
+    assert event_files("/d", names) == ["/d/_SUCCESS-00000.csv", "/d/_UNFINISHED-a-00000.csv"]
 
 
 @pytest.mark.parametrize(

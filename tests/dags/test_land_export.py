@@ -39,7 +39,9 @@ def test_an_export_that_is_none_fails_once_and_says_what_to_correct(bucket: Buck
     assert "the first line is neither an event nor a header" in run.errors["split_into_days"]
 
 
-@pytest.mark.parametrize("name", ["", "2019-Nov.csv", "exports/a/b.csv", "exports/2019-Nov.xlsx"])
+@pytest.mark.parametrize(
+    "name", ["", "2019-Nov.csv", "exports/a/b.csv", "exports/2019-Nov.xlsx", "exports/_a.csv"]
+)
 def test_the_form_refuses_what_cannot_be_an_export(airflow_home: Path, name: str) -> None:
     from airflow.sdk.exceptions import ParamValidationError
 

@@ -28,6 +28,7 @@ from beam_jobs.lines import (
     Piece,
     decompressed,
     has_bom,
+    is_mark,
     past_bom,
     read_header,
     read_pieces,
@@ -73,8 +74,8 @@ def land(client: Client, bucket_name: str, export: str) -> dict[str, Any]:
     uri = f"gs://{bucket_name}/{export}"
     if not re.fullmatch(EXPORT_PATTERN, export):
         raise ContractError(
-            f"{uri}: an export lies directly in exports/, ends in .csv, .csv.gz or .zip, and has none of "
-            "* ? # [ ] in its name. Upload it under such a name."
+            f"{uri}: an export lies directly in exports/, ends in one of .csv, .csv.gz, .zip, .csv.zip, does "
+            "not begin with _ and has none of * ? # [ ] in its name. Upload it under such a name."
         )
     bucket = client.bucket(bucket_name)
     blob = bucket.get_blob(export)
@@ -387,7 +388,7 @@ def _delete_leftovers(bucket: Bucket, stem: str, written: set[str]) -> dict[str,
     for day in sorted(names):
         folder = f"{LANDING}{day}/"
         stale = {name for name in names[day] if own.fullmatch(name) and folder + name not in written}
-        marks = {name for name in names[day] if name.startswith(UNFINISHED)}
+        marks = {name for name in names[day] if is_mark(name) and name != SUCCESS}
         if stale and names[day] <= stale | {SUCCESS, UNFINISHED + stem}:
             stale.add(SUCCESS)
         # _SUCCESS before the parts, and the mark when all is well: so a death between them misleads nobody.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
+from beam_jobs.lines import is_mark
 from shopstream import layout
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def describe_missing(bucket: str, day: date, found: Iterable[str]) -> str:
     folder = f"gs://{bucket}/{layout.landing(day)}/"
     if not names:
         holds = "holds nothing. Upload the day's files, and at last an empty object"
-    elif marks := [name for name in names if name.startswith(layout.UNFINISHED)]:
+    elif marks := [name for name in names if is_mark(name) and name != layout.SUCCESS]:
         stems = ", ".join(mark.removeprefix(layout.UNFINISHED) for mark in marks)
         return (
             f"Landing day {day} is not landed whole: in {folder} export {stems} is not landed to its end. "

@@ -35,6 +35,8 @@ from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
 STAGING_EXPIRATION_DAYS = 2
 PUBLISH_MAX_BYTES = 100 * 2**30
 """For the statements of a load: the staged rows and the 8 partitions that a landing day may touch."""
+MAX_JOB_URIS = 10_000
+"""BigQuery's limit for one load job."""
 _LOAD_ID = re.compile(r"\d{8}-[0-9a-z]{8,24}")
 
 
@@ -182,7 +184,9 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
     statement = replace_statement(
         REJECTED_EVENTS,
         [field.name for field in fields],
-        f"SELECT {decoded} FROM {staging}",
+        # Each line once, whatever two runs of this task at once have staged.
+        f"SELECT {decoded} FROM {staging} WHERE TRUE "
+        "QUALIFY ROW_NUMBER() OVER (PARTITION BY file, byte_offset ORDER BY rejected_at) = 1",
         "target.rejected_date = @landing_day AND target.source = 'batch'",
     )
     run(
@@ -284,15 +288,18 @@ def _stage(
     table.labels = LABELS
     table.expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=STAGING_EXPIRATION_DAYS)
     table = client.create_table(table, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
-    if files:
+    # Nobody reads the table before all jobs have ended.
+    for start in range(0, len(files), MAX_JOB_URIS):
         job = client.load_table_from_uri(
-            list(files),
+            list(files[start : start + MAX_JOB_URIS]),
             table.reference,
             job_id_prefix=f"stage-{load_id}-",
             job_config=bigquery.LoadJobConfig(
                 schema=schema,
                 source_format=source_format,
-                write_disposition=bigquery.WriteDisposition.WRITE_EMPTY,
+                write_disposition=bigquery.WriteDisposition.WRITE_APPEND
+                if start
+                else bigquery.WriteDisposition.WRITE_EMPTY,
                 labels=LABELS,
             ),
             retry=REQUEST_RETRY,

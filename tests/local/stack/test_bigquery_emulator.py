@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from google.api_core.exceptions import BadRequest
 from google.cloud import bigquery as bigquery_api
 
 pytestmark = pytest.mark.integration
@@ -128,3 +129,10 @@ def test_a_statement_is_translated_anew_for_a_table_that_has_other_columns_now(
 
     assert as_numeric == [(Decimal("0.1"), Decimal)]
     assert as_float == [(0.1, float)]
+
+
+def test_a_load_job_of_more_than_10_000_uris_is_refused(client: bigquery_api.Client) -> None:
+    uris = [f"gs://bucket/{number}.jsonl" for number in range(10_001)]
+    config = bigquery_api.LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON")
+    with pytest.raises(BadRequest, match="Too many source URIs: 10001"):
+        client.load_table_from_uri(uris, "shop.counted", job_config=config).result(timeout=10)

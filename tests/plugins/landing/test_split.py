@@ -487,6 +487,33 @@ class TestOnCloudStorage:
             "2019-11-08/b-00000.csv",
         ]
 
+    @pytest.mark.parametrize(
+        "name", ["_UNFINISHED-a.csv", "_SUCCESS.csv", "a.csv.csv", "a.gz.csv", "a.zip.csv", "a.csv.gz.zip"]
+    )
+    def test_an_export_whose_parts_would_be_marks_or_those_of_another_export_is_refused(
+        self, bucket: storage.Bucket, name: str
+    ) -> None:
+        self.upload(bucket, "exports/a.csv", event("2019-11-01").encode())
+        landing.land(bucket.client, bucket.name, "exports/a.csv")
+        before = listing(bucket)
+        self.upload(bucket, f"exports/{name}", event("2019-11-02").encode())
+        with pytest.raises(ContractError, match=rf"exports/{name}: an export .* does not begin with _"):
+            landing.land(bucket.client, bucket.name, f"exports/{name}")
+        assert listing(bucket) == before
+
+    def test_an_export_that_is_named_like_a_part_of_another_touches_none_of_its_parts(
+        self, bucket: storage.Bucket
+    ) -> None:
+        for name in ("a.csv", "a-00000.csv", "a-00000-00000.csv", "a.csv"):
+            self.upload(bucket, f"exports/{name}", event("2019-11-01").encode())
+            landing.land(bucket.client, bucket.name, f"exports/{name}")
+        assert sorted(listing(bucket)) == [
+            "2019-11-01/_SUCCESS",
+            "2019-11-01/a-00000-00000-00000.csv",
+            "2019-11-01/a-00000-00000.csv",
+            "2019-11-01/a-00000.csv",
+        ]
+
     def test_a_missing_export_and_a_bad_name_say_what_to_do(self, bucket: storage.Bucket) -> None:
         with pytest.raises(ContractError, match=r"does not exist. Upload it: gcloud storage cp"):
             landing.land(bucket.client, bucket.name, "exports/none.csv")

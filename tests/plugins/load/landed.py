@@ -93,7 +93,13 @@ def parquet(bucket: storage.Bucket, name: str, rows: Iterable[Mapping[str, Any]]
     return f"gs://{bucket.name}/accepted/{name}.parquet"
 
 
-def rejected(bucket: storage.Bucket, name: str, raws: Iterable[bytes], day: dt.date = DAY) -> str:
+def rejected(
+    bucket: storage.Bucket,
+    name: str,
+    raws: Iterable[bytes],
+    day: dt.date = DAY,
+    file: str = "gs://bucket/landing/events/2019-11-01/a.csv",
+) -> str:
     """Upload rejected lines as the pipeline writes them; return the file's URI."""
     lines = [
         json.dumps(
@@ -101,7 +107,7 @@ def rejected(bucket: storage.Bucket, name: str, raws: Iterable[bytes], day: dt.d
                 "source": "batch",
                 "rejected_date": day.isoformat(),
                 "load_id": name,
-                "file": "gs://bucket/landing/events/2019-11-01/a.csv",
+                "file": file,
                 "byte_offset": number,
                 "line_bytes": len(raw),
                 "raw": base64.b64encode(raw).decode(),

@@ -12,6 +12,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
+from shopstream.load import publish
 from shopstream.load.held import Held
 from shopstream.load.publish import (
     PublishError,
@@ -298,6 +299,36 @@ def test_rejected_lines_keep_their_bytes_and_replace_those_of_their_landing_day_
     moment = dt.datetime(2019, 11, 2, 1, 2, 3, 456789, tzinfo=dt.UTC)
     assert found == [{"byte_offset": 0, "line_bytes": 6, "rejected_at": moment}]
     assert not [table for table in client.list_tables("shop_raw") if "staging" in table.table_id]
+
+
+@pytest.mark.integration
+def test_more_files_than_a_load_job_may_have_are_staged_by_several(
+    client: bigquery_api.Client, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "MAX_JOB_URIS", 2)
+    manifest = manifest_of(
+        DAY,
+        "20191101-aaaaaaaa",
+        accepted=[parquet(bucket, name, [event(name)]) for name in "abcde"],
+        rejected=[
+            rejected(bucket, name, [name.encode()], file=f"gs://b/landing/{name}.csv") for name in "xyz"
+        ],
+    )
+    for _ in range(2):
+        staged = stage_load(client, manifest)
+        assert staged.events == 5
+        assert rows_of(client, f"SELECT COUNT(*) AS staged FROM {staged.table}") == [{"staged": 5}]
+        load_rejected(client, manifest)
+    assert [raw for _, _, raw in rejected_rows(client)] == [b"x", b"y", b"z"]
+
+
+@pytest.mark.integration
+def test_lines_that_two_runs_at_once_have_staged_are_kept_once(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    files = [rejected(bucket, name, [b"bad", b"worse"]) for name in ("one", "two")]
+    load_rejected(client, manifest_of(DAY, "20191101-aaaaaaaa", rejected=files))
+    assert [raw for _, _, raw in rejected_rows(client)] == [b"bad", b"worse"]
 
 
 @pytest.mark.integration
