@@ -82,7 +82,7 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
     """
     text = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
     lengths = {name: np.diff(_bounds(array)) for name, array in text.items()}
-    verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths)
+    verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths, parsed.max_rejects)
 
     def note(column: str, bad: np.ndarray, reason: str, expected: str) -> None:
         verdicts.note(bad, reason, _value_detail(column, text[column], expected))
