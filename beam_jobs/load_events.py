@@ -50,6 +50,8 @@ from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
 
 PROGRESS_SECONDS = 10.0
+MAX_REJECTS = 1000
+"""So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
 
 _log = logging.getLogger(__name__)
 
@@ -202,7 +204,7 @@ def _read(part: ByteRange) -> Iterator[Any]:
 
 def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:
     part, block = part_and_block
-    checked = validate(parse_block(block, part.columns), load.landing_day)
+    checked = validate(parse_block(block, part.columns, MAX_REJECTS), load.landing_day)
     rejected = (checked.rejected[name].to_pylist() for name in ("raw", "byte_offset"))
     for raw, offset in zip(*rejected, strict=True):
         refuse_other_header(raw, part.columns, part.path, offset)
@@ -296,6 +298,7 @@ def reject_refused(loaded: LoadedBlock, refusals: list[Refusal]) -> LoadedBlock:
             "raw": loaded.block.raw(offset, line_bytes),
             "reason": "refused_by_spanner",
             "detail": detail,
+            "lines": 1,
         }
         for row, detail in refusals
         for offset, line_bytes in [(int(loaded.offsets[row]), int(loaded.lengths[row]))]
@@ -314,11 +317,16 @@ def reject_refused(loaded: LoadedBlock, refusals: list[Refusal]) -> LoadedBlock:
 def count(loaded: LoadedBlock, landing_day: date) -> Counts:
     """Count a block's rows; which files they went to is for the caller to add."""
     event_dates = loaded.events["event_date"]
+    rejected_by_reason: Counter[str] = Counter()
+    for reason, lines in zip(
+        *(loaded.rejected[name].to_pylist() for name in ("reason", "lines")), strict=True
+    ):
+        rejected_by_reason[reason] += lines
     return Counts(
         accepted=len(loaded.events),
-        rejected=len(loaded.rejected),
+        rejected=rejected_by_reason.total(),
         late=pc.sum(pc.less(event_dates, pa.scalar(landing_day))).as_py() or 0,
-        rejected_by_reason=Counter(loaded.rejected["reason"].to_pylist()),
+        rejected_by_reason=rejected_by_reason,
         event_dates=Counter(
             {day["values"]: day["counts"] for day in pc.value_counts(event_dates).to_pylist()}
         ),

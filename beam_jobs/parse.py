@@ -12,13 +12,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv as pa_csv
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
-from beam_jobs.lines import UTF8_BOM, Block, has_bom, past_bom
+from beam_jobs.lines import UTF8_BOM, Block, has_bom, may_be_header, past_bom
 
 DETAIL_CHARS = 100
 """A reject's detail quotes at most so much of a value; the whole value is in its raw bytes."""
@@ -33,10 +34,16 @@ REJECTED_SCHEMA = pa.schema(
         pa.field("raw", pa.binary(), nullable=False),
         pa.field("reason", pa.string(), nullable=False),
         pa.field("detail", pa.string(), nullable=False),
+        pa.field("lines", pa.int64(), nullable=False),
     ]
 )
 """A rejected line: where it starts in the decompressed file, its length without the newline, its first
-MAX_LINE_BYTES bytes, the contract's reason code, and a sentence that names the value."""
+MAX_LINE_BYTES bytes, the contract's reason code, a sentence that names the value, and 1.
+
+Or a range of the file in which that many `lines` were rejected for this reason, of which no row of their own
+tells: where the first starts, the range's length to the end of the last, and the raw bytes of the first. Who
+reads the range again finds them by the same rules.
+"""
 
 _NEWLINE, _RETURN, _QUOTE, _COMMA, _DELETE = b'\n\r",\x7f'
 _FIRST_PRINTABLE = ord(" ")
@@ -53,6 +60,7 @@ class ParsedBlock:
 
     `rows` has RAW_SCHEMA; an empty field is "". Row i is the line at `offsets[i]` in the file, `lengths[i]`
     bytes long without its newline; both are int64. `rejected` has REJECTED_SCHEMA. The file's order is kept.
+    At most `max_rejects` lines a reason are rejects of their own, the others a range; None is no limit.
     """
 
     block: Block
@@ -60,6 +68,7 @@ class ParsedBlock:
     offsets: np.ndarray
     lengths: np.ndarray
     rejected: pa.Table
+    max_rejects: int | None = None
 
 
 class Verdicts:
@@ -68,8 +77,11 @@ class Verdicts:
     Reasons are to be noted in the order of contract.REASONS.
     """
 
-    def __init__(self, block: Block, offsets: np.ndarray, lengths: np.ndarray) -> None:
+    def __init__(
+        self, block: Block, offsets: np.ndarray, lengths: np.ndarray, max_rejects: int | None = None
+    ) -> None:
         self._block = block
+        self._max_rejects = max_rejects
         self._offsets = offsets
         self._lengths = lengths
         self._first = np.full(len(offsets), -1, np.int8)
@@ -88,8 +100,20 @@ class Verdicts:
         return self._first < 0
 
     def rejected(self) -> pa.Table:
-        """Return the bad lines, in order, in REJECTED_SCHEMA."""
+        """Return the bad lines, in order, in REJECTED_SCHEMA; the ranges come last.
+
+        A header is never in a range: whoever looks for one among the rejects shall find it.
+        """
         bad = np.flatnonzero(self._first >= 0)
+        ranges = []
+        if self._max_rejects is not None and len(bad) > self._max_rejects:
+            for reason in dict.fromkeys(reason for reason, _ in self._notes):
+                numbers = [number for number, (noted, _) in enumerate(self._notes) if noted == reason]
+                more = np.flatnonzero(np.isin(self._first, numbers))[self._max_rejects :]
+                more = more[[not may_be_header(self._raw(line)) for line in more]]
+                if len(more) > 1:
+                    ranges.append(self._range(reason, more))
+                    bad = np.setdiff1d(bad, more, assume_unique=True)
         batches = []
         for start in range(0, len(bad), REJECTS_AT_ONCE):
             part = bad[start : start + REJECTS_AT_ONCE]
@@ -104,15 +128,34 @@ class Verdicts:
                     [detail(line) for line, (_, detail) in zip(part.tolist(), noted, strict=True)],
                     pa.string(),
                 ),
+                pa.repeat(pa.scalar(1, pa.int64()), len(part)),
             ]
             batches.append(pa.record_batch(columns, schema=REJECTED_SCHEMA))
+        batches.append(pa.RecordBatch.from_pylist(ranges, REJECTED_SCHEMA))
         return pa.Table.from_batches(batches, REJECTED_SCHEMA)
 
+    def _range(self, reason: str, lines: np.ndarray) -> dict[str, Any]:
+        first, last = int(lines[0]), int(lines[-1])
+        start, end = int(self._offsets[first]), int(self._offsets[last] + self._lengths[last])
+        detail = self._notes[self._first[first]][1](first)
+        return {
+            "byte_offset": start,
+            "line_bytes": end - start,
+            "raw": self._raw(first),
+            "reason": reason,
+            "detail": f"{len(lines):,} more lines, from here to byte {end:,}. The first: {detail}",
+            "lines": len(lines),
+        }
 
-def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
+    def _raw(self, line: int) -> bytes:
+        return self._block.raw(int(self._offsets[line]), int(self._lengths[line]))
+
+
+def parse_block(block: Block, columns: Sequence[str], max_rejects: int | None = None) -> ParsedBlock:
     """Split the lines of a block into fields; `columns` are the nine column names in the file's order.
 
-    Bad lines never raise: each line that is not blank becomes a row or a reject.
+    Bad lines never raise: each line that is not blank becomes a row or a reject, or one of the lines of a
+    range (see REJECTED_SCHEMA) where `max_rejects` lines have been rejected for the same reason.
     """
     octets = np.frombuffer(block.data, np.uint8)
     starts, ends = _lines(block, octets)
@@ -120,7 +163,7 @@ def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
     lengths = ends - starts
     if block.skipped_bytes:
         lengths[-1] += block.skipped_bytes
-    verdicts = Verdicts(block, offsets, lengths)
+    verdicts = Verdicts(block, offsets, lengths, max_rejects)
 
     def raw(line: int) -> bytes:
         return block.raw(int(offsets[line]), int(lengths[line]))
@@ -140,7 +183,7 @@ def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
     if not _is_utf8(block.data):
         not_utf8 = holding(np.flatnonzero(octets > _DELETE)) & verdicts.good
         for line in np.flatnonzero(not_utf8).tolist():
-            not_utf8[line] = not _is_utf8(raw(line))
+            not_utf8[line] = not _is_utf8_line(raw(line))
         verdicts.note(not_utf8, "invalid_utf8", lambda line: _not_utf8_detail(raw(line)))
     verdicts.note(
         holding(_control_positions(octets)),
@@ -178,7 +221,7 @@ def parse_block(block: Block, columns: Sequence[str]) -> ParsedBlock:
     numbers = np.flatnonzero(regular)
     if by_hand_rows:
         rows, numbers = _add_rows(rows, numbers, by_hand_rows, columns)
-    return ParsedBlock(block, rows, offsets[numbers], lengths[numbers], verdicts.rejected())
+    return ParsedBlock(block, rows, offsets[numbers], lengths[numbers], verdicts.rejected(), max_rejects)
 
 
 def parse_fields(events: Sequence[Mapping[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:
@@ -253,6 +296,15 @@ def _is_utf8(text: bytes) -> bool:
     try:
         pa.LargeStringArray.from_buffers(1, bounds, pa.py_buffer(text)).validate(full=True)
     except pa.ArrowInvalid:
+        return False
+    return True
+
+
+def _is_utf8_line(line: bytes) -> bool:
+    """Tell the same of a short text, in a hundredth of the time."""
+    try:
+        line.decode()
+    except UnicodeDecodeError:
         return False
     return True
 

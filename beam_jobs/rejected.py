@@ -27,7 +27,7 @@ class Refusal(NamedTuple):
 def batch_envelopes(
     rejected: pa.Table, *, landing_day: date, load_id: str, file: str, rejected_at: datetime
 ) -> Iterator[bytes]:
-    """Yield each rejected line of one landed file as a line of JSON, newline included.
+    """Yield each rejected line of one landed file, or range of lines, as a line of JSON, newline included.
 
     Args:
         rejected: of parse.REJECTED_SCHEMA.
@@ -49,6 +49,7 @@ def batch_envelopes(
             "message_id": None,
             "attributes": None,
             "publish_time": None,
+            "lines": line["lines"],
         }
         yield json.dumps(envelope, ensure_ascii=False).encode() + b"\n"
 
@@ -84,4 +85,5 @@ def stream_envelope(
         "message_id": message.message_id,
         "attributes": attributes,
         "publish_time": message.publish_time.isoformat() if message.publish_time else None,
+        "lines": 1,
     }

@@ -123,7 +123,7 @@ def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
     """Type and check the rows of a block, as `validate` does."""
     raw = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
     lengths = {name: np.diff(bounds(array)) for name, array in raw.items()}
-    verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths)
+    verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths, parsed.max_rejects)
 
     def note(column: str, bad: np.ndarray, reason: str, expected: str) -> None:
         verdicts.note(bad, reason, _value_detail(column, raw[column], expected))

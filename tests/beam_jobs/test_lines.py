@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from beam_jobs import lines
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
 from beam_jobs.lines import (
     UTF8_BOM,
@@ -21,6 +22,7 @@ from beam_jobs.lines import (
     Piece,
     decompressed,
     event_files,
+    may_be_header,
     read_blocks,
     read_header,
     read_pieces,
@@ -236,3 +238,47 @@ def offsets_of(parts: Iterable[bytes]) -> list[int]:
         offsets.append(offset)
         offset += len(part)
     return offsets
+
+
+@pytest.mark.parametrize(
+    "data", [b"x\n" * 100, b"\n" * 100, b"x" * 300 + b"\n" * 50, b"\n" * 50 + b"x" * 300, b""]
+)
+@pytest.mark.parametrize("block_bytes", [7, 1000])
+def test_a_block_has_few_lines_however_short_they_are(
+    data: bytes, block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines, "MAX_BLOCK_LINES", 8)
+    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 50)
+    pieces = list(read_pieces(io.BytesIO(data), 0, block_bytes=block_bytes))
+    assert b"".join(piece.data for piece in pieces) == data
+    assert max((piece.data.count(b"\n") for piece in pieces), default=0) <= 8
+    places = [piece.offset for piece in pieces]
+    assert places == [sum(len(piece.data) for piece in pieces[:number]) for number in range(len(pieces))]
+    starts = [piece.offset for piece in pieces if piece.begins_line]
+    assert all(start == 0 or data[start - 1 : start] == b"\n" for start in starts)
+
+
+class CountingReader(io.BufferedReader):
+    reads = 0
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.reads += 1
+        return super().readline(size)
+
+
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n"])
+def test_a_file_may_begin_with_millions_of_blank_lines(blank: bytes) -> None:
+    text = CountingReader(io.BytesIO(blank * 2_000_000 + HEADER + EVENT))
+    assert read_header(text, "a.csv").start == len(blank) * 2_000_000
+    assert text.reads < 10_000
+
+
+@pytest.mark.parametrize("line", [b"EVENT_TIME,b_r_A_n_d\n", b'"Price",x,"user_Id"', b"\xff,brand, price "])
+def test_a_header_in_any_form_is_seen_at_first_sight(line: bytes) -> None:
+    assert may_be_header(line)
+    assert not may_be_header(line.replace(b",", b"-"))
+
+
+def test_a_line_of_carriage_returns_is_not_blank() -> None:
+    with pytest.raises(ContractError, match="the first line is neither an event nor a header"):
+        read_header(io.BufferedReader(io.BytesIO(b"\n\r\n\r\r\n" + EVENT)), "a.csv")

@@ -29,7 +29,7 @@ from google.cloud.storage import Bucket
 
 from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.files import count_lines
+from beam_jobs.files import ByteRange, count_lines
 from beam_jobs.identity import event_id, shard
 from beam_jobs.lines import Block
 from beam_jobs.manifest import Manifest
@@ -299,6 +299,7 @@ def test_a_reject_says_where_it_was_what_it_was_and_why(shop: Shop) -> None:
         "message_id": None,
         "attributes": None,
         "publish_time": None,
+        "lines": 1,
     }
 
 
@@ -445,9 +446,9 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
             lengths=checked.lengths[1:],
         )
 
-    def lossy_parse(block: Block, columns: tuple[str, ...]) -> ParsedBlock:
+    def lossy_parse(block: Block, columns: tuple[str, ...], max_rejects: int) -> ParsedBlock:
         # As a parser would that took two lines for one.
-        return step(block._replace(data=block.data.replace(b"\n", b" ", 1)), columns)
+        return step(block._replace(data=block.data.replace(b"\n", b" ", 1)), columns, max_rejects)
 
     def lossy_ids(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
         return islice(step(event_ids), 1, None)
@@ -574,3 +575,17 @@ def test_a_missing_option_is_told_by_name(capsys: pytest.CaptureFixture[str]) ->
         load_events.run(["--landing_day=2019-11-01"])
 
     assert "required: --load_id, --landing, --accepted, --rejected, --manifest" in capsys.readouterr().err
+
+
+def test_lines_of_a_range_count_each_as_the_rejects_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load_events, "MAX_REJECTS", 10)
+    names = ("load_id", "landing", "accepted", "rejected", "manifest", "spanner_project", "spanner_instance")
+    options = {name: name for name in (*names, "spanner_database")} | {"load_id": FIRST}
+    load = load_events.LoadOptions(landing_day=DAY, range_bytes=1, **options)
+    part = ByteRange("a.csv", COLUMN_NAMES, 0, None)
+    block = Block(b"x\n" * 500 + b",,,,,,,,\n" * 300, 0)
+    loaded = load_events._parse_and_validate((part, block), load)
+    assert len(loaded.rejected) == 22
+    counts = load_events.count(loaded, DAY)
+    assert counts.rejected == count_lines(block) == 800
+    assert counts.rejected_by_reason == {"wrong_column_count": 500, "missing_value": 300}

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
 from beam_jobs.lines import UTF8_BOM, Block
 from beam_jobs.parse import RAW_SCHEMA, REJECTED_SCHEMA, ParsedBlock, parse_block, parse_fields
+from beam_jobs.validate import validate
 
 EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.00,4,s-1"
 FIELDS = dict(zip(COLUMN_NAMES, EVENT.decode().split(","), strict=True))
@@ -269,3 +270,44 @@ def test_events_that_no_line_could_hold_are_rejected(session: str, raw: bytes, r
     assert parsed.rows.to_pylist() == [FIELDS]
     [reject] = parsed.rejected.to_pylist()
     assert (reject["reason"], reject["raw"]) == (reason, raw[:MAX_LINE_BYTES])
+
+
+HEADER = ",".join(COLUMN_NAMES).encode()
+
+
+def test_of_many_lines_with_one_fault_the_first_are_rejects_and_the_others_a_range() -> None:
+    block = Block(
+        b"".join(b"bad %d\n" % n + (EVENT + b"\n") * (n == 7) for n in range(10)) + b"'a\tb'\n", 1000
+    )
+    parsed = parse_block(block, COLUMN_NAMES, max_rejects=3)
+    assert len(parsed.rows) == 1
+    first, second, third, control, rest = parsed.rejected.to_pylist()
+    assert [one["raw"] for one in (first, second, third)] == [b"bad 0", b"bad 1", b"bad 2"]
+    assert [one["lines"] for one in (first, second, third, control)] == [1] * 4
+    assert control["reason"] == "control_character"
+    assert (rest["byte_offset"], rest["reason"], rest["lines"]) == (1018, "wrong_column_count", 7)
+    assert rest["raw"] == b"bad 3"
+    assert rest["detail"].startswith("7 more lines, from here to byte ")
+    # Who reads the range again finds the lines.
+    start = rest["byte_offset"] - block.offset
+    again = parse_block(
+        Block(block.data[start : start + rest["line_bytes"]], rest["byte_offset"]), COLUMN_NAMES
+    )
+    assert again.rejected["raw"].to_pylist() == [b"bad %d" % n for n in range(3, 10)]
+    assert again.rejected["reason"].to_pylist() == ["wrong_column_count"] * 7
+
+
+def test_a_header_among_many_bad_lines_is_no_part_of_a_range() -> None:
+    header = b"brand,price\n"
+    parsed = parse_block(Block(b"x\n" * 9 + header + b"x\n" * 9, 0), COLUMN_NAMES, max_rejects=2)
+    assert parsed.rejected["raw"].to_pylist() == [b"x", b"x", b"brand,price", b"x"]
+    assert parsed.rejected["lines"].to_pylist() == [1, 1, 1, 16]
+
+
+def test_rejects_of_a_block_are_few_however_many_lines_are_bad() -> None:
+    bad = [b"x", b'"', b"\xff", b",,,,,,,,", b"\t", b"\xef\xbb\xbfx"]
+    for line in bad:
+        block = Block((line + b"\n") * 20_000, 0)
+        checked = validate(parse_block(block, COLUMN_NAMES, max_rejects=100), None)
+        assert len(checked.rejected) == 101
+        assert sum(checked.rejected["lines"].to_pylist()) == 20_000

@@ -117,6 +117,7 @@ def rejected(
                 "message_id": None,
                 "attributes": None,
                 "publish_time": None,
+                "lines": 1,
             }
         )
         for number, raw in enumerate(raws)
