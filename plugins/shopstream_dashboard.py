@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from airflow.plugins_manager import AirflowPlugin
 
-from shopstream.dashboard.in_airflow import PREFIX, InAirflow, address
+from shopstream.dashboard.in_airflow import PAGES, PREFIX, InAirflow, address
 
 
 class ShopstreamDashboard(AirflowPlugin):
@@ -18,7 +18,9 @@ class ShopstreamDashboard(AirflowPlugin):
     fastapi_apps = [  # noqa: RUF012 (Airflow's own form)
         {"name": "shopstream dashboard", "app": InAirflow(), "url_prefix": PREFIX}
     ]
-    # Without url_route it is a page of its own: in Airflow's frame a browser would refuse its downloads.
+    # Without url_route, pages of their own: in Airflow's frame a browser would refuse their downloads.
+    # More than one, since of a single one Airflow 3.3 makes a button that leads nowhere.
     external_views = [  # noqa: RUF012
-        {"name": "Shop dashboard", "href": address(), "destination": "nav"}
+        {"name": f"Shop: {title}", "href": f"{address()}{page}", "destination": "nav"}
+        for page, title in PAGES.items()
     ]

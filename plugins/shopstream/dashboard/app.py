@@ -34,6 +34,7 @@ from shopstream.charts import (
     read_theme,
 )
 from shopstream.dashboard.answers import answer_of
+from shopstream.dashboard.in_airflow import PAGES
 from shopstream.dashboard.stores import JOURNEY_DAYS, Answer, BigQueryStore, SpannerStore, StoreFailed
 
 Guard = Callable[..., Any]
@@ -42,7 +43,6 @@ T = TypeVar("T")
 
 STATIC_DIR = Path(__file__).with_name("static")
 SQL_DIR = Path(__file__).with_name("sql")
-PAGES = ("", "live", "customer", "pipelines")
 MAX_DAYS = 400
 THREADS = 8
 POLICY = (

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 PREFIX = "/shopstream"
+PAGES = {"": "purchasing", "live": "live", "customer": "customer", "pipelines": "pipelines"}
+"""The pages that Airflow's navigation links, by their paths."""
 BROKEN = b"The dashboard could not be started; the log of Airflow's API server says why."
 
 log = logging.getLogger(__name__)

@@ -73,7 +73,9 @@ def paths(client: TestClient) -> list[tuple[str, str]]:
 def test_airflow_has_the_plugin_and_links_it(airflow: TestClient) -> None:
     told = airflow.get("/api/v2/plugins", headers=header("admin")).json()
     [plugin] = [plugin for plugin in told["plugins"] if plugin["name"] == "shopstream_dashboard"]
-    assert [view["href"] for view in plugin["external_views"]] == ["/shopstream/"]
+    links = [view["href"] for view in plugin["external_views"]]
+    assert links == ["/shopstream/", "/shopstream/live", "/shopstream/customer", "/shopstream/pipelines"]
+    assert {airflow.get(link, headers=header("viewer")).status_code for link in links} == {200}
     assert airflow.get("/api/v2/plugins/importErrors", headers=header("admin")).json()["total_entries"] == 0
 
 
