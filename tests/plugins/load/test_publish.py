@@ -316,7 +316,7 @@ def test_more_files_than_a_load_job_may_have_are_staged_by_several(
     )
     for _ in range(2):
         staged = stage_load(client, manifest)
-        assert staged.events == 5
+        assert staged.events.events == 5
         assert rows_of(client, f"SELECT COUNT(*) AS staged FROM {staged.table}") == [{"staged": 5}]
         load_rejected(client, manifest)
     assert [raw for _, _, raw in rejected_rows(client)] == [b"x", b"y", b"z"]
