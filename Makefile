@@ -12,7 +12,7 @@ PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill up down status dashboard screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down status dashboard screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,6 +61,10 @@ soak: $(INSTALLED) ## Kill, drain and update the stream under a million messages
 
 drill: $(INSTALLED) ## Carry out the runbooks on the local stack and print what came of it; ARGS="gate --away-seconds 600" for some
 	@$(BIN)/python -m local.drills $(ARGS)
+
+fuzz: $(INSTALLED) | $(UV) ## Look, guided by coverage, for bytes that break the reader or the parser; SECONDS=600
+	@test -d build/fuzz/atheris || $(UV) pip install --quiet --python $(BIN)/python --target build/fuzz atheris==3.0.0
+	@PYTHONPATH="$$PYTHONPATH:build/fuzz" $(BIN)/python -m bench.fuzz $(or $(SECONDS),600)
 
 up: $(INSTALLED) ## Start the local stack: the emulators, the local Dataflow, Airflow
 	@$(BIN)/python -m local.stack up

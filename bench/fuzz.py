@@ -1,0 +1,88 @@
+"""Look, guided by coverage, for bytes that break the reader of event files or the parser (make fuzz).
+
+    python -m bench.fuzz SECONDS [FOLDER of inputs found before]
+
+For any bytes and any cut into ranges and blocks: each line is accepted or rejected, the same ones however the
+file is cut; each reject is found again at its offset; and where only the first rejects of a reason are kept,
+the counts stay. A file is refused by name, by each way alike, or not at all. An input that breaks this ends
+the run, and lies in FOLDER as crash-*.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from datetime import date
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["beam_jobs"]):
+    from beam_jobs.contract import COLUMN_NAMES, ContractError
+    from beam_jobs.files import count_lines, list_files, plan_ranges, read_range
+    from beam_jobs.lines import refuse_other_header
+    from beam_jobs.parse import parse_block
+    from beam_jobs.validate import validate
+
+LANDING_DAY = date(2019, 11, 1)
+HEADER = ",".join(COLUMN_NAMES).encode()
+EVENT = b"2019-11-01 10:00:00 UTC,view,1004856,2053013555631882655,electronics.smartphone,samsung,130.76,5,s"
+SEEDS = (
+    b"\x40\x40" + b"\n".join([HEADER, EVENT, EVENT.replace(b"view", b"cart"), b""]),
+    b"\x05\xff" + b"\r\n".join([EVENT, b'"x""y', EVENT, b"\xef\xbb\xbf" + HEADER, EVENT]),
+    b"\xff\x03" + b"\n".join([HEADER, EVENT.replace(b" UTC", b"+02:00"), EVENT.replace(b"5,s", b"5.0,NULL")]),
+    b"\x20\x20" + b"\n\n\r\n" + HEADER.upper() + b"\n" + EVENT + b"\n" + b"a,b,c\n" * 9,
+)
+MAX_REJECTS = 2
+FILE = Path(tempfile.mkdtemp(dir="/dev/shm")) / "a.csv"
+
+
+def outcome(range_bytes: int, block_bytes: int, max_rejects: int | None) -> Counter[str] | str:
+    """Return how often each event and each reason comes out of FILE, or that it is refused."""
+    found: Counter[str] = Counter()
+    try:
+        [file] = list_files(str(FILE.parent))
+        for part in plan_ranges(file, range_bytes):
+            for block in read_range(part, block_bytes):
+                checked = validate(parse_block(block, part.columns, max_rejects), LANDING_DAY)
+                rejected = checked.rejected.to_pylist()
+                for reject in rejected:
+                    stored = block.raw(reject["byte_offset"], reject["line_bytes"])
+                    if reject["lines"] == 1 and stored != reject["raw"]:
+                        raise AssertionError(f"another line stands at the reject's offset: {reject}")
+                    refuse_other_header(reject["raw"], part.columns, part.path, reject["byte_offset"])
+                    found[reject["reason"]] += reject["lines"]
+                lines = sum(reject["lines"] for reject in rejected)
+                if count_lines(block) != len(checked.accepted) + lines:
+                    raise AssertionError("a line is neither accepted nor rejected, or both")
+                found.update(checked.accepted["event_id"].to_pylist())
+    except ContractError:
+        return "refused"
+    return found
+
+
+def look(data: bytes) -> None:
+    """Read one input; its first two bytes say how it is cut."""
+    if len(data) < 2:
+        return
+    FILE.write_bytes(data[2:])
+    whole = outcome(2**40, 2**23, None)
+    for other in (outcome(data[0] + 1, data[1] + 1, None), outcome(2**40, 2**23, MAX_REJECTS)):
+        if other != whole:
+            raise AssertionError(f"{whole} is {other} otherwise")
+
+
+def main() -> None:
+    """Look for as many seconds as are given."""
+    seconds, folder = sys.argv[1], Path(sys.argv[2] if len(sys.argv) > 2 else "build/fuzz-inputs")
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, seed in enumerate(SEEDS):
+        (folder / f"seed-{number}").write_bytes(seed)
+    options = [f"-max_total_time={seconds}", "-max_len=4096", f"-artifact_prefix={folder}/", str(folder)]
+    atheris.Setup([sys.argv[0], *options], look)
+    atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
