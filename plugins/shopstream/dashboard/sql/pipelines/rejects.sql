@@ -1,7 +1,7 @@
 SELECT
     source,
     reason,
-    COUNT(*) AS lines_rejected,
+    SUM(COALESCE(lines, 1)) AS lines_rejected,
     MIN(rejected_date) AS first_rejected,
     MAX(rejected_date) AS last_rejected,
     MAX(detail) AS for_instance
