@@ -12,7 +12,7 @@ const PAGES = { "": purchasing, live, customer, pipelines };
 const nav = document.getElementById("nav");
 const main = document.getElementById("main");
 const name = location.pathname.slice(location.pathname.lastIndexOf("/") + 1);
-const page = PAGES[name] ?? purchasing;
+const page = Object.hasOwn(PAGES, name) ? PAGES[name] : purchasing;
 
 for (const [path, { title }] of Object.entries(PAGES)) {
   nav.append(element("a", { href: path || "./", "aria-current": path === name ? "page" : null }, title));

@@ -64,7 +64,7 @@ function state() {
   if (isDay(first_day) && isDay(last_day) && first_day <= last_day) {
     range = "any";
   } else {
-    if (!(range in RANGES) || range === "any") range = "7";
+    if (!Object.hasOwn(RANGES, range) || range === "any") range = "7";
     last_day = range === "all" ? newest : complete;
     first_day = range === "all" ? oldest : addDays(last_day, 1 - Number(range));
   }
