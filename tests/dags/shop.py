@@ -16,6 +16,7 @@ from google.cloud.storage import Bucket
 
 from beam_jobs.contract import COLUMN_NAMES
 from shopstream import alerts
+from shopstream.settings import settings
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.local.dataflow.service import Service, until
 
@@ -41,7 +42,7 @@ def line(number: int, day: date | str = DAY, **fields: Any) -> str:
 def alerts_of(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     """The reason that each failed task was told with, by its id."""
     lines = [record.getMessage() for record in caplog.records if record.name == alerts.log.name]
-    told = [json.loads(line.removeprefix(alerts.ALERT_PREFIX)) for line in lines]
+    told = [json.loads(line.removeprefix(f"{alerts.ALERT_PREFIX} {settings().alert_id}")) for line in lines]
     return {alert["task_id"]: alert["reason"] for alert in told if alert["kind"] == "task_failed"}
 
 
