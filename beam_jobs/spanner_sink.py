@@ -63,6 +63,8 @@ _RETRY = Retry(
     multiplier=2.0,
     timeout=RETRY_SECONDS,
 )
+_SESSION_GONE = "Session not found"
+"""What Spanner says of a session; of a missing table or database, NOT_FOUND too, it says something else."""
 _ABOUT_A_ROW = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange)
 
 # Field numbers in google/spanner/v1 (CommitRequest, Mutation, Mutation.Write) and google.protobuf.Value.
@@ -89,7 +91,8 @@ class SpannerSink:
 
     def __init__(self, project: str, instance: str, database: str) -> None:
         """Name the database by ids, without their resource prefixes; the first write connects."""
-        self._database = spanner.Client(project=project).instance(instance).database(database)
+        self._instance = spanner.Client(project=project).instance(instance)
+        self._database = self._instance.database(database)
         self._refusals_in_a_row = 0
         self.commits = 0
         """Commits that succeeded so far."""
@@ -143,6 +146,17 @@ class SpannerSink:
         write = _write_start() + _joined(rows, start, stop)
         request = CommitRequest.deserialize(_field(_COMMIT_MUTATION, _field(_INSERT_OR_UPDATE, write)))
         request.single_use_transaction.read_write = TransactionOptions.ReadWrite()
+        try:
+            self._send_in_session(request)
+        except exceptions.NotFound as error:
+            if _SESSION_GONE not in error.message:
+                raise
+            # Spanner may delete a session; the client would keep it for days. A new client makes another. The
+            # old one is not closed: that waits up to ten minutes for a thread of its that sleeps.
+            self._database = self._instance.database(self._database.database_id)
+            self._send_in_session(request)
+
+    def _send_in_session(self, request: CommitRequest) -> None:
         sessions = self._database.sessions_manager
         session = sessions.get_session(TransactionType.READ_WRITE)
         try:

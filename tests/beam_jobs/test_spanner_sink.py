@@ -251,6 +251,22 @@ def test_a_missing_table_or_database_fails_the_write(spanner_database: Database)
 
 
 @pytest.mark.integration
+def test_a_session_that_is_gone_is_made_anew(spanner_database: Database) -> None:
+    def sessions() -> set[str]:
+        listed = spanner_database.spanner_api.list_sessions(database=spanner_database.name)
+        return {session.name for session in listed}
+
+    others = sessions()
+    writer = sink(spanner_database)
+    writer.write(table([event(1)]))
+    [gone] = sessions() - others
+    spanner_database.spanner_api.delete_session(name=gone)
+    for number in (2, 3):
+        assert writer.write(table([event(number)])) == []
+    assert len(stored(spanner_database, ("event_id",))) == 3
+
+
+@pytest.mark.integration
 def test_two_writers_at_once_both_get_through(spanner_database: Database) -> None:
     halves = [table([event(number) for number in range(first, 6000, 2)]) for first in (0, 1)]
     threads = [threading.Thread(target=sink(spanner_database).write, args=[half]) for half in halves]

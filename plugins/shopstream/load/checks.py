@@ -109,6 +109,21 @@ def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any
     )
 
 
+def check_rejected_kept(manifest: Manifest, kept: Mapping[str, int]) -> None:
+    """Check that rejected_events holds each rejected line of the load; `kept` are those it has, by load_id.
+
+    Raises:
+        LoadRefused: it holds more or fewer, or lines of another load of the day.
+    """
+    if {load_id: lines for load_id, lines in kept.items() if lines} != (
+        {manifest.load_id: manifest.rejected} if manifest.rejected else {}
+    ):
+        raise LoadRefused(
+            f"{_name(manifest)}: {manifest.rejected:,} lines were rejected, but rejected_events holds of the "
+            f"landing day, by load, {dict(kept)}. Run load_events_daily for the day again."
+        )
+
+
 def check_newest(client: Client, uri: str, active_jobs: Sequence[Mapping[str, Any]]) -> None:
     """Check that no other load of the landing day has ended later or is running, which this one would undo.
 

@@ -61,6 +61,8 @@ class Published:
 _OVERTAKEN = "another load has published the day"
 _LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
 _NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
+_REJECTED = "rejected_date = @landing_day AND source = 'batch'"
+_NEWER_REJECT = f"SELECT 1 FROM {REJECTED_EVENTS} WHERE {_REJECTED} AND load_id > @load_id"
 _NEWER_AUDIT = f"SELECT 1 FROM {LOADS} WHERE landing_day = @landing_day AND load_id > @load_id"
 
 
@@ -169,7 +171,11 @@ def drop_staging(client: bigquery.Client, staging: str) -> None:
 
 
 def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
-    """Replace the batch's rows of the landing day in rejected_events by those of this load."""
+    """Replace the batch's rows of the landing day in rejected_events by those of this load.
+
+    Raises:
+        PublishError: a newer load has kept its own, or has published the day.
+    """
     staging = _stage(
         client,
         REJECTED_EVENTS,
@@ -186,18 +192,31 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
         REJECTED_EVENTS,
         [field.name for field in fields],
         # Each line once, whatever two runs of this task at once have staged.
-        f"SELECT {decoded} FROM {staging} WHERE TRUE "
+        f"SELECT {decoded} FROM {staging} WHERE {_unless(_NEWER_REJECT, _NEWER_AUDIT)} "
         "QUALIFY ROW_NUMBER() OVER (PARTITION BY file, byte_offset ORDER BY rejected_at) = 1",
-        "target.rejected_date = @landing_day AND target.source = 'batch'",
+        "target.rejected_date = @landing_day AND target.source = 'batch' AND target.load_id <= @load_id",
     )
-    run(
-        client,
-        statement,
-        {"landing_day": manifest.landing_day},
-        job_id_prefix=f"rejected-{manifest.load_id}",
-        maximum_bytes_billed=PUBLISH_MAX_BYTES,
-    )
+    with _refusing_overtaken(manifest):
+        run(
+            client,
+            statement,
+            {"landing_day": manifest.landing_day, "load_id": manifest.load_id},
+            job_id_prefix=f"rejected-{manifest.load_id}",
+            maximum_bytes_billed=PUBLISH_MAX_BYTES,
+        )
     drop_staging(client, staging)
+
+
+def count_rejected(client: bigquery.Client, landing_day: dt.date) -> dict[str, int]:
+    """Count the batch's lines of this landing day in rejected_events, by load_id."""
+    sql = f"""
+        SELECT load_id, SUM(COALESCE(lines, 1)) AS found
+        FROM {REJECTED_EVENTS}
+        WHERE {_REJECTED}
+        GROUP BY load_id"""
+    params = {"landing_day": landing_day}
+    job = run(client, sql, params, job_id_prefix="count-rejected", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    return {row.load_id: row.found for row in job.result()}
 
 
 def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, published: Published) -> None:

@@ -69,12 +69,14 @@ def gate(load: dict[str, str]) -> None:
         LoadRefused: a newer load of the day has begun, its counters do not add up, or its share of rejected
             lines is above the threshold.
     """
-    from shopstream.load.publish import load_rejected
+    from shopstream.load.publish import count_rejected, load_rejected
 
     storage = storage_client()
     manifest = _newest(storage, Load.from_xcom(load))
     checks.check_counters(manifest)
-    load_rejected(bigquery_client(), manifest)
+    client = bigquery_client()
+    load_rejected(client, manifest)
+    checks.check_rejected_kept(manifest, count_rejected(client, manifest.landing_day))
     checks.check_rejected_share(storage, manifest, settings().max_rejected_share)
 
 

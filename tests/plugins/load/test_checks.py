@@ -130,6 +130,14 @@ def test_stores_that_do_not_are_refused_with_all_numbers(spanner: int, bigquery:
     ) in str(caught.value)
 
 
+@pytest.mark.parametrize("kept", [{}, {LOAD_ID: 9}, {LOAD_ID: 11}, {LOAD_ID: 10, "20191108-00000001": 1}])
+def test_rejected_lines_that_are_not_all_kept_are_refused(kept: dict[str, int]) -> None:
+    checks.check_rejected_kept(manifest(), {LOAD_ID: 10})
+    checks.check_rejected_kept(manifest(rejected=0), {})
+    with pytest.raises(LoadRefused, match="10 lines were rejected, but rejected_events holds"):
+        checks.check_rejected_kept(manifest(), kept)
+
+
 @pytest.mark.integration
 class TestOnCloudStorage:
     """What is read of a load's files."""

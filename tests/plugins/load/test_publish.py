@@ -18,6 +18,7 @@ from shopstream.load.publish import (
     PublishError,
     Staged,
     count_published,
+    count_rejected,
     drop_staging,
     load_rejected,
     publish_day,
@@ -339,6 +340,21 @@ def test_a_load_without_rejected_lines_clears_those_of_the_load_before(
     load_rejected(client, manifest_of(DAY, "20191101-aaaaaaaa", rejected=[file]))
     load_rejected(client, manifest_of(DAY, "20191101-bbbbbbbb"))
     assert rejected_rows(client) == []
+
+
+@pytest.mark.integration
+def test_rejected_lines_of_a_load_that_was_overtaken_replace_none_of_the_newer_ones(
+    client: bigquery_api.Client, bucket: storage.Bucket
+) -> None:
+    old, new = (
+        manifest_of(DAY, load_id, rejected=[rejected(bucket, load_id, [load_id.encode()])])
+        for load_id in (OLD, NEW)
+    )
+    load_rejected(client, new)
+    with pytest.raises(PublishError, match=f"load {OLD}: another load has published the day"):
+        load_rejected(client, old)
+    load_rejected(client, manifest_of(DAY, OLD))
+    assert count_rejected(client, DAY) == {NEW: 1}
 
 
 # The audit
