@@ -312,7 +312,8 @@ def test_more_files_than_a_load_job_may_have_are_staged_by_several(
         "20191101-aaaaaaaa",
         accepted=[parquet(bucket, name, [event(name)]) for name in "abcde"],
         rejected=[
-            rejected(bucket, name, [name.encode()], file=f"gs://b/landing/{name}.csv") for name in "xyz"
+            rejected(bucket, f"20191101-0000000{n}", [raw], file=f"gs://b/landing/{n}.csv")
+            for n, raw in enumerate((b"x", b"y", b"z"))
         ],
     )
     for _ in range(2):
