@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-HELD = "COUNT(*), COALESCE(BIT_XOR(FARM_FINGERPRINT(event_id)), 0)"
-"""The fields of Held, in the SQL of BigQuery and of Spanner, which compute the same fingerprint."""
+HELD = "COUNT(*), COALESCE(BIT_XOR(SAFE_CAST(CONCAT('0x', SUBSTR(event_id, 1, 15)) AS INT64)), 0)"
+"""The fields of Held, in the SQL of BigQuery and of Spanner: an event id is a hash in hex, of 128 bits.
+
+Not FARM_FINGERPRINT, which the BigQuery emulator computes row by row: 10 s for 50,000 rows instead of 0.02 s.
+"""
 
 
 class Held(NamedTuple):
-    """The rows of a load, one an event, and the exclusive or of the fingerprints of their event ids."""
+    """The rows of a load, one an event, and the exclusive or of the first 60 bits of their event ids."""
 
     events: int
     checksum: int
