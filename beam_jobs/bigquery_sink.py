@@ -43,8 +43,9 @@ _TRANSIENT_REASONS = frozenset(
 )
 """Reasons, of a request or of one row, for which the same row may be taken later."""
 _OF_THE_SCHEMA = re.compile(r"no such field|missing required field", re.IGNORECASE)
-"""All rows have the same fields, so this is told of the table. After a change of the schema the streaming end
-knows the old one for some minutes (BigQuery: "Streaming data into BigQuery", metadata)."""
+"""How a message begins that is told of the table, since all rows have the same fields; further on it may
+quote a row. After a change of the schema the streaming end knows the old one for some minutes (BigQuery:
+"Streaming data into BigQuery", metadata)."""
 _REQUEST_TIMEOUT, _TOO_LARGE, _TOO_MANY, _BAD_REQUEST, _SERVER_ERROR = 408, 413, 429, 400, 500
 _INSERT_ID_BYTES = 256
 
@@ -111,13 +112,12 @@ class BigQuerySink:
                 retry=None,
                 timeout=REQUEST_TIMEOUT_SECONDS,
             )
-            refused, again, why = _outcomes(answer, pending)
+            refused, again, waits_for = _outcomes(answer, pending)
             refusals.extend(refused)
             self._count_refusals(pending, refused, again)
             pending = again
-            if pending:
-                told = f"{len(pending)} rows were not taken: {why}"
-                raise _SchemaBehind(told) if _OF_THE_SCHEMA.search(why) else _RowsNotTaken(told)
+            if waits_for:
+                raise waits_for
 
         try:
             self._retry(insert_pending)()
@@ -197,19 +197,23 @@ def _requests(rows: Sequence[Row]) -> Iterator[list[int]]:
 
 def _outcomes(
     answer: Sequence[Mapping[str, Any]], indexes: Sequence[int]
-) -> tuple[list[Refusal], list[int], str]:
-    """Return the rows refused, the indexes of those to insert again, and why."""
-    refused, again, why = [], [], ""
+) -> tuple[list[Refusal], list[int], _RowsNotTaken | None]:
+    """Return the rows refused, the indexes of those to insert again, and what these wait for."""
+    refused, again = [], []
+    waits_for: _RowsNotTaken | None = None
     for entry in answer:
         index, errors = indexes[entry["index"]], entry["errors"]
         told = "; ".join(map(_told, errors))
-        if all(error.get("reason") in _TRANSIENT_REASONS for error in errors) or _OF_THE_SCHEMA.search(told):
+        if any(_OF_THE_SCHEMA.match(str(error.get("message"))) for error in errors):
             again.append(index)
-            # What is told of the schema is told of all rows.
-            why = why if _OF_THE_SCHEMA.search(why) else told
+            # It is told of all rows.
+            waits_for = _SchemaBehind(told)
+        elif all(error.get("reason") in _TRANSIENT_REASONS for error in errors):
+            again.append(index)
+            waits_for = waits_for or _RowsNotTaken(told)
         else:
             refused.append(Refusal(index, told))
-    return refused, again, why
+    return refused, again, waits_for
 
 
 def _told(error: Mapping[str, Any]) -> str:

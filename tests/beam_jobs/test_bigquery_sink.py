@@ -199,6 +199,16 @@ def test_a_bad_row_beside_a_field_not_known_yet_is_still_found(answering: Callab
     assert requests == [["id-0", "id-1"]] * 2
 
 
+def test_a_bad_row_whose_text_reads_like_a_fault_of_the_schema_is_refused_at_once(
+    answering: Callable[..., Any],
+) -> None:
+    quoting = not_taken(f"Cannot convert value to integer (bad value): {NO_FIELD}", row_0="invalid")
+    with answering(quoting) as (sink, requests):
+        assert [refusal.row for refusal in sink.insert(*rows(2))] == [0]
+
+    assert len(requests) == 1
+
+
 @pytest.mark.parametrize("rows_a_request", [1, 300])
 def test_a_table_that_refuses_every_row_fails_and_acknowledges_nothing(
     answering: Callable[..., Any], rows_a_request: int

@@ -131,7 +131,7 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
         UNION DISTINCT
         SELECT DISTINCT event_date
         FROM {EVENTS_BATCH}
-        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day
+        WHERE {_LANDED}
         UNION DISTINCT
         SELECT event_date
         FROM {LOADS}, UNNEST(event_dates) AS event_date
@@ -158,7 +158,7 @@ def count_published(client: bigquery.Client, landing_day: dt.date) -> dict[str, 
     sql = f"""
         SELECT load_id, {HELD}
         FROM {EVENTS_BATCH}
-        WHERE landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day
+        WHERE {_LANDED}
         GROUP BY load_id"""
     params = _window(landing_day)
     job = run(client, sql, params, job_id_prefix="count-published", maximum_bytes_billed=PUBLISH_MAX_BYTES)
