@@ -37,6 +37,7 @@ _TIME_TEMPLATE = np.frombuffer(b"0000-00-00 00:00:00 UTC", np.uint8)
 _TIME_LIMITS = np.array([9 if octet == ord("0") else 0 for octet in _TIME_TEMPLATE], np.uint8)
 _TIME_WITHOUT_ZONE = r"^(?P<day>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,6})0*)?"
 _ZONE = r"(?: ?UTC|Z| ?(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)$"
+_DAY_OR_MONTH_FIRST = r"^\d{1,2}[./-]\d{1,2}[./-](?:\d\d){1,2}(?:\D|$)"
 _FLOAT_INTEGER = r"^(?P<whole>\d{1,19})\.0+$"
 _EXPONENT = r"^\d+(?:[.,]\d+)?[eE][+-]?\d+$"
 _PLAIN_PRICE = rf"[0-9]{{1,{PRICE_INTEGER_DIGITS}}}(\.[0-9]{{1,{NUMERIC_FRACTION_DIGITS}}})?"
@@ -49,13 +50,15 @@ _LEVELS = r"^(?P<level_1>[^.]+)" + "".join(
 class Times(NamedTuple):
     """n times: `micros` since 1970 (int64, 0 where bad), and their canonical text.
 
-    `bad` is a mask of what is no time, `without_zone` of those of them that only lack their zone.
+    `bad` is a mask of what is no time, `without_zone` of those of them that only lack their zone, and
+    `ambiguous` of those that begin with day and month in an order that nobody can tell.
     """
 
     micros: np.ndarray
     text: pa.StringArray
     bad: np.ndarray
     without_zone: np.ndarray
+    ambiguous: np.ndarray
 
 
 class Integers(NamedTuple):
@@ -89,7 +92,7 @@ def times(text: pa.StringArray) -> Times:
     """
     seconds, bad = _plain_times(text)
     micros = seconds * MICROS
-    without_zone = np.zeros(len(text), bool)
+    without_zone, ambiguous = np.zeros((2, len(text)), bool)
     if bad.any():
         rows = np.flatnonzero(bad)
         other, other_bad = _other_times(text.take(pa.array(rows)))
@@ -100,9 +103,10 @@ def times(text: pa.StringArray) -> Times:
                 text, pa.array(_mask_of(rows[~other_bad], len(text))), time_texts(other[~other_bad])
             )
         still_bad = rows[other_bad]
-        form = pc.match_substring_regex(text.take(pa.array(still_bad)), _TIME_WITHOUT_ZONE + "$")
-        without_zone[still_bad] = mask(form)
-    return Times(micros, text, bad, without_zone)
+        other_text = text.take(pa.array(still_bad))
+        without_zone[still_bad] = mask(pc.match_substring_regex(other_text, _TIME_WITHOUT_ZONE + "$"))
+        ambiguous[still_bad] = mask(pc.match_substring_regex(other_text, _DAY_OR_MONTH_FIRST))
+    return Times(micros, text, bad, without_zone, ambiguous)
 
 
 def time_texts(micros: np.ndarray) -> pa.StringArray:

@@ -275,10 +275,8 @@ VALUES: list[tuple[str, str, str]] = [
         ("event_time", text, "time_without_zone")
         for text in (f"{DAY} 08:00:00", f"{DAY}T08:00:00", f"{DAY}T08:00:00.000")
     ),
-    *(
-        ("event_time", text, "bad_event_time")
-        for text in ("01/11/2019 08:00:00 UTC", "2019-31-10 08:00:00 UTC")
-    ),
+    *(("event_time", text, "ambiguous_date") for text in ("01/11/2019 08:00:00 UTC", "11-01-19 08:00")),
+    ("event_time", "2019-31-10 08:00:00 UTC", "bad_event_time"),
     *(
         ("event_time", text, "bad_event_time")
         for text in (f"{DAY} 08:00:60 UTC", f"{DAY} 24:00:00 UTC", f"{DAY} 08:00 UTC")

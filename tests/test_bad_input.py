@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -29,6 +31,7 @@ from beam_jobs.lines import BLOCK_BYTES, refuse_other_header
 from beam_jobs.messages import Message, judge
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
+from local.root import ROOT
 from shopstream.landing import split as landing
 from shopstream.settings import settings as shop_settings
 from shopstream.stream import publish
@@ -209,22 +212,79 @@ def test_a_message_that_is_no_event_is_one_reject_beside_its_neighbours(name: st
 
 
 def test_a_day_of_many_tiny_files_is_loaded_whole(tmp_path: Path) -> None:
-    for number in range(100):
+    for number in range(300):
         (tmp_path / f"{number:05d}.csv").write_bytes(EVENT if number % 50 else HEADER + b"rubbish\n")
     outcome = loaded(tmp_path, WHOLE)
-    assert (len(outcome.accepted), outcome.rejected) == (98, {"wrong_column_count": 2})
-    assert streamed([message for _, message in publish.read_lines(str(tmp_path))]) == outcome
+    assert (len(outcome.accepted), outcome.rejected) == (294, {"wrong_column_count": 6})
+    with pytest.raises(ContractError, match=r"has 300 files; at most 200 .* Join them"):
+        list(publish.read_lines(str(tmp_path)))
+    for path in sorted(tmp_path.iterdir())[200:]:
+        path.unlink()
+    messages = [message for _, message in publish.read_lines(str(tmp_path))]
+    assert streamed(messages) == loaded(tmp_path, WHOLE)
 
 
 def test_a_file_of_bad_lines_alone_is_rejected_by_the_load_and_refused_by_the_door(tmp_path: Path) -> None:
     for column, value, reason in VALUES:
-        if reason in ("time_without_zone", "rounded_number", "bad_event_time"):
+        if reason in ("time_without_zone", "rounded_number", "ambiguous_date", "bad_event_time"):
             content = HEADER + line(**{column: value}) * 3
             folder = stored(tmp_path / DAY, File(content))
             assert loaded(folder, WHOLE).rejected == {reason: 3}
             with pytest.raises(ContractError, match=f"reject each of its first 3 lines: {reason} 3"):
                 landed(content, "a.csv", tmp_path / "landing")
     assert not (tmp_path / "landing").exists()
+
+
+# VmHWM and not resource.getrusage, in which a child starts with the peak of its parent.
+PEAK = """
+import re, sys
+from datetime import date
+from pathlib import Path
+from beam_jobs.files import list_files, plan_ranges, read_range
+from beam_jobs.lines import BLOCK_BYTES
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import validate
+from shopstream.landing import split
+def peak():
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) // 1024
+folder, at_first, rows = Path(sys.argv[1]), peak(), 0
+if sys.argv[2] == "load":
+    for part in plan_ranges(list_files(str(folder))[0]):
+        for block in read_range(part, BLOCK_BYTES):
+            judged = validate(parse_block(block, part.columns), date(2019, 11, 1))
+            rows += sum(judged.rejected["lines"].to_pylist())
+else:
+    with (folder / "a.csv").open("rb") as export:
+        landed = split.split(export, "a.csv", lambda *_: (folder / "part").open("wb"), lambda *_: None)
+        rows = landed.rows.total()
+print(rows, peak() - at_first)
+"""
+
+
+@pytest.mark.parametrize(
+    ("way", "begins", "piece", "rows"),
+    [
+        ("load", HEADER, b"x\n", 2**20),
+        ("door", b"", b"\n", 1),
+        ("door", HEADER + EVENT, b"x\n", 2**20 + 2),
+    ],
+    ids=["load", "newlines", "door"],
+)
+def test_memory_does_not_grow_with_bad_lines(
+    tmp_path: Path, way: str, begins: bytes, piece: bytes, rows: int
+) -> None:
+    with (tmp_path / "a.csv").open("wb") as file:
+        file.write(begins)
+        for _ in range(2 if b"x" in piece else 20):
+            file.write(piece * (2**20 // len(piece)))
+        if way == "door":
+            file.write(EVENT)
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, str(tmp_path), way], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found, mebibytes = map(int, done.stdout.split())
+    assert found == rows
+    assert mebibytes < 200
 
 
 PIECES = st.sampled_from(

@@ -29,6 +29,7 @@ BAD_REASONS = (
     "missing_value",
     "too_long",
     "time_without_zone",
+    "ambiguous_date",
     "bad_event_time",
     "bad_event_type",
     "rounded_number",
@@ -127,10 +128,10 @@ def _broken(line: bytes, reason: str, turn: int, day: dt.date) -> bytes:
             fields["brand"] = "x" * 300
         case "time_without_zone":
             fields["event_time"] = pick(f"{day} 00:00:00", f"{day}T00:00:00.000")
+        case "ambiguous_date":
+            fields["event_time"] = pick(f"{day:%d/%m/%Y} 00:00:00 UTC", f"{day:%m-%d-%y} 00:00")
         case "bad_event_time":
-            fields["event_time"] = pick(
-                "yesterday", f"{day:%d/%m/%Y} 00:00:00 UTC", f"{day} 24:00:00 UTC", "2019-02-30 00:00:00 UTC"
-            )
+            fields["event_time"] = pick("yesterday", f"{day} 24:00:00 UTC", "2019-02-30 00:00:00 UTC")
         case "bad_event_type":
             fields["event_type"] = pick("remove", "VIEW", "click")
         case "rounded_number":

@@ -1,4 +1,8 @@
-"""The Cloud Storage emulator, with one thing added: run by the Python of .venv-emulators.
+"""The Cloud Storage emulator, with two things added: run by the Python of .venv-emulators.
+
+Who asks for a generation gets that one or 404: an object that was written anew has another, and in a bucket
+without versions the old one is gone (cloud.google.com/storage/docs/json_api/v1/objects/get). The emulator
+gives whatever is there, and does not say which that is.
 
 An object of `Content-Encoding: gzip` is served as it is stored, with that header, to a client that takes
 gzip, and else decompressed and whole, whatever range was asked for. So does Cloud Storage
@@ -8,12 +12,30 @@ gzip, and else decompressed and whole, whatever range was asked for. So does Clo
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
 from gcp_storage_emulator.handlers import objects
 
-_download = objects.download
+_get, _download = objects.get, objects.download
+Handler = Callable[..., None]
+
+
+def _of_its_generation(handler: Handler) -> Handler:
+    def strict(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
+        handler(request, response, storage, *args, **kwargs)
+        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            return
+        name = request.params["bucket_name"], request.params["object_id"]
+        asked, found = request.query.get("generation"), storage.get_file_obj(*name).get("generation")
+        response["X-Goog-Generation"] = found
+        if asked and asked != [found]:
+            response.status = HTTPStatus.NOT_FOUND
+            response._headers.pop("Content-Range", None)
+            response.write_file(f"No such object: {'/'.join(name)}, generation {asked[0]}", "text/plain")
+
+    return strict
 
 
 def _download_encoded(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
@@ -33,7 +55,8 @@ def _download_encoded(request: Any, response: Any, storage: Any, *args: Any, **k
 
 if __name__ == "__main__":
     # Before the server is imported, which keeps the functions that it finds.
-    objects.download = _download_encoded
+    objects.download = _of_its_generation(_download_encoded)
+    objects.get = _of_its_generation(_get)
 
     from gcp_storage_emulator.__main__ import main
 

@@ -97,6 +97,12 @@ def test_an_event_is_typed_and_given_its_id_day_and_category_levels() -> None:
             "it, or tell land_export that it is UTC.",
         ),
         (
+            with_field("event_time", "05/11/2019 00:00:00 UTC"),
+            "ambiguous_date",
+            "event_time is '05/11/2019 00:00:00 UTC'; expected year, month and day in this order, as "
+            "2019-11-05.",
+        ),
+        (
             with_field("category_id", "2.05301E+18"),
             "rounded_number",
             "category_id is '2.05301E+18'; expected all digits; save ids as text or whole numbers, not in a "

@@ -90,9 +90,11 @@ def test_a_time_without_a_zone_is_bad_and_known_as_such(text: str) -> None:
         "0001-01-01T00:00:00+00:01",
         "9999-12-31T23:59:59-00:01",
         "20191101T120000Z",
-        "01/11/2019 12:00:00 UTC",
         "2019/11/01 12:00:00 UTC",
-        "01.11.2019 12:00:00",
+        "2019.11.01",
+        "1.11",
+        "01/11",
+        "192.168.2019.1",
         "2019-11-01",
         "1572566400",
         "43770.5",
@@ -102,7 +104,25 @@ def test_a_time_without_a_zone_is_bad_and_known_as_such(text: str) -> None:
 )
 def test_a_time_that_leaves_a_doubt_is_bad(text: str) -> None:
     found = times(beside(PLAIN, text))
-    assert (found.bad.tolist(), found.without_zone.tolist()) == ([False, True, False], [False] * 3)
+    assert found.bad.tolist() == [False, True, False]
+    assert not (found.without_zone | found.ambiguous).any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "01/11/2019 12:00:00 UTC",
+        "11/30/19",
+        "01.11.2019 12:00:00",
+        "1-11-2019T12:00:00Z",
+        "5.3.19 12:00",
+        "31/01/2019, 12:00",
+    ],
+)
+def test_a_date_that_begins_with_day_and_month_is_bad_and_known_as_such(text: str) -> None:
+    found = times(beside(PLAIN, text))
+    assert (found.bad.tolist(), found.ambiguous.tolist()) == ([False, True, False],) * 2
+    assert not found.without_zone.any()
 
 
 ZONES = st.integers(-12 * 60, 14 * 60).map(lambda minutes: timezone(timedelta(minutes=minutes)))

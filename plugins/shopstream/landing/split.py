@@ -21,6 +21,7 @@ import numpy as np
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
 from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
+from shopstream.gcp.storage import open_object
 from shopstream.landing.judge import Landed, Lines, as_date, fill_gaps, judge, refuse_hopeless
 from shopstream.landing.translate import translation
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
@@ -59,8 +60,9 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
         "rejected": {"2019-11-01": {reason: rows, ...}, ...}, "translated": [what, ...]}
 
     Raises:
-        ContractError: the export does not exist, cannot be decompressed or does not hold events; or all its
-            days are landed, but some also have parts of an export that was not landed to its end.
+        ContractError: the export does not exist, changes while it is read, cannot be decompressed or does
+            not hold events; or all its days are landed, but some also have parts of an export that was not
+            landed to its end.
     """
     uri = f"gs://{bucket_name}/{export}"
     if not re.fullmatch(EXPORT_PATTERN, export):
@@ -69,10 +71,6 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
             "not begin with _ and has none of * ? # [ ] in its name. Upload it under such a name."
         )
     bucket = client.bucket(bucket_name)
-    blob = bucket.get_blob(export)
-    if blob is None:
-        raise ContractError(f"{uri} does not exist. Upload it: gcloud storage cp FILE {uri}")
-
     stem = re.sub(r"(\.csv|\.gz|\.zip)+$", "", export.removeprefix(EXPORTS))
     written: set[str] = set()
 
@@ -87,9 +85,8 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
         )
 
     with (
-        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
-        blob.open("rb", chunk_size=BLOCK_BYTES, raw_download=True) as stored,
-        open_export(stored, uri, blob.content_encoding) as source,
+        open_object(bucket, export, chunk_bytes=BLOCK_BYTES) as (stored, encoding),
+        open_export(stored, uri, encoding) as source,
     ):
         landed = split(source, uri, open_part, _log_progress(uri), times_are_utc)
     if landed.translated:

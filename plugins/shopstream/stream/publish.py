@@ -20,7 +20,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from itertools import chain, islice
@@ -45,6 +45,7 @@ from beam_jobs.lines import (
 )
 from beam_jobs.parse import parse_block
 from beam_jobs.values import MICROS, times
+from shopstream.gcp.storage import open_object
 from shopstream.retries import Refused
 
 if TYPE_CHECKING:
@@ -330,18 +331,21 @@ def _bucket_and_name(uri: str) -> tuple[str, str]:
     return bucket, name
 
 
-def _open(file: str, credentials: Credentials | None) -> AbstractContextManager[io.BufferedIOBase]:
+@contextmanager
+def _open(file: str, credentials: Credentials | None) -> Iterator[io.BufferedIOBase]:
     if file.startswith("gs://"):
-        bucket, name = _bucket_and_name(file)
-        blob = storage.Client(credentials=credentials).bucket(bucket).get_blob(name)
-        if blob is None:
-            raise ContractError(f"{file} does not exist. Upload it, or give another file.")
-        # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
-        stored = blob.open("rb", chunk_size=STORAGE_CHUNK_BYTES, raw_download=True)
-        return decompressed(stored, file, blob.content_encoding)
+        name, object_name = _bucket_and_name(file)
+        bucket = storage.Client(credentials=credentials).bucket(name)
+        with (
+            open_object(bucket, object_name, chunk_bytes=STORAGE_CHUNK_BYTES) as (stored, encoding),
+            decompressed(stored, file, encoding) as text,
+        ):
+            yield text
+        return
     if not Path(file).is_file():
         raise ContractError(f"{file} does not exist. Give another file.")
-    return decompressed(Path(file).open("rb"), file)
+    with decompressed(Path(file).open("rb"), file) as text:
+        yield text
 
 
 def _read_file(

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1, storage
@@ -126,3 +127,19 @@ def test_an_object_with_an_encoding_is_served_as_cloud_storage_does(
     assert get(Range="bytes=10-19") == (200, content, None)
     assert blob.download_as_bytes() == content
     assert blob.download_as_bytes(raw_download=True) == stored
+
+
+def test_an_object_that_was_written_anew_has_no_more_bytes_of_its_former_generation(
+    bucket: storage.Bucket,
+) -> None:
+    bucket.blob("a.csv").upload_from_string(b"former")
+    former = bucket.get_blob("a.csv")
+    assert former.download_as_bytes(start=2, end=3) == b"rm"
+
+    bucket.blob("a.csv").upload_from_string(b"latter")
+
+    assert not former.exists()
+    for span in ({}, {"start": 2, "end": 3}):
+        with pytest.raises(NotFound, match="No such object"):
+            former.download_as_bytes(**span)
+    assert bucket.get_blob("a.csv").download_as_bytes() == b"latter"

@@ -470,6 +470,30 @@ class TestOnCloudStorage:
         assert landing.land(bucket.client, bucket.name, name)["rows"] == 10_000
         assert listing(bucket)["2019-11-01/a-00000.csv"] == text.encode()
 
+    @pytest.mark.parametrize("then", ["written anew", "deleted"])
+    def test_an_export_that_changes_while_it_is_read_lands_nothing_as_whole(
+        self, bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch, then: str
+    ) -> None:
+        monkeypatch.setattr(landing, "BLOCK_BYTES", 10_000)
+        former, latter = (
+            "".join(event("2019-11-01", user) for user in range(n, n + 10_000)) for n in (1000, 20_000)
+        )
+        self.upload(bucket, "exports/a.csv", former.encode())
+        blocks = 0
+
+        def change(*_: int) -> None:
+            nonlocal blocks
+            blocks += 1
+            if blocks == 3 and then == "deleted":
+                bucket.blob("exports/a.csv").delete()
+            elif blocks == 3:
+                self.upload(bucket, "exports/a.csv", latter.encode())
+
+        monkeypatch.setattr(landing, "_log_progress", lambda uri: change)
+        with pytest.raises(ContractError, match=r"exports/a\.csv was written anew or deleted while it was"):
+            landing.land(bucket.client, bucket.name, "exports/a.csv")
+        assert [name for name in listing(bucket) if "_" in name] == ["2019-11-01/_UNFINISHED-a"]
+
     def test_an_object_with_another_encoding_is_refused(self, bucket: storage.Bucket) -> None:
         blob = bucket.blob("exports/a.csv")
         blob.content_encoding = "br"

@@ -39,14 +39,15 @@ def test_past_days_published_within_the_hour_count_beside_an_older_live_event(
 ) -> None:
     replayed = timedelta(minutes=10)
     past = datetime(2019, 11, 1, tzinfo=UTC)
-    fill(
-        bigquery_tables,
-        "shop_raw.events_stream",
-        [published(2 * HOUR), *(published(replayed, past + timedelta(seconds=n)) for n in range(1000))],
-    )
-    fill(bigquery_tables, "shop_raw.rejected_events", [reject(replayed) for _ in range(6)])
+    fill(bigquery_tables, "shop_raw.events_stream", [published(2 * HOUR), published(replayed, past)])
+    fill(bigquery_tables, "shop_raw.rejected_events", [reject(replayed)])
+    for table, rows in (("events_stream", 20_000), ("rejected_events", 120)):
+        bigquery_tables.query(
+            f"INSERT INTO shop_raw.{table} SELECT row.* FROM shop_raw.{table} AS row, "
+            f"UNNEST(GENERATE_ARRAY(2, {rows})) WHERE publish_time > '{NOW - HOUR}'"
+        ).result()
 
-    assert stream_figures(bigquery_tables, NOW, HOUR) == (NOW - replayed, 1000, 6)
+    assert stream_figures(bigquery_tables, NOW, HOUR) == (NOW - replayed, 20_000, 120)
 
 
 @pytest.mark.parametrize("ago", [timedelta(hours=30), timedelta(days=400)])

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -371,6 +372,21 @@ def test_an_object_with_an_encoding_of_its_own_is_read_as_what_it_holds(
     blob.upload_from_string("\n".join(lines), content_type="text/csv")
     with pytest.raises(ContractError, match=r"a\.csv has the Content-Encoding 'br'"):
         list(read_lines(f"gs://{bucket.name}/a.csv"))
+
+
+@pytest.mark.integration
+def test_an_object_that_changes_while_it_is_read_is_not_read_on(
+    bucket: Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish_events, "STORAGE_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(publish_events, "BLOCK_BYTES", 1000)
+    former = seconds_of_day(5000)
+    bucket.blob("a.csv").upload_from_string("\n".join(former), content_type="text/csv")
+    lines = (message.decode() for _, message in read_lines(f"gs://{bucket.name}/a.csv"))
+    assert list(islice(lines, 10)) == former[:10]
+    bucket.blob("a.csv").upload_from_string("\n".join(former[::-1]), content_type="text/csv")
+    with pytest.raises(ContractError, match=r"a\.csv was written anew or deleted while it was read"):
+        list(lines)
 
 
 @pytest.mark.integration
