@@ -11,8 +11,12 @@ PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
+# put, load and sql are for the local stack, or with both of these for a real project.
+REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
+export Q
+
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down status dashboard screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down reset status put load sql dashboard screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +25,7 @@ install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL ana
 	@echo "Everything is installed."
 
 demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, KEEP=1 to leave it running
-	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep)
+	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(REPLACE),--replace)
 
 test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
 	@$(BIN)/pytest $(PROCESSES) $(ARGS)
@@ -66,14 +70,25 @@ fuzz: $(INSTALLED) | $(UV) ## Look, guided by coverage, for bytes that break the
 	@test -d build/fuzz/atheris || $(UV) pip install --quiet --python $(BIN)/python --target build/fuzz atheris==3.0.0
 	@PYTHONPATH="$$PYTHONPATH:build/fuzz" $(BIN)/python -m bench.fuzz $(or $(SECONDS),600)
 
-up: $(INSTALLED) ## Start the local stack: the emulators, the local Dataflow, Airflow
-	@$(BIN)/python -m local.stack up
+up: $(INSTALLED) ## Start the local stack, ready to use: emulators, local Dataflow, Airflow, all tables
+	@$(BIN)/python -m local.hand up
 
-down: ## Stop the local stack
+down: ## Stop the local stack; its logs and login stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.stack down; fi
 
-status: $(INSTALLED) ## Tell which services of the local stack are healthy
-	@$(BIN)/python -m local.stack status
+reset: down up ## Stop the local stack and start it anew, empty
+
+status: $(INSTALLED) ## Tell the local stack's pages, login, what runs, and the rows of its main tables
+	@$(BIN)/python -m local.hand status
+
+put: $(INSTALLED) ## Land a file of events: FILE=; UTC=1 if its times lack a zone, DAY= as all of one landing day
+	@$(BIN)/python -m local.hand put $(REAL) $(if $(DAY),--day "$(DAY)") $(if $(UTC),--utc) "$(FILE)"
+
+load: $(INSTALLED) ## Load a landing day and tell what came of it: DAY=
+	@$(BIN)/python -m local.hand load $(REAL) "$(DAY)"
+
+sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql, or a prompt
+	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$(STORE)") $(if $(CSV),--csv) $(if $(value Q),"$$Q")
 
 dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
 	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 from fastapi import Body, FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import storage
 from google.cloud.exceptions import NotFound
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
+from local.dataflow import page
 from local.dataflow.jobs import Jobs
 from local.dataflow.monitoring import Monitoring
 from local.dataflow.refusal import Refusal
@@ -73,6 +74,18 @@ def application(jobs: Jobs) -> FastAPI:
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
+
+    @app.get("/", response_class=HTMLResponse)
+    def show_jobs() -> str:
+        return page.of_jobs(jobs.all())
+
+    @app.get("/jobs/{job_id}", response_class=HTMLResponse)
+    def show_job(job_id: str) -> str:
+        for job in jobs.all():
+            if job["id"] == job_id:
+                messages = jobs.messages(job["projectId"], job["location"], job_id, "JOB_MESSAGE_DEBUG")
+                return page.of_job(job, messages, jobs.log(job_id, page.LOG_BYTES))
+        raise Refusal("NOT_FOUND", f"There is no job {job_id}. All jobs are at /.")
 
     @app.post(f"{LOCATION}/flexTemplates:launch")
     def launch(project: str, location: str, request: LaunchRequest) -> dict[str, Any]:

@@ -284,6 +284,20 @@ class Jobs:
             job = self._find(project, location, job_id)
             return [dict(message) for message in job.messages if message["messageImportance"] in wanted]
 
+    def all(self) -> list[dict[str, Any]]:
+        """All jobs of all projects, the newest first."""
+        with self._mutex:
+            return [copy.deepcopy(self._jobs[job_id].resource) for job_id in sorted(self._jobs, reverse=True)]
+
+    def log(self, job_id: str, most_bytes: int) -> str:
+        """The end of a job's log; empty before its worker has begun."""
+        try:
+            with (self._dir / job_id / "log").open("rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - most_bytes))
+                return file.read().decode(errors="replace")
+        except FileNotFoundError:
+            return ""
+
     def close(self) -> None:
         """End every worker and cancel every active job; the jobs' messages say why."""
         with self._mutex:

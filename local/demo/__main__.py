@@ -25,11 +25,15 @@ from types import FrameType
 import psutil
 from google.cloud import storage
 
-from local.demo.run import Run, clients, console
+from beam_jobs.contract import ContractError
+from local.demo.run import Run, console
 from local.demo.stream import StreamedDay
 from local.events.files import write_landing_day
+from local.hand import shop
+from local.hand.shop import clients
 from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
+from shopstream import layout
 from shopstream.landing.split import EXPORT_PATTERN
 
 GENERATED_DAYS = (date(2019, 11, 1), date(2019, 11, 2), date(2019, 11, 3))
@@ -64,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
             stack.up(progress)
         os.environ.update(stack.environment())
         airflow = AirflowClient(stack.airflow_url(), *stack.airflow_login())
-        _run_to_the_end(run, airflow, options.input)
+        _run_to_the_end(run, airflow, options.input, replace=options.replace)
         if run.stream and not run.stream.kills:
             run.broken.append("stream: its process was not found, so it was not killed")
         if run.stream and options.keep:
@@ -87,16 +91,18 @@ def main(argv: list[str] | None = None) -> int:
 def run_in_running_stack(airflow: AirflowClient, out: Path) -> int:
     """Run the demo in a stack that others started and whose variables are in the environment; 0 as `main`."""
     run = Run.into(out)
-    _run_to_the_end(run, airflow, None)
+    _run_to_the_end(run, airflow)
     if run.stream:
         run.stream.stop()
     return run.tell()
 
 
-def _run_to_the_end(run: Run, airflow: AirflowClient, input_file: Path | None) -> None:
+def _run_to_the_end(
+    run: Run, airflow: AirflowClient, input_file: Path | None = None, *, replace: bool = False
+) -> None:
     """Do the job; an error ends it, and is among what is broken."""
     try:
-        _do_the_job(run, airflow, input_file)
+        _do_the_job(run, airflow, input_file, replace=replace)
     except RunFailed as error:
         run.broken.append(str(error))
     except Exception as error:
@@ -121,6 +127,9 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--keep", action="store_true", help="leave the stack running; print its pages and login"
     )
+    parser.add_argument(
+        "--replace", action="store_true", help="delete what a running stack has landed of the input's days"
+    )
     options = parser.parse_args(argv)
     if options.input:
         if not options.input.is_file():
@@ -131,6 +140,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"INPUT={options.input}: an export may have none of * ? # [ ] in its name.")
         if too_large := _too_large(options.input, psutil.virtual_memory().available):
             parser.error(too_large)
+        try:
+            landed = shop.look(options.input)
+        except ContractError as error:
+            parser.error(str(error))
+        for line in shop.describe(landed):
+            console.print(f"{options.input.name}: {line}", highlight=False, markup=False)
     return options
 
 
@@ -151,8 +166,10 @@ def _too_large(file: Path, free_bytes: int) -> str | None:
     )
 
 
-def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None) -> None:
+def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None, *, replace: bool) -> None:
     bucket = clients()[2].bucket(os.environ["SHOPSTREAM_BUCKET"])
+    if input_file:
+        _clear_days(bucket, input_file, replace=replace)
     airflow.wait_for_dags([*BATCH_DAG_IDS, SUMMARIES_DAG_ID, *STREAM_DAG_IDS])
     for dag_id in BATCH_DAG_IDS:
         airflow.unpause(dag_id)
@@ -164,7 +181,8 @@ def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None) -> No
         if landing:
             landing.result()
         elif input_file:
-            _land_export(run, airflow, bucket, input_file)
+            landed = shop.land_export(airflow, bucket, input_file, progress)
+            run.landed = {day: {"rows": rows} for day, rows in landed["days"].items()}
     another = airflow.another_session()
     streamed = _in_background(lambda: _stream_first_day(run, another, bucket))
     airflow.pause(SUMMARIES_DAG_ID)  # which it is, unless the stack was up before
@@ -283,18 +301,27 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
             progress(f"landed {day}: {truth['rows']:,} rows")
 
 
-def _land_export(run: Run, airflow: AirflowClient, bucket: storage.Bucket, input_file: Path) -> None:
-    """Upload the user's file as an export and let land_export split it into landing days."""
-    for earlier in bucket.client.list_blobs(bucket, prefix="landing/events/"):
-        earlier.delete()  # of a demo before in this stack: an export is landed beside what is there
-    name = f"exports/{input_file.name}"
-    bucket.blob(name).upload_from_filename(input_file)
-    progress(f"uploaded {input_file} as gs://{bucket.name}/{name}")
-    run_id = airflow.run("land_export", {"object": name}, progress)
-    landed = airflow.returned("land_export", run_id, "split_into_days")
-    run.landed = {day: {"rows": rows} for day, rows in landed["days"].items()}
-    if not run.landed:
-        raise RunFailed(f"{input_file} holds no events, so there is nothing to load.")
+def _clear_days(bucket: storage.Bucket, input_file: Path, *, replace: bool) -> None:
+    """Delete what lies in the landing days of the input, of which its rows would be a part; if told to.
+
+    Raises:
+        RunFailed: it was not told to; the message names the days.
+    """
+    days = {layout.landing(day): day for day in shop.look(input_file).rows}
+    blobs = [
+        blob
+        for blob in bucket.client.list_blobs(bucket, prefix=layout.LANDING)
+        if blob.name.rpartition("/")[0] in days
+    ]
+    if blobs and not replace:
+        found = sorted({str(days[blob.name.rpartition("/")[0]]) for blob in blobs})
+        raise RunFailed(
+            f"The running stack has landed {', '.join(found)} already, and INPUT={input_file} has events of "
+            "these days. Nothing was changed. Give REPLACE=1 to delete what is landed there, or begin empty: "
+            "make down."
+        )
+    for blob in blobs:
+        blob.delete()
 
 
 def _interrupt(signum: int, frame: FrameType | None) -> None:

@@ -16,19 +16,28 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from google.api_core.client_options import ClientOptions
-from google.auth.credentials import AnonymousCredentials
-from google.cloud import bigquery, spanner, storage
+from google.cloud import bigquery, spanner
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from local.demo import charts_to_png
 from local.demo.stream import StreamedDay
+from local.hand.shop import clients
 from shopstream.report.page import chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
 from shopstream.tables.names import LOADS
 
+SENTENCES = (
+    ("daily_event_count",),
+    ("revenue_daily", "brand_performance"),
+    ("most_visited_subcategories",),
+    ("purchase_funnels", "cart_abandonment"),
+)
+"""The summaries whose headlines make one sentence each of what customers did."""
+MIN_SAMPLE = 100
+"""A share of fewer is no headline."""
 LATEST_REPORT = "reports/events/latest.html"
 console = Console(width=max(100, Console().width))
 
@@ -38,11 +47,15 @@ class Run:
     """One demo: what it was given, what it did and what came of it."""
 
     out: Path
+    """Where the results are: until all is well not yet in `final`."""
+    final: Path
     landed: dict[str, dict[str, int]] = field(default_factory=dict)
     """What was landed, by landing day, as the landing side counted it: rows and, when known, more."""
     seconds: dict[str, float] = field(default_factory=dict)
     days: list[dict[str, Any]] = field(default_factory=list)
     summaries: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rejects: list[tuple[str, int, str]] = field(default_factory=list)
+    """Reason, lines and the place of one of them, the most frequent first."""
     stores: dict[str, Any] = field(default_factory=dict)
     """What else was counted in BigQuery: rejected lines by landing day, and the rows of shop.events."""
     stream: StreamedDay | None = None
@@ -52,10 +65,11 @@ class Run:
 
     @classmethod
     def into(cls, out: Path) -> Run:
-        """A demo whose results go into the folder `out`, which is emptied."""
-        shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
-        return cls(out)
+        """A demo whose results go into the folder `out`; what is there stays until they are whole."""
+        unfinished = out.with_name(f"{out.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        return cls(unfinished, final=out)
 
     @contextmanager
     def step(self, name: str, what: str) -> Iterator[None]:
@@ -80,6 +94,15 @@ class Run:
                     drawn = background.submit(self._draw_charts)
             [seen] = _query(bigquery_client, _SEEN, days=sorted(touched))
         self.stores |= dict(seen.items())
+        load_ids = [load["load_id"] for load in launched]
+        self.rejects = [
+            (
+                row["reason"],
+                row["lines"],
+                f"{row['file'].rpartition('/events/')[2]} at byte {row['byte_offset']:,}",
+            )
+            for row in _query(bigquery_client, _REASONS, load_ids=load_ids)
+        ]
         drawn.result()
         bucket = storage_client.bucket(os.environ["SHOPSTREAM_BUCKET"])
         bucket.blob(LATEST_REPORT).download_to_filename(self.out / "report.html")
@@ -138,7 +161,9 @@ class Run:
         with (self.out / f"{table}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, names)
             writer.writeheader()
-            writer.writerows(self.summaries[table])
+            writer.writerows(
+                {name: _plain(value) for name, value in row.items()} for row in self.summaries[table]
+            )
 
     def _draw_charts(self) -> None:
         """Draw the report's charts as PNGs, once their tables' files are there."""
@@ -156,35 +181,64 @@ class Run:
                 *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
             )
         console.print(table)
-        for name, rows in self.summaries.items():
-            first_look = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
-            told = "; ".join(filter(None, [f"{len(rows):,} rows", headline(first_look, rows)]))
-            console.print(f"[bold]{name}[/bold]: {told}", highlight=False)
+        if self.rejects:
+            told_rejects = Table(title="Rejected lines")
+            for name in ("reason", "lines", "such as"):
+                told_rejects.add_column(name, justify="right" if name == "lines" else "left")
+            for reason, lines, place in self.rejects:
+                told_rejects.add_row(reason, f"{lines:,}", Text(place))
+            console.print(told_rejects)
+        if told_customers := [*filter(None, map(self._sentence, SENTENCES))]:
+            console.print("[bold]What customers did[/bold]")
+            for sentence in told_customers:
+                console.print(f"  {sentence}", highlight=False, markup=False)
+        rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
+        console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
         if self.streamed:
             told = ", ".join(
                 f"{name} {value:,}" for name, value in self.streamed.items() if value is not None
             )
             console.print(f"[bold]stream[/bold]: {told}", highlight=False)
         report = self.out / "report.html"
+        where = self.out if self.broken else self.final
         result = {
             "days": self.days,
             "stream": self.streamed,
             "summaries": {name: len(rows) for name, rows in self.summaries.items()},
             "seconds": self.seconds,
-            "report": str(report.resolve()) if report.exists() else None,
+            "report": str((where / report.name).resolve()) if report.exists() else None,
         }
         (self.out / "result.json").write_text(json.dumps(result, indent=2) + "\n")
+        if not self.broken:
+            shutil.rmtree(self.final, ignore_errors=True)
+            self.out.rename(self.final)
+            self.out = self.final
         console.print(
             f"Seconds: {', '.join(f'{name} {seconds:g}' for name, seconds in self.seconds.items())}; "
             f"in all {time.monotonic() - self.began:.0f}",
             highlight=False,
         )
         console.print(f"Result: {self.out / 'result.json'}", highlight=False)
-        if report.exists():
-            console.print(f"Report: {report}", highlight=False)
+        if (self.out / report.name).exists():
+            console.print(f"Report: {self.out / report.name}", highlight=False)
         for sentence in self.broken:
             console.print(f"[red]BROKEN[/red] {sentence}", highlight=False)
         return 1 if self.broken else 0
+
+    def _sentence(self, tables: tuple[str, ...]) -> str:
+        """The headlines of some summaries as one sentence; "" if none has one."""
+        told = []
+        for name in tables:
+            wanted = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
+            if rows := self.summaries.get(name):
+                told.append(headline(wanted, rows))
+        sentence = "; ".join(filter(None, told))
+        return f"{sentence[0].upper()}{sentence[1:]}." if sentence else ""
+
+
+def _plain(value: Any) -> Any:
+    """A value as a person writes it: a decimal without an exponent and without zeros at its end."""
+    return f"{value.normalize():f}" if isinstance(value, Decimal) else value
 
 
 _IN_BIGQUERY = """
@@ -196,24 +250,17 @@ _REJECTED = """
 SELECT COALESCE(SUM(lines), 0) AS lines FROM shop_raw.rejected_events
 WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id = @load_id
 """
+_REASONS = """
+SELECT reason, SUM(lines) AS lines, MIN_BY(file, byte_offset) AS file, MIN(byte_offset) AS byte_offset
+FROM shop_raw.rejected_events
+WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id IN UNNEST(@load_ids)
+GROUP BY reason
+ORDER BY lines DESC, reason
+"""
 _SEEN = """
 SELECT COUNT(*) AS events, COUNT(DISTINCT event_id) AS distinct_events
 FROM shop.events WHERE event_date IN UNNEST(@days)
 """
-
-
-def clients() -> tuple[spanner.Client, bigquery.Client, storage.Client]:
-    """Clients of the stack whose variables are in the environment."""
-    project, anonymous = os.environ["SHOPSTREAM_PROJECT"], AnonymousCredentials()
-    return (
-        spanner.Client(project=project, credentials=anonymous),
-        bigquery.Client(
-            project=project,
-            credentials=anonymous,
-            client_options=ClientOptions(api_endpoint=os.environ["BIGQUERY_EMULATOR_HOST"]),
-        ),
-        storage.Client(project=project, credentials=anonymous),
-    )
 
 
 def broken_invariants(run: Run) -> list[str]:
@@ -267,6 +314,8 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
         rows = [row for row in rows if row["event_date"] == last]
     groups: dict[Any, list[dict[str, Any]]] = {}
     for row in rows:
+        if wanted.by and row[wanted.by] is None:  # What has no brand is no brand.
+            continue
         if all(row[name] == value for name, value in wanted.where.items()):
             groups.setdefault(wanted.by and row[wanted.by], []).append(row)
     told = []
@@ -274,6 +323,8 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
         figures = {name: sum(row[name] for row in group) for name in wanted.summed}
         if "share" in wanted.fields:
             whole = sum(row[wanted.most] for row in rows if not wanted.by or row[wanted.by] == value)
+            if whole < MIN_SAMPLE:
+                continue
             figures["share"] = figures[wanted.most] / whole
         told.append((figures, wanted.text.format(**figures, **{wanted.by: value}, rows=len(group))))
     if wanted.most:
@@ -282,11 +333,15 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
 
 
 def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:
-    """The rows of a query; dates and texts, or lists of dates, for its parameters."""
+    """The rows of a query; dates and texts, or lists of them, for its parameters."""
+
+    def kind(value: object) -> str:
+        return "DATE" if isinstance(value, date) else "STRING"
+
     given = [
-        bigquery.ArrayQueryParameter(name, "DATE", value)
+        bigquery.ArrayQueryParameter(name, kind(value[0] if value else date.min), value)
         if isinstance(value, list)
-        else bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
+        else bigquery.ScalarQueryParameter(name, kind(value), value)
         for name, value in parameters.items()
     ]
     return list(client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=given)).result())

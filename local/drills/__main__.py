@@ -14,9 +14,9 @@ from types import FrameType
 from rich.console import Console
 from rich.table import Table
 
-from local.demo.run import clients
 from local.drills.drills import DRILLS
 from local.drills.ground import DrillFailed, Ground
+from local.hand.shop import clients
 from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient
 

@@ -8,7 +8,9 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import google.auth
 import requests
+from google.auth.transport.requests import Request
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
@@ -239,6 +241,19 @@ class AirflowClient:
                     for detail in entry.get("error_detail") or []
                 ]
         return "\n".join(lines)
+
+
+class ComposerClient(AirflowClient):
+    """The Airflow of a Composer environment, as who has the application default credentials."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url, "", "")
+
+    def _authenticate(self) -> None:
+        scopes = ["https://www.googleapis.com/auth/cloud-platform"]
+        credentials, _ = google.auth.default(scopes=scopes)
+        credentials.refresh(Request())
+        self._session.headers["Authorization"] = f"Bearer {credentials.token}"
 
 
 def _shown_state(task: dict[str, Any]) -> str | None:

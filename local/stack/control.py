@@ -69,6 +69,8 @@ def down(progress: Progress = print) -> None:
     with _lock(progress), _no_interrupts():
         if not _stop_everything(progress):
             progress("The stack is down already.")
+            return
+        progress(f"Its rows and objects are gone; logs and login stay in {STATE}.")
 
 
 def is_up() -> bool:
@@ -106,7 +108,7 @@ def describe() -> str:
         [
             f"Airflow   {variables['AIRFLOW__API__BASE_URL']}   login {username} / {password}",
             f"Dataflow  {variables['SHOPSTREAM_DATAFLOW_ENDPOINT']}",
-            f"Objects   {variables['SHOPSTREAM_OBJECT_URL']}/{variables['SHOPSTREAM_BUCKET']}/<object>",
+            f"Objects   {variables['SHOPSTREAM_OBJECT_URL']}/{variables['SHOPSTREAM_BUCKET']}/",
             f"Logs      {logs_dir()}",
             "Stop it with `make down`.",
         ]

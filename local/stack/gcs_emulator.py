@@ -1,8 +1,10 @@
-"""The Cloud Storage emulator, with two things added: run by the Python of .venv-emulators.
+"""The Cloud Storage emulator, with three things added: run by the Python of .venv-emulators.
 
 Who asks for a generation gets that one or 404: an object that was written anew has another, and in a bucket
 without versions the old one is gone (cloud.google.com/storage/docs/json_api/v1/objects/get). The emulator
 gives whatever is there, and does not say which that is.
+
+A bucket has a page for people, at /<bucket>/.
 
 An object of `Content-Encoding: gzip` is served as it is stored, with that header, to a client that takes
 gzip, and else decompressed and whole, whatever range was asked for. So does Cloud Storage
@@ -12,10 +14,13 @@ gzip, and else decompressed and whole, whatever range was asked for. So does Clo
 from __future__ import annotations
 
 import gzip
+import html
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import quote
 
+from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 
 _get, _download = objects.get, objects.download
@@ -53,11 +58,40 @@ def _download_encoded(request: Any, response: Any, storage: Any, *args: Any, **k
     response.write_file(gzip.decompress(storage.get_file(*name)), response["Content-type"])
 
 
+def _browse(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
+    """Show the folders and objects below `?prefix=` of a bucket to a person."""
+    bucket, prefix = request.params["bucket_name"], request.query.get("prefix", [""])[0]
+    try:
+        files, folders = storage.get_file_list(bucket, prefix, "/", None)
+    except NotFound:
+        response.status = HTTPStatus.NOT_FOUND
+        response.write_file(f"There is no bucket {bucket}.", "text/plain")
+        return
+    links = [(f"/{bucket}/?prefix={quote(name)}", name, "") for name in sorted(folders)]
+    links += [
+        (f"/{bucket}/{quote(file['name'])}", file["name"], f"{int(file['size']):,} bytes") for file in files
+    ]
+    rows = "".join(
+        f'<tr><td><a href="{html.escape(link)}">{html.escape(name)}</a><td>{size}'
+        for link, name, size in links
+    )
+    title = html.escape(f"gs://{bucket}/{prefix}")
+    up = f'<p><a href="/{bucket}/">All of the bucket</a></p>' if prefix else ""
+    response.write_file(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        "<style>body{font:16px/1.5 system-ui,sans-serif;margin:2rem;color-scheme:light dark}"
+        f"td{{padding-right:1rem}}</style><h1>{title}</h1>{up}<table>{rows or 'Nothing is here.'}</table>",
+        "text/html; charset=utf-8",
+    )
+
+
 if __name__ == "__main__":
     # Before the server is imported, which keeps the functions that it finds.
     objects.download = _of_its_generation(_download_encoded)
     objects.get = _of_its_generation(_get)
 
+    from gcp_storage_emulator import server
     from gcp_storage_emulator.__main__ import main
 
+    server.HANDLERS = ((r"^/(?P<bucket_name>[-.\w]+)/$", {"GET": _browse}), *server.HANDLERS)
     main()

@@ -106,6 +106,11 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
             f"give one up, delete its <name>-*.csv and {UNFINISHED}<name> from all days in "
             f"gs://{bucket_name}/{LANDING}, and land this one again."
         )
+    log.info(
+        "%s is landed: %s rows of %d days, each marked complete, of which the loads will reject %s.",
+        *(uri, f"{days.total():,}", len(days)),
+        f"{sum(reasons.total() for reasons in landed.rejected.values()):,}",
+    )
     return {
         "export": uri,
         "rows": days.total(),

@@ -90,6 +90,13 @@ def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share:
     """
     reasons = describe_rejected(manifest, _rejected_samples(client, manifest))
     log.info("%s: %d of %d lines rejected.\n%s", _name(manifest), manifest.rejected, manifest.read, reasons)
+    if manifest.rejected and not manifest.accepted:
+        raise LoadRefused(
+            f"{_name(manifest)}: every one of its {manifest.read:,} lines was rejected:\n{reasons}\n"
+            "The day is not published, and nothing of it is in Spanner. Its lines are in "
+            "shop_raw.rejected_events. Land files as the contract wants them, then run load_events_daily for "
+            "the day again."
+        )
     if manifest.rejected > max_rejected_share * manifest.read:
         raise LoadRefused(
             f"{_name(manifest)}: {manifest.rejected:,} of {manifest.read:,} lines "
@@ -103,10 +110,18 @@ def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share:
 
 
 def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`."""
-    return "\n".join(
-        f"  {reason}: {count:,}{_describe(samples.get(reason))}" for reason, count in _top_reasons(manifest)
-    )
+    """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`.
+
+    Of the others a last line names each with its count.
+    """
+    reasons = _by_frequency(manifest)
+    told = [
+        f"  {reason}: {count:,}{_describe(samples.get(reason))}" for reason, count in reasons[:REASONS_SHOWN]
+    ]
+    if others := reasons[REASONS_SHOWN:]:
+        counts = ", ".join(f"{reason} {count:,}" for reason, count in others)
+        told.append(f"  and {len(others)} more: {counts}")
+    return "\n".join(told)
 
 
 def check_rejected_kept(manifest: Manifest, kept: Mapping[str, int]) -> None:
@@ -206,16 +221,15 @@ def check_stores(manifest: Manifest, spanner: Held, bigquery: Held) -> None:
         )
 
 
-def _top_reasons(manifest: Manifest) -> list[tuple[str, int]]:
-    counts = manifest.rejected_by_reason.items()
-    return sorted(counts, key=lambda item: (-item[1], item[0]))[:REASONS_SHOWN]
+def _by_frequency(manifest: Manifest) -> list[tuple[str, int]]:
+    return sorted(manifest.rejected_by_reason.items(), key=lambda item: (-item[1], item[0]))
 
 
 def _rejected_samples(client: Client, manifest: Manifest) -> dict[str, dict[str, Any]]:
     """Return the first rejected line of each of the most frequent reasons, from the load's JSONL files."""
     from google.cloud.storage import Blob
 
-    wanted = {reason for reason, _ in _top_reasons(manifest)}
+    wanted = {reason for reason, _ in _by_frequency(manifest)[:REASONS_SHOWN]}
     samples: dict[str, dict[str, Any]] = {}
     for uri in manifest.rejected_files:
         with Blob.from_uri(uri, client=client).open("rt", encoding="utf-8", chunk_size=2**20) as lines:

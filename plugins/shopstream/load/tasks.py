@@ -78,6 +78,10 @@ def gate(load: dict[str, str]) -> None:
     load_rejected(client, manifest)
     checks.check_rejected_kept(manifest, count_rejected(client, manifest.landing_day))
     checks.check_rejected_share(storage, manifest, settings().max_rejected_share)
+    log.info(
+        "Landing day %s may be published: of %s lines %s were accepted and %s rejected.",
+        *(manifest.landing_day, f"{manifest.read:,}", f"{manifest.accepted:,}", f"{manifest.rejected:,}"),
+    )
 
 
 def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
@@ -101,6 +105,13 @@ def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
         checks.delete_rows(database, manifest, stale)
         counts = checks.count_in_spanner(database, manifest)
     checks.check_stores(manifest, checks.of_this_load(manifest, "Spanner", counts), staged.events)
+    log.info(
+        "Landing day %s: Spanner and the staging table hold the same %s events; %s",
+        *(manifest.landing_day, f"{staged.events.events:,}"),
+        f"rows of {len(stale)} earlier loads were deleted in Spanner."
+        if stale
+        else "no stale row was there.",
+    )
     return {"table": staged.table, **staged.events._asdict()}
 
 
@@ -125,6 +136,10 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
     counts = count_published(client, manifest.landing_day)
     in_bigquery = checks.of_this_load(manifest, "BigQuery", counts)
     checks.check_stores(manifest, in_spanner, in_bigquery)
+    log.info(
+        "Landing day %s is published: %s events in Spanner and in BigQuery; events of %s may have changed.",
+        *(manifest.landing_day, f"{in_bigquery.events:,}", ", ".join(map(str, event_dates)) or "no day"),
+    )
     return {
         "event_dates": [day.isoformat() for day in event_dates],
         "spanner_rows": in_spanner.events,
@@ -153,6 +168,16 @@ def write_audit_row(
     # The landing day too, which may have become empty.
     days = sorted({done.landing_day, *event_dates})
     context["outlet_events"][EVENTS_PUBLISHED].extra = {"days": [day.isoformat() for day in days]}
+    log.info(
+        "The load of %s is complete: %s lines read, %s accepted (%s double, %s late), %s rejected.",
+        done.landing_day,
+        *(
+            f"{count:,}"
+            for count in (
+                manifest.read, manifest.accepted, manifest.duplicates, manifest.late, manifest.rejected
+            )
+        ),
+    )  # fmt: skip
 
 
 def name_missing_days() -> None:

@@ -94,6 +94,11 @@ def test_a_job_runs_to_done_and_shows_what_it_was_given(dataflow: Service, readi
     assert job["createTime"] <= job["startTime"] <= job["currentStateTime"]
     assert "Job state: JOB_STATE_RUNNING" in dataflow.messages(job["id"])
     assert dataflow.messages(job["id"], minimumImportance="JOB_MESSAGE_ERROR") == ""
+    assert f'<a href="/jobs/{job["id"]}">read</a>' in requests.get(dataflow.url, timeout=30).text
+    page = requests.get(f"{dataflow.url}/jobs/{job['id']}", timeout=30)
+    assert page.headers["Content-Type"].startswith("text/html")
+    assert "<th>text<td>abc" in page.text
+    assert "Job state: JOB_STATE_RUNNING" in page.text
 
 
 def _without_view(dataflow: Service, job_id: str) -> dict[str, Any]:

@@ -6,10 +6,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from google.cloud.storage import Bucket
 
 from local.demo import __main__ as demo
 from local.stack import control as stack
 from local.stack import emulators, services
+from local.stack.airflow_client import RunFailed
+from tests.bad_input import HEADER, line
 
 
 @pytest.mark.parametrize(
@@ -30,6 +33,41 @@ def test_an_input_that_cannot_be_loaded_is_refused_before_anything_starts(
         demo.main(["--input", str(tmp_path / name), "--out", str(tmp_path / "out")])
 
     assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"no events\n", "the first line is neither an event nor a header"),
+        (HEADER + line(price="free") * 2, "reject each of its first 2 lines: bad_price 2"),
+    ],
+)
+def test_an_input_without_an_event_is_refused_before_anything_starts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes, sentence: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(content)
+
+    with pytest.raises(SystemExit):
+        demo.main(["--input", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out")])
+
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.integration
+def test_what_a_running_stack_has_landed_of_the_inputs_days_is_deleted_only_if_told(
+    tmp_path: Path, bucket: Bucket
+) -> None:
+    (tmp_path / "a.csv").write_bytes(HEADER + line())
+    theirs, others = "landing/events/2019-11-01/theirs.csv", "landing/events/2019-11-02/theirs.csv"
+    for name in (theirs, others):
+        bucket.blob(name).upload_from_string(b"")
+
+    with pytest.raises(RunFailed, match=r"has landed 2019-11-01 already, .* Give REPLACE=1"):
+        demo._clear_days(bucket, tmp_path / "a.csv", replace=False)
+    assert len(list(bucket.list_blobs())) == 2
+
+    demo._clear_days(bucket, tmp_path / "a.csv", replace=True)
+    assert [blob.name for blob in bucket.list_blobs()] == [others]
 
 
 def test_a_file_of_more_rows_than_the_memory_holds_is_refused_with_both_numbers(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from local.demo.run import Run, broken_invariants, day_columns, headline
+from local.demo.run import Run, _plain, broken_invariants, day_columns, headline
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
 
@@ -71,6 +72,19 @@ def test_a_count_that_contradicts_another_is_broken(
     change(whole)
 
     assert any(sentence in broken for broken in broken_invariants(whole))
+
+
+def test_the_last_good_result_stays_until_a_new_one_is_whole(whole: Run) -> None:
+    final = whole.final
+    assert whole.tell() == 0
+    assert (final / "result.json").exists()
+
+    broken = Run.into(final)
+    broken.broken = ["something"]
+    assert broken.tell() == 1
+
+    assert json.loads((final / "result.json").read_text())["days"] == whole.days
+    assert json.loads((broken.out / "result.json").read_text())["days"] == []
 
 
 def test_the_result_has_the_counts_and_the_exit_code_tells_whether_anything_is_broken(
@@ -152,7 +166,13 @@ HEADLINES = {
         f"2 customers by {SECOND}",
     ),
     "brand_performance": (
-        rows_of("brand revenue", ("apple", Decimal("1.5")), ("nan", Decimal(2)), ("apple", Decimal(1_000))),
+        rows_of(
+            "brand revenue",
+            (None, Decimal(9_000)),
+            ("apple", Decimal("1.5")),
+            ("nan", Decimal(2)),
+            ("apple", Decimal(1_000)),
+        ),
         "most revenue by brand apple: 1,001.50",
     ),
     "product_performance": (
@@ -164,7 +184,7 @@ HEADLINES = {
 
 @pytest.mark.parametrize("name", summaries_in_order(settings().sql_dir))
 def test_the_headline_of_a_summary_can_be_told_of_any_row_of_its_kind(name: str) -> None:
-    values = {"DATE": FIRST, "INT64": 1, "FLOAT64": 0.5, "NUMERIC": Decimal(1), "BOOL": True}
+    values = {"DATE": FIRST, "INT64": 100, "FLOAT64": 0.5, "NUMERIC": Decimal(1), "BOOL": True}
     table = load_table(settings().sql_dir, name)
     wanted = table.metadata.headline
     assert wanted
@@ -178,6 +198,31 @@ def test_a_headline_is_as_the_metadata_word_it(name: str) -> None:
     wanted = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
     assert headline(wanted, rows) == told
     assert headline(wanted, []) == "no rows"
+
+
+def test_a_share_of_a_handful_is_no_headline() -> None:
+    wanted = load_table(settings().sql_dir, "shop.purchase_conversion_rate").metadata.headline
+    few = rows_of("event_type subcategory events", ("view", "toys", 97), ("purchase", "toys", 2))
+    assert headline(wanted, few) == ""
+    assert headline(wanted, [*few, few[1]]) == "toys: 3.96% of its events are purchases"
+
+
+def test_the_end_says_why_and_where_lines_were_rejected_and_what_customers_did(
+    whole: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole.rejects = [("bad_price", 1_001, "2019-11-01/events.csv at byte 12,345")]
+    whole.summaries = {"daily_event_count": HEADLINES["daily_event_count"][0]}
+    whole.tell()
+    told = capsys.readouterr().out
+    assert re.search(r"bad_price\W+1,001\W+2019-11-01/events.csv at byte 12,345", told)
+    assert "What customers did\n  1,500 views, 40 carts, 9 purchases.\n" in told
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [("0E-9", "0"), ("54.710000000", "54.71"), ("1E+3", "1000"), ("-0.5", "-0.5")]
+)
+def test_a_decimal_is_written_as_people_write_it(value: str, text: str) -> None:
+    assert _plain(Decimal(value)) == text
 
 
 def test_a_headline_of_rows_that_are_not_there_says_nothing() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -143,3 +144,22 @@ def test_an_object_that_was_written_anew_has_no_more_bytes_of_its_former_generat
         with pytest.raises(NotFound, match="No such object"):
             former.download_as_bytes(**span)
     assert bucket.get_blob("a.csv").download_as_bytes() == b"latter"
+
+
+def test_a_bucket_has_a_page_of_its_folders_and_objects(bucket: storage.Bucket, gcs_emulator: str) -> None:
+    for name in ("landing/events/2019-11-01/a.csv", "landing/b <c>.csv"):
+        bucket.blob(name).upload_from_string(b"12345")
+
+    def page(query: str) -> str:
+        with urllib.request.urlopen(f"{gcs_emulator}/{bucket.name}/{query}", timeout=10) as answer:
+            assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
+            text: str = answer.read().decode()
+            return text
+
+    assert f'href="/{bucket.name}/?prefix=landing/"' in page("")
+    assert 'landing/b%20%3Cc%3E.csv">landing/b &lt;c&gt;.csv</a><td>5 bytes' in page("?prefix=landing/")
+    assert f'href="/{bucket.name}/landing/events/2019-11-01/a.csv"' in page(
+        "?prefix=landing/events/2019-11-01/"
+    )
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{gcs_emulator}/no-such-bucket/", timeout=10)

@@ -70,14 +70,22 @@ def test_a_share_of_rejected_lines_above_the_threshold_is_refused(
         checks.check_rejected_share(None, manifest(rejected=rejected, read=read), share)
 
 
-def test_the_refusal_names_the_most_frequent_reasons_first_and_at_most_five() -> None:
-    reasons = {"a": 1, "b": 5, "c": 5, "d": 4, "e": 3, "f": 2}
+def test_a_day_of_bad_lines_alone_is_not_told_to_allow_more_nor_that_good_rows_are_in_spanner() -> None:
+    with pytest.raises(LoadRefused, match="every one of its 9 lines was rejected") as caught:
+        checks.check_rejected_share(None, manifest(read=9, accepted=0, rejected=9), 0.01)
+    assert "SHOPSTREAM_MAX_REJECTED_SHARE" not in str(caught.value)
+    assert "nothing of it is in Spanner" in str(caught.value)
+
+
+def test_every_reason_is_named_with_its_count_and_the_five_most_frequent_in_lines_of_their_own() -> None:
+    reasons = {"a": 1, "b": 5, "c": 5, "d": 4, "e": 3, "f": 2, "g": 1}
     assert checks.describe_rejected(manifest(rejected_by_reason=reasons), {}).splitlines() == [
         "  b: 5",
         "  c: 5",
         "  d: 4",
         "  e: 3",
         "  f: 2",
+        "  and 2 more: a 1, g 1",
     ]
 
 

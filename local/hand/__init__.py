@@ -1,0 +1,1 @@
+"""What a person does by hand with the running stack, or with a real project."""

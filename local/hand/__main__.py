@@ -1,0 +1,289 @@
+"""The shop by hand, on the running local stack or, with --env and --project, in a real project.
+
+python -m local.hand up | status | put FILE [--day DAY] | load DAY | sql [STATEMENT or FILE.sql]
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from google.api_core.exceptions import GoogleAPICallError
+from rich.console import Console
+from rich.table import Table
+
+from beam_jobs.contract import ContractError
+from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, read_place
+from local.hand import shop
+from local.stack import control
+from local.stack.airflow_client import AirflowClient, ComposerClient, RunFailed
+from local.stack.emulators import NotReady
+from shopstream.settings import settings
+
+UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
+"""The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
+MAX_SHOWN = 1000
+COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop_raw.rejected_events")
+_REJECTED = """
+SELECT reason, SUM(lines) AS lines, MIN(CONCAT(file, ' at byte ', CAST(byte_offset AS STRING))) AS an_example
+FROM shop_raw.rejected_events
+WHERE source = 'batch' AND rejected_date = @day AND load_id = @load_id
+GROUP BY reason
+ORDER BY lines DESC, reason
+"""
+console = Console()
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The command line; 0 when what was asked for holds."""
+    options = _parse(argv)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    commands: dict[str, Callable[[argparse.Namespace], int]] = {
+        "up": _up,
+        "status": _status,
+        "put": _put,
+        "load": _load,
+        "sql": _sql,
+    }
+    try:
+        return commands[options.command](options)
+    except (NotReady, ContractError, RunFailed) as error:
+        print(error, file=sys.stderr)
+    except GoogleAPICallError as error:
+        print(error.message, file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        return 130
+    return 1
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m local.hand", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("up", help="start the stack, apply the schemas, let the daily DAGs run")
+    commands.add_parser("status", help="tell pages, login, what runs, and the rows of the main tables")
+    put = commands.add_parser("put", help="land a file of events")
+    put.add_argument("file", type=Path)
+    put.add_argument("--day", type=_day, help="land it, a CSV file, as all of this landing day")
+    put.add_argument("--utc", action="store_true", help="its times without a zone are UTC")
+    load = commands.add_parser("load", help="load a landing day and follow the run")
+    load.add_argument("day", type=_day)
+    sql = commands.add_parser("sql", help="ask a store")
+    sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
+    sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
+    sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
+    for command in (put, load, sql):
+        command.add_argument("--env", choices=ENVIRONMENTS, help="of a real project; see --project")
+        command.add_argument("--project", help="the project's id")
+    options = parser.parse_args(argv)
+    if bool(getattr(options, "env", None)) != bool(getattr(options, "project", None)):
+        parser.error("a real project has both ENV= and PROJECT=; without them it is the local stack")
+    return options
+
+
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2019-11-01") from None
+
+
+def _up(options: argparse.Namespace) -> int:
+    was_up = control.is_up()
+    control.up()
+    os.environ.update(control.environment())
+    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
+    if not was_up:
+        airflow.wait_for_dags(UNPAUSED)
+        for dag_id in UNPAUSED:
+            airflow.unpause(dag_id)
+        airflow.run("apply_schemas", {}, _progress)
+    print(control.describe())
+    print(
+        "Next:\n"
+        "  make put FILE=events.csv     land a file of events of yours\n"
+        "  make load DAY=2019-11-01     load a landed day, and see what came of it\n"
+        "  make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
+    )
+    return 0
+
+
+def _status(options: argparse.Namespace) -> int:
+    states = control.status()
+    if not states:
+        print("The stack is down. Start it: make up")
+        return 1
+    os.environ.update(control.environment())
+    for name, state in states.items():
+        print(f"{name:14} {state}")
+    print(control.describe())
+    print("Rows")
+    for table in COUNTED:
+        try:
+            _, rows = shop.ask_bigquery(f"SELECT COUNT(*) FROM {table}")  # noqa: S608 - a name of our own
+            told = f"{next(rows)[0]:,}"
+        except GoogleAPICallError:
+            told = "not there yet: trigger apply_schemas"
+        print(f"  {table:26} {told}")
+    return 0 if set(states.values()) == {"healthy"} else 1
+
+
+def _put(options: argparse.Namespace) -> int:
+    if not options.file.is_file():
+        raise ContractError(f"{options.file} is no file; name a file of click events.")
+    for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc)):
+        print(line)
+    airflow, bucket = _connect(options)
+    if options.day:
+        print(f"landed as {shop.land_day(bucket, options.file, options.day)}, and the day marked complete")
+        days = [options.day]
+    else:
+        shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
+        days = sorted(landed.rows)
+        print(f"landed in gs://{bucket.name}/landing/events/, each day marked complete")
+    suffix = f" ENV={options.env} PROJECT={options.project}" if options.env else ""
+    print("Next:")
+    for day in days[:3]:
+        print(f"  make load DAY={day}{suffix}")
+    if len(days) > 3:
+        print(f"  and so on to {days[-1]}; or a backfill, on the page of load_events_daily")
+    return 0
+
+
+def _load(options: argparse.Namespace) -> int:
+    airflow, _ = _connect(options)
+    counts = shop.load(airflow(), options.day, _progress)
+    print(
+        f"{options.day} is loaded: {counts['read']:,} lines read, {counts['accepted']:,} accepted "
+        f"({counts['duplicates']:,} of them double, {counts['late']:,} late), "
+        f"{counts['rejected']:,} rejected. "
+        f"{counts['spanner_rows']:,} rows in Spanner, {counts['bigquery_rows']:,} in BigQuery."
+    )
+    if counts["rejected"]:
+        _print_rows(
+            *shop.ask_bigquery(_REJECTED, shop.parameters(day=options.day, load_id=counts["load_id"])),
+            as_csv=False,
+        )
+    print(
+        "build_summaries starts by itself. Next:\n"
+        "  make dashboard\n"
+        "  make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
+    )
+    return 0
+
+
+def _sql(options: argparse.Namespace) -> int:
+    _connect(options)
+    ask = shop.ask_spanner if options.store == "spanner" else shop.ask_bigquery
+    as_csv = options.csv or not sys.stdout.isatty()
+    if options.statement:
+        _print_rows(*ask(_statement(options.statement)), as_csv=as_csv)
+        return 0
+    if not sys.stdin.isatty():
+        _print_rows(*ask(sys.stdin.read()), as_csv=as_csv)
+        return 0
+    for statement in _prompted(options.store):
+        try:
+            _print_rows(*ask(statement), as_csv=as_csv)
+        except GoogleAPICallError as error:
+            print(error.message, file=sys.stderr)
+    return 0
+
+
+def _statement(given: str) -> str:
+    if not given.endswith(".sql"):
+        return given
+    try:
+        return Path(given).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ContractError(f"{given} cannot be read: {error.strerror}. Name a file of SQL.") from error
+
+
+def _prompted(store: str) -> Iterator[str]:
+    """Statements typed at a prompt, each ended by a semicolon, until the end of input."""
+    print(f"A statement for {store}, ended by a semicolon; Ctrl-D ends this.")
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(input("  > " if lines else "> "))
+        except EOFError:
+            return
+        if lines[-1].rstrip().endswith(";"):
+            yield "\n".join(lines).rstrip().rstrip(";")
+            lines = []
+
+
+def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: bool) -> None:
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)
+        return
+    table = Table()
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row in islice(rows, MAX_SHOWN):
+        table.add_row(*("" if value is None else str(value) for value in row))
+    if next(rows, None) is not None:
+        table.caption = f"The first {MAX_SHOWN:,} rows; as CSV all are printed."
+    console.print(table, highlight=False, markup=False)
+
+
+def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], Any]:
+    """Make the environment the meant shop's; return how to reach its Airflow, and its bucket."""
+    if not options.env:
+        os.environ.update(control.environment())
+        bucket = shop.clients()[2].bucket(settings().bucket)
+        return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket
+    place = read_place(options.env, options.project)
+    os.environ.update(
+        SHOPSTREAM_PROJECT=place.project,
+        SHOPSTREAM_REGION=place.region,
+        SHOPSTREAM_BUCKET=place.bucket.removeprefix("gs://"),
+    )
+    bucket = shop.clients()[2].bucket(settings().bucket)
+    return (lambda: ComposerClient(_airflow_uri(place))), bucket
+
+
+def _airflow_uri(place: Place) -> str:
+    """Where the environment's Airflow is.
+
+    Raises:
+        NotReady: gcloud is missing, or does not tell; the message is its own.
+    """
+    command = ["gcloud", "composer", "environments", "describe", ENVIRONMENT]
+    command += [
+        f"--project={place.project}",
+        f"--location={place.region}",
+        "--format=value(config.airflowUri)",
+    ]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, check=True)
+    except FileNotFoundError:
+        raise NotReady("gcloud is needed to find the project's Airflow; it is not on the PATH.") from None
+    except subprocess.CalledProcessError as error:
+        raise NotReady(error.stderr.strip()) from error
+    return told.stdout.strip()
+
+
+def _progress(line: str) -> None:
+    print(f"  {line}", flush=True)
+
+
+def _interrupt(signum: int, frame: Any) -> None:
+    control.interrupted.set()
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,164 @@
+"""The shop by hand: look at a file, land it, load a day, ask the stores."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery, spanner, storage
+
+from beam_jobs.contract import ContractError
+from local.stack.airflow_client import AirflowClient, RunFailed
+from shopstream.landing.judge import Landed
+from shopstream.landing.split import open_export, split
+from shopstream.layout import SUCCESS, landing
+from shopstream.settings import settings
+
+MAX_BYTES_BILLED = 20 * 2**30
+"""Of one statement by hand, so that a slip over the raw tables of a year costs nothing."""
+
+Progress = Callable[[str], None]
+
+
+def clients() -> tuple[spanner.Client, bigquery.Client, storage.Client]:
+    """Clients of what the environment names: emulators, or Google's services as who is logged in."""
+    project, emulator = os.environ["SHOPSTREAM_PROJECT"], os.environ.get("BIGQUERY_EMULATOR_HOST")
+    credentials = AnonymousCredentials() if emulator else None
+    return (
+        spanner.Client(project=project, credentials=credentials),
+        bigquery.Client(
+            project=project,
+            credentials=credentials,
+            location=settings().region,
+            client_options=ClientOptions(api_endpoint=emulator) if emulator else None,
+        ),
+        storage.Client(project=project, credentials=credentials),
+    )
+
+
+def look(file: Path, *, times_are_utc: bool = False) -> Landed:
+    """Judge a file as `land_export` does, without landing it.
+
+    Raises:
+        ContractError: no day would be landed; the message says why and what to do.
+    """
+    with file.open("rb") as stored, open_export(stored, str(file)) as source:
+        nowhere = Path(os.devnull)
+        return split(source, str(file), lambda *_: nowhere.open("wb"), lambda *_: None, times_are_utc)
+
+
+def describe(landed: Landed) -> list[str]:
+    """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected."""
+    days = ", ".join(f"{day} ({_rows(rows)})" for day, rows in sorted(landed.rows.items())[:8])
+    more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
+    count = "1 day" if len(landed.rows) == 1 else f"{len(landed.rows)} days"
+    return [
+        f"{_rows(landed.rows.total())} of {count}: {days}{more}",
+        *(f"translated to plain CSV: {what}" for what in landed.translated),
+        *(f"the load will reject {share}" for share in landed.shares()),
+    ]
+
+
+def _rows(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def land_export(
+    airflow: AirflowClient,
+    bucket: storage.Bucket,
+    file: Path,
+    progress: Progress,
+    *,
+    times_are_utc: bool = False,
+) -> dict[str, Any]:
+    """Upload a file as an export and let the DAG split it into landing days; returns what the DAG does.
+
+    Raises:
+        RunFailed: the DAG refused it; the message says why.
+    """
+    name = f"exports/{file.name}"
+    bucket.blob(name).upload_from_filename(file)
+    progress(f"uploaded {file} as gs://{bucket.name}/{name}")
+    run_id = airflow.run("land_export", {"object": name, "times_are_utc": times_are_utc}, progress)
+    landed: dict[str, Any] = airflow.returned("land_export", run_id, "split_into_days")
+    return landed
+
+
+def land_day(bucket: storage.Bucket, file: Path, day: date) -> str:
+    """Land one plain or gzip CSV file as all of a landing day; returns its URI.
+
+    Raises:
+        ContractError: it is no such file, or the day has other files, which a load would read too.
+    """
+    if not file.name.endswith((".csv", ".csv.gz")):
+        raise ContractError(
+            f"{file}: a landing day has files *.csv and *.csv.gz; others are landed without DAY=."
+        )
+    others = [blob.name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
+    name = f"{landing(day)}/{file.name}"
+    if foreign := sorted(set(others) - {name, f"{landing(day)}/{SUCCESS}"}):
+        raise ContractError(
+            f"gs://{bucket.name}/{landing(day)}/ holds other files, which a load would read too: "
+            f"{', '.join(foreign)}. Delete them, or land the file without DAY=."
+        )
+    bucket.blob(name).upload_from_filename(file)
+    bucket.blob(f"{landing(day)}/{SUCCESS}").upload_from_string(b"")
+    return f"gs://{bucket.name}/{name}"
+
+
+def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any]:
+    """Load a landing day and follow the run to its end; returns its row of shop_ops.loads.
+
+    Raises:
+        RunFailed: it failed; the message has the reason.
+    """
+    run_id = airflow.run("load_events_daily", {"landing_day": str(day)}, progress)
+    launched = airflow.returned("load_events_daily", run_id, "launch_load")
+    names, rows = ask_bigquery(
+        "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id",
+        parameters(day=day, load_id=launched["load_id"]),
+    )
+    for row in rows:
+        return dict(zip(names, row, strict=True))
+    raise RunFailed(f"load_events_daily {run_id} has left no row in shop_ops.loads.")
+
+
+def parameters(**given: date | str) -> list[bigquery.ScalarQueryParameter]:
+    """Parameters of a statement, by name: days and texts."""
+    return [
+        bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
+        for name, value in given.items()
+    ]
+
+
+def ask_bigquery(
+    sql: str, given: Sequence[bigquery.ScalarQueryParameter] = ()
+) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """The column names and the rows of a statement in BigQuery; it costs at most MAX_BYTES_BILLED."""
+    config = bigquery.QueryJobConfig(query_parameters=list(given), maximum_bytes_billed=MAX_BYTES_BILLED)
+    result = clients()[1].query(sql, job_config=config).result()
+    return [column.name for column in result.schema], (row.values() for row in result)
+
+
+def ask_spanner(sql: str) -> tuple[list[str], Iterator[Sequence[Any]]]:
+    """The column names and the rows of a query in Spanner; it only reads."""
+    env = settings()
+    database = clients()[0].instance(env.spanner_instance).database(env.spanner_database)
+
+    def rows() -> Iterator[Sequence[Any]]:
+        with database.snapshot() as snapshot:
+            result = snapshot.execute_sql(sql)
+            found = iter(result)
+            first = list(islice(found, 1))  # The names of the columns come with it.
+            yield [field.name for field in result.fields]
+            yield from first
+            yield from found
+
+    answered = rows()
+    return list(next(answered)), answered
