@@ -57,7 +57,7 @@ def batch_envelopes(
 def stream_envelope(
     reject: Reject, *, rejected_at: datetime, raw_bytes: int = MAX_LINE_BYTES, with_attributes: bool = True
 ) -> dict[str, str | int | None]:
-    """Return a rejected message as a row of shop_raw.rejected_events, in values that JSON has.
+    """Return a rejected message as a row of shop_raw.rejected_events_stream, in values that JSON has.
 
     Args:
         reject: the message, and why it was rejected.

@@ -230,7 +230,7 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
         raise RejectRefused(
             f"BigQuery refuses {len(again)} rejects even when shortened, the first of message {message_id}: "
             f"{again[0].detail} They stay unacknowledged. Compare the table with "
-            "sql/bigquery/shop_raw/rejected_events and run the DAG apply_schemas."
+            "sql/bigquery/shop_raw/rejected_events_stream and run the DAG apply_schemas."
         )
 
 

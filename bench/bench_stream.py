@@ -57,12 +57,12 @@ class Bench:
         project = settings().project
         self.lines = lines
         self.client = bigquery.Client(project=project, credentials=AnonymousCredentials())
-        names = ("shop_raw.events_stream", "shop_raw.rejected_events")
+        names = ("shop_raw.events_stream", "shop_raw.rejected_events_stream")
         self.tables = [load_table(settings().sql_dir, name) for name in names]
         self.stream = StreamOptions(
             f"projects/{project}/subscriptions/{settings().subscription}",
             f"{project}:shop_raw.events_stream",
-            f"{project}:shop_raw.rejected_events",
+            f"{project}:shop_raw.rejected_events_stream",
         )
         self.publisher = pubsub_v1.PublisherClient(
             pubsub_v1.types.BatchSettings(max_messages=1000, max_latency=0.02)

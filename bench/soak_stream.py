@@ -424,7 +424,7 @@ class Soak:
         """Rows in both tables, with what was written twice."""
         [[rows]] = self.client.query_and_wait(
             "SELECT (SELECT COUNT(*) FROM shop_raw.events_stream) "
-            "+ (SELECT COUNT(*) FROM shop_raw.rejected_events)"
+            "+ (SELECT COUNT(*) FROM shop_raw.rejected_events_stream)"
         )
         return int(rows)
 
@@ -434,7 +434,7 @@ class Soak:
             return False
         [[events, rejects]] = self.client.query_and_wait(
             "SELECT (SELECT COUNT(DISTINCT event_id) FROM shop_raw.events_stream), "
-            "(SELECT COUNT(DISTINCT message_id) FROM shop_raw.rejected_events)"
+            "(SELECT COUNT(DISTINCT message_id) FROM shop_raw.rejected_events_stream)"
         )
         return bool(events >= self.expected.events and rejects >= self.expected.poison)
 
@@ -453,7 +453,8 @@ class Soak:
             f"SUM(user_id) AS user_ids, SUM(price) AS prices FROM shop.events WHERE event_date = '{DAY}'"
         )
         [rejects] = self.client.query_and_wait(
-            "SELECT COUNT(*) AS shown, COUNT(DISTINCT message_id) AS messages FROM shop_raw.rejected_events"
+            "SELECT COUNT(*) AS shown, COUNT(DISTINCT message_id) AS messages "
+            "FROM shop_raw.rejected_events_stream"
         )
         rows = self.count_landed() - rejects["shown"]
         waiting = len(pull_left())

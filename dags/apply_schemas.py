@@ -5,7 +5,8 @@ Bring the schemas to what this version describes: the Spanner tables by the numb
 and views of `sql/bigquery`. Trigger it after each deployment and once in a new project.
 
 ### How to rerun
-Trigger it again at any time: what is already there stays as it is, and no row is touched.
+Trigger it again at any time: what is already there stays as it is, and no row is changed. Where there still
+is the one table of rejects of an earlier version, its rows are copied to where they belong now, each once.
 
 ### When it fails
 Nothing is lost; loads and summaries go on with the old schema, or fail if they need the new one. A refused

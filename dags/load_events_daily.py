@@ -16,7 +16,7 @@ same day that is still running. To correct a day, correct its landing files and 
 The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
 touched. Spanner may already hold the day's new rows. `gate` fails when more than 1 %
 (SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected: it names the reasons, and the lines are in
-`shop_raw.rejected_events`. A run by hand for a day that is not landed fails at once and says what is there.
+`shop.rejected_events`. A run by hand for a day that is not landed fails at once and says what is there.
 """
 
 from datetime import timedelta

@@ -95,7 +95,7 @@ resource "google_monitoring_alert_policy" "no_rows" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "Either no stream runs, or it rejects everything. keep_stream_alive's log and shop_raw.rejected_events tell which. A stream that was stopped on purpose (stop_stream) raises this too. Runbook: docs/runbooks/stream-unhealthy.md."
+    content   = "Either no stream runs, or it rejects everything. keep_stream_alive's log and shop.rejected_events tell which. A stream that was stopped on purpose (stop_stream) raises this too. Runbook: docs/runbooks/stream-unhealthy.md."
   }
 }
 
@@ -120,7 +120,7 @@ resource "google_monitoring_alert_policy" "rejected_share" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "shop_raw.rejected_events holds each message with its reason. Most often the publisher has changed its format. A load with too many rejected lines fails its gate instead, and alerts as a failed DAG. Runbook: docs/runbooks/rejected-rows.md."
+    content   = "shop.rejected_events holds each message with its reason. Most often the publisher has changed its format. A load with too many rejected lines fails its gate instead, and alerts as a failed DAG. Runbook: docs/runbooks/rejected-rows.md."
   }
 }
 

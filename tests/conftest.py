@@ -6,10 +6,12 @@ import os
 import signal
 import uuid
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from google.api_core.client_options import ClientOptions
+from google.api_core.exceptions import BadRequest
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import spanner, storage
@@ -114,10 +116,11 @@ def bigquery(gcs_emulator: str, gcs_dir: Path) -> Iterator[bigquery_api.Client]:
 
 
 @pytest.fixture
-def bigquery_clean(bigquery: bigquery_api.Client) -> bigquery_api.Client:
-    """The BigQuery emulator's client, with no dataset left."""
+def bigquery_clean(bigquery: bigquery_api.Client) -> Iterator[bigquery_api.Client]:
+    """The BigQuery emulator's client, with no dataset left; nor is one afterwards, of whatever form."""
     _drop_datasets(bigquery)
-    return bigquery
+    yield bigquery
+    _drop_datasets(bigquery)
 
 
 @pytest.fixture(scope="session")
@@ -132,7 +135,8 @@ def bigquery_tables(
 ) -> bigquery_api.Client:
     """The BigQuery emulator's client, with all tables and views of sql/bigquery, and no rows.
 
-    They are made anew only if a test before has changed or dropped one; else they are emptied.
+    They are made anew only if a test before has changed or dropped one, or streamed into one; else they are
+    emptied.
     """
     there = _tables(bigquery)
     if tables_as_made:
@@ -141,8 +145,10 @@ def bigquery_tables(
             del there[name]
     if there and there == tables_as_made:
         stored = [name for name, (kind, *_) in there.items() if kind == "TABLE"]
-        bigquery.query_and_wait(";".join(f"TRUNCATE TABLE {name}" for name in stored))
-        return bigquery
+        # Not of rows that were streamed in: BigQuery does not delete those for a while.
+        with suppress(BadRequest):
+            bigquery.query_and_wait(";".join(f"TRUNCATE TABLE {name}" for name in stored))
+            return bigquery
     _drop_datasets(bigquery)
     apply_all(bigquery)
     tables_as_made.clear()

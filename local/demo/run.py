@@ -247,7 +247,7 @@ WHERE event_date >= '0001-01-01' GROUP BY landing_day
 """
 _AUDIT = "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id"
 _REJECTED = """
-SELECT COALESCE(SUM(lines), 0) AS lines FROM shop_raw.rejected_events
+SELECT COALESCE(SUM(lines), 0) AS lines FROM shop.rejected_events
 WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id = @load_id
 """
 _REASONS = """

@@ -26,7 +26,7 @@ _THROUGH = """
 SELECT
   (SELECT COUNT(DISTINCT message_id) FROM shop_raw.events_stream
    WHERE event_date = @day AND publish_time >= @began) AS stream_rows,
-  (SELECT COUNT(DISTINCT message_id) FROM shop_raw.rejected_events
+  (SELECT COUNT(DISTINCT message_id) FROM shop.rejected_events
    WHERE rejected_date >= DATE(@began) AND source = 'stream' AND publish_time >= @began) AS rejected
 """
 _IN_VIEW = """

@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with seven things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with nine things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -22,20 +22,31 @@ Half of what a query costs the emulator is its translation to DuckDB's SQL, thou
 are the same for each day but for their parameters. Now the last translations are kept.
 
 It takes any number of URIs in a load job. Now it refuses more than BigQuery's 10,000.
+
+It changes and deletes rows that were streamed in a moment ago. Now it refuses any UPDATE, DELETE, MERGE or
+TRUNCATE of a table into which insertAll has put a row in the last 30 minutes. BigQuery refuses those that
+would affect such a row, which is not told before the statement runs: so nothing here may rely on its mercy.
+
+It answers a statement that failed, if sent by jobs.query, as one without rows, and the client takes that for
+success. Now it answers with the error, as BigQuery does.
 """
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
+import sqlglot
 from bqemulator.cli import main
 from bqemulator.domain.errors import InvalidQueryError
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.versioning.snapshots import SnapshotManager
+from fastapi import APIRouter, Request
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.dialects.duckdb import DuckDB
@@ -45,6 +56,7 @@ _make_generator = Dialect.generator
 _kept = threading.local()
 KEPT_TRANSLATIONS = 256
 MAX_JOB_URIS = 10_000
+STREAMING_BUFFER = timedelta(minutes=30)
 
 
 @register
@@ -72,13 +84,18 @@ class MergeOnFalse(TranslationRule):
 
 
 # Only now, since it imports the emulator's translator, which takes the rules that are registered by then.
-from bqemulator.api.routes import tabledata  # noqa: E402
+from bqemulator.api.routes import jobs, tabledata  # noqa: E402
 from bqemulator.jobs import executor  # noqa: E402
 from bqemulator.sql.translator import SQLTranslator  # noqa: E402
 
 _partition_rows = tabledata._partition_rows_for_insert
 _translate = SQLTranslator.translate
 _parse_load = executor._parse_load_job_config
+_refuse_immutable = executor._reject_dml_on_immutable
+_Context, _Caller = jobs._Ctx, jobs._Caller
+_FAILURES = {failure.bq_reason: failure for failure in jobs._SQL_EXECUTION_DOMAIN_ERRORS}
+_last_streamed: dict[tuple[str, str, str], datetime] = {}
+"""When insertAll last put a row into a table, by project, dataset and table."""
 
 
 def _inserted_columns(merge: exp.Merge) -> list[tuple[exp.Expression, exp.Column]]:
@@ -163,7 +180,63 @@ def _parse_load_of_few_uris(project_id: str, config: dict[str, Any]) -> Any:
     return job
 
 
+async def _query_or_fail(project_id: str, request: Request, ctx: _Context, caller: _Caller) -> dict[str, Any]:
+    answer = await jobs.query(project_id, request, ctx, caller)
+    for error in answer.get("errors", []):
+        raise _FAILURES[error["reason"]](error["message"])
+    return answer
+
+
+async def _insert_all_and_remember(
+    project_id: str, dataset_id: str, table_id: str, request: Request, ctx: _Context
+) -> dict[str, Any]:
+    answer = await tabledata.insert_all(project_id, dataset_id, table_id, request, ctx)
+    rows = (await request.json()).get("rows", [])
+    if len(rows) > len(answer["insertErrors"]):
+        _last_streamed[project_id, dataset_id, table_id] = ctx.clock.now()
+    return answer
+
+
+def _replace_route(router: APIRouter, endpoint: Callable[..., Any], other: Callable[..., Any]) -> None:
+    [route] = [route for route in router.routes if route.endpoint is endpoint]
+    router.routes.remove(route)
+    router.add_api_route(route.path.removeprefix(router.prefix), other, methods=route.methods)
+
+
+def _refuse_change_of_streamed_rows(project_id: str, bq_sql: str, ctx: Any) -> None:
+    """Refuse a job that changes a table whose newest streamed row is younger than STREAMING_BUFFER."""
+    _refuse_immutable(project_id, bq_sql, ctx)
+    for name in _changed_tables(project_id, bq_sql) if _last_streamed else ():
+        table, streamed = ctx.catalog.get_table(*name), _last_streamed.get(name)
+        # A table that was dropped and made anew has none of those rows.
+        if table is None or streamed is None or streamed < table.creation_time:
+            continue
+        if ctx.clock.now() - streamed < STREAMING_BUFFER:
+            raise InvalidQueryError(
+                f"UPDATE or DELETE statement over table {'.'.join(name)} would affect rows in the streaming "
+                "buffer, which is not supported"
+            )
+
+
+@lru_cache(KEPT_TRANSLATIONS)
+def _changed_tables(project_id: str, bq_sql: str) -> list[tuple[str, str, str]]:
+    """Return the tables whose rows the statements of a job change; not those that they only add rows to."""
+    try:
+        statements = sqlglot.parse(bq_sql, read="bigquery")
+    except sqlglot.errors.SqlglotError:  # The job tells of it.
+        return []
+    return [
+        name
+        for statement in statements
+        if executor._is_dml(statement) and not isinstance(statement, exp.Insert)
+        for name in executor._dml_target_tables(statement, project_id)
+    ]
+
+
 if __name__ == "__main__":
+    _replace_route(jobs.router, jobs.query, _query_or_fail)
+    _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
+    executor._reject_dml_on_immutable = _refuse_change_of_streamed_rows
     executor._parse_load_job_config = _parse_load_of_few_uris
     SQLTranslator.translate = _kept_translation
     Dialect.generator = _kept_generator

@@ -33,7 +33,7 @@ PROJECT = settings().project
 OPTIONS = {
     "subscription": f"projects/{PROJECT}/subscriptions/events-stream",
     "events_table": f"{PROJECT}:shop_raw.events_stream",
-    "rejected_table": f"{PROJECT}:shop_raw.rejected_events",
+    "rejected_table": f"{PROJECT}:shop_raw.rejected_events_stream",
 }
 ARGUMENTS = [f"--{name}={value}" for name, value in OPTIONS.items()]
 STREAM = StreamOptions(**OPTIONS)
@@ -57,7 +57,7 @@ def run(messages: list[Message], stream: StreamOptions = STREAM) -> dict[str, in
 @pytest.fixture
 def client(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with the two tables of the stream, empty."""
-    for name in ("events_stream", "rejected_events"):
+    for name in ("events_stream", "rejected_events_stream"):
         apply(bigquery_clean, load_table(settings().sql_dir, f"shop_raw.{name}"))
     return bigquery_clean
 
@@ -86,7 +86,7 @@ def test_an_event_is_a_row_with_its_types(client: bigquery_api.Client) -> None:
         "publish_time": PUBLISHED,
         "message_id": "17",
     }
-    assert rows_in(client, "rejected_events") == []
+    assert rows_in(client, "rejected_events_stream") == []
     assert counters == {"read": 1, "accepted": 1, "rejected": 0, "refused_by_bigquery": 0}
 
 
@@ -100,7 +100,7 @@ def test_poison_goes_to_the_rejects_with_its_bytes_and_everything_told_of_it(
     counters = run([message(LINE, "good 1"), *poison, message(LINE, "good 2")])
 
     assert [row["message_id"] for row in rows_in(client, "events_stream")] == ["good 1", "good 2"]
-    rejects = {row["message_id"]: row for row in rows_in(client, "rejected_events")}
+    rejects = {row["message_id"]: row for row in rows_in(client, "rejected_events_stream")}
     assert set(rejects) == set(POISON)
     for name, (data, reason, told) in POISON.items():
         row = rejects[name]
@@ -125,7 +125,7 @@ def test_poison_goes_to_the_rejects_with_its_bytes_and_everything_told_of_it(
 def test_an_event_that_bigquery_refuses_is_a_reject_with_its_reason(
     bigquery_clean: bigquery_api.Client,
 ) -> None:
-    apply(bigquery_clean, load_table(settings().sql_dir, "shop_raw.rejected_events"))
+    apply(bigquery_clean, load_table(settings().sql_dir, "shop_raw.rejected_events_stream"))
     apply(bigquery_clean, load_table(settings().sql_dir, "shop_raw.events_stream"))
     fields = bigquery_clean.get_table("shop_raw.events_stream").schema
     bigquery_clean.delete_table("shop_raw.events_stream")
@@ -139,7 +139,7 @@ def test_an_event_that_bigquery_refuses_is_a_reject_with_its_reason(
     counters = run([message(LINE, "refused", a="b"), message(LINE.replace(b"sony", b"7"), "taken")])
 
     assert [row["message_id"] for row in rows_in(bigquery_clean, "events_stream")] == ["taken"]
-    [reject] = rows_in(bigquery_clean, "rejected_events")
+    [reject] = rows_in(bigquery_clean, "rejected_events_stream")
     assert (reject["message_id"], reject["reason"]) == ("refused", "refused_by_bigquery")
     assert reject["detail"].startswith("invalid")
     assert (reject["raw"], reject["attributes"]) == (LINE, '{"a": "b"}')

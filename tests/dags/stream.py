@@ -106,22 +106,22 @@ class Stream:
                 for n, age in enumerate(accepted)
             ],
         )
-        rejects = [
-            {
-                "source": "stream",
-                "rejected_date": (now - age).date().isoformat(),
-                "raw": "Pw==",
-                "reason": "bad_json",
-                "detail": "it is no JSON",
-                "rejected_at": now.isoformat(),
-                "publish_time": (now - age).isoformat(),
-            }
-            for age in rejected
-        ]
-        self.bigquery.query_and_wait("TRUNCATE TABLE shop_raw.rejected_events")
-        if rejects:
-            table = self.bigquery.get_table("shop_raw.rejected_events")
-            assert self.bigquery.insert_rows_json(table, rejects) == []
+        fill(
+            self.bigquery,
+            "shop_raw.rejected_events_stream",
+            [
+                {
+                    "source": "stream",
+                    "rejected_date": (now - age).date(),
+                    "raw": "?",
+                    "reason": "bad_json",
+                    "detail": "it is no JSON",
+                    "rejected_at": now,
+                    "publish_time": now - age,
+                }
+                for age in rejected
+            ],
+        )
 
 
 def write_variable(text: str | None) -> None:

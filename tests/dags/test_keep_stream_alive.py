@@ -71,7 +71,7 @@ def test_a_stream_that_nobody_has_stopped_is_launched_and_then_left_alone(stream
     assert job["environment"]["sdkPipelineOptions"]["options"] == {
         "subscription": "projects/shopstream-local/subscriptions/events-stream",
         "events_table": "shopstream-local:shop_raw.events_stream",
-        "rejected_table": "shopstream-local:shop_raw.rejected_events",
+        "rejected_table": "shopstream-local:shop_raw.rejected_events_stream",
     }
 
     second = stream.check()

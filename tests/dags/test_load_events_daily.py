@@ -57,7 +57,7 @@ def test_a_day_goes_from_landing_files_to_both_stores_the_audit_row_and_the_asse
     assert shop.audit() == [(str(DAY), 302, 301, 1, 1, 0, 300, 300)]
     assert products(shop.spanner()) == list(range(300))
     assert shop.spanner() == shop.published()
-    assert shop.query("SELECT source, reason FROM shop_raw.rejected_events") == [("batch", "bad_price")]
+    assert shop.query("SELECT source, reason FROM shop.rejected_events") == [("batch", "bad_price")]
     assert published_days(run) == [str(DAY)]
     assert not [table for table in shop.bigquery.list_tables("shop_raw") if "staging" in table.table_id]
 
@@ -71,7 +71,7 @@ def test_a_repeated_load_leaves_the_same_rows(shop: Shop) -> None:
     assert shop.spanner() == shop.published()
     assert {load_id for _, _, load_id in shop.published()} == {load_ids[1]}
     assert [row[1:] for row in shop.audit()] == [(202, 200, 2, 0, 0, 200, 200)] * 2
-    assert shop.query("SELECT COUNT(*), COUNT(DISTINCT load_id) FROM shop_raw.rejected_events") == [(2, 1)]
+    assert shop.query("SELECT COUNT(*), COUNT(DISTINCT load_id) FROM shop.rejected_events") == [(2, 1)]
 
 
 def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
@@ -142,7 +142,7 @@ def test_late_events_are_loaded_under_their_own_day_and_that_day_is_rebuilt(shop
     assert shop.audit() == [(str(DAY), 202, 201, 1, 0, 1, 201, 201)]
     assert shop.published()[-1][:2] == (1_000_200, str(late))
     assert published_days(run) == [str(late), str(DAY)]
-    assert shop.query("SELECT reason FROM shop_raw.rejected_events") == [("too_late",)]
+    assert shop.query("SELECT reason FROM shop.rejected_events") == [("too_late",)]
 
 
 def test_a_day_with_too_many_rejected_lines_is_not_published_but_keeps_all_its_lines(shop: Shop) -> None:
@@ -166,13 +166,13 @@ def test_a_day_with_too_many_rejected_lines_is_not_published_but_keeps_all_its_l
     assert len(shop.audit()) == 1
     # The good rows are served, and the rejected lines kept.
     assert set(range(196)) <= set(products(shop.spanner()))
-    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(4,)]
+    assert shop.query("SELECT COUNT(*) FROM shop.rejected_events") == [(4,)]
 
     shop.land([*(line(n) for n in range(196)), line(200)])
     assert shop.load().state == "success"
     assert products(shop.spanner()) == [*range(196), 200]
     assert shop.spanner() == shop.published()
-    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(0,)]
+    assert shop.query("SELECT COUNT(*) FROM shop.rejected_events") == [(0,)]
 
 
 @pytest.mark.parametrize("cleared", ["gate", "reconcile", "publish"])
@@ -192,7 +192,7 @@ def test_a_load_that_a_newer_one_has_overtaken_changes_nothing(shop: Shop, clear
     assert products(shop.spanner()) == list(range(10, 220))
     assert shop.spanner() == shop.published()
     assert {load_id for _, _, load_id in shop.published()} == {newer[0].returned["launch_load"]["load_id"]}
-    assert shop.query("SELECT COUNT(*) FROM shop_raw.rejected_events") == [(0,)]
+    assert shop.query("SELECT COUNT(*) FROM shop.rejected_events") == [(0,)]
 
 
 def test_a_load_that_spanner_no_longer_holds_when_it_is_published_is_refused(shop: Shop) -> None:

@@ -103,7 +103,7 @@ def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share:
             f"({manifest.rejected / manifest.read:.2%}) were rejected; "
             f"SHOPSTREAM_MAX_REJECTED_SHARE allows {max_rejected_share:.2%}. Most frequent:\n{reasons}\n"
             "The day is not published. Its good rows are in Spanner, its rejected lines in "
-            "shop_raw.rejected_events. Correct the landing files and run load_events_daily for the day "
+            "shop.rejected_events. Correct the landing files and run load_events_daily for the day "
             "again; or, to give these lines up, raise SHOPSTREAM_MAX_REJECTED_SHARE and clear this task and "
             "those after it."
         )
@@ -125,7 +125,7 @@ def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any
 
 
 def check_rejected_kept(manifest: Manifest, kept: Mapping[str, int]) -> None:
-    """Check that rejected_events holds each rejected line of the load; `kept` are those it has, by load_id.
+    """Check that rejected_events_batch holds each rejected line of the load; `kept` are its lines, by load.
 
     Raises:
         LoadRefused: it holds more or fewer, or lines of another load of the day.
@@ -134,8 +134,8 @@ def check_rejected_kept(manifest: Manifest, kept: Mapping[str, int]) -> None:
         {manifest.load_id: manifest.rejected} if manifest.rejected else {}
     ):
         raise LoadRefused(
-            f"{_name(manifest)}: {manifest.rejected:,} lines were rejected, but rejected_events holds of the "
-            f"landing day, by load, {dict(kept)}. Run load_events_daily for the day again."
+            f"{_name(manifest)}: {manifest.rejected:,} lines were rejected, but rejected_events_batch holds "
+            f"of the landing day, by load, {dict(kept)}. Run load_events_daily for the day again."
         )
 
 

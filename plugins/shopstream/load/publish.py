@@ -31,7 +31,7 @@ from shopstream.load.held import HELD, Held
 from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
-from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS
+from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS_BATCH
 
 STAGING_EXPIRATION_DAYS = 2
 PUBLISH_MAX_BYTES = 100 * 2**30
@@ -61,8 +61,9 @@ class Published:
 _OVERTAKEN = "another load has published the day"
 _LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
 _NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
-_REJECTED = "rejected_date = @landing_day AND source = 'batch'"
-_NEWER_REJECT = f"SELECT 1 FROM {REJECTED_EVENTS} WHERE {_REJECTED} AND load_id > @load_id"
+_NEWER_REJECT = (
+    f"SELECT 1 FROM {REJECTED_EVENTS_BATCH} WHERE rejected_date = @landing_day AND load_id > @load_id"
+)
 _NEWER_AUDIT = f"SELECT 1 FROM {LOADS} WHERE landing_day = @landing_day AND load_id > @load_id"
 
 
@@ -171,30 +172,30 @@ def drop_staging(client: bigquery.Client, staging: str) -> None:
 
 
 def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
-    """Replace the batch's rows of the landing day in rejected_events by those of this load.
+    """Replace the landing day's rows of rejected_events_batch by those of this load.
 
     Raises:
         PublishError: a newer load has kept its own, or has published the day.
     """
     staging = _stage(
         client,
-        REJECTED_EVENTS,
+        REJECTED_EVENTS_BATCH,
         manifest.load_id,
         manifest.rejected_files,
         source_format=bigquery.SourceFormat.NEWLINE_DELIMITED_JSON,
     )
-    fields = get_table(client, REJECTED_EVENTS).schema
+    fields = get_table(client, REJECTED_EVENTS_BATCH).schema
     decoded = ", ".join(
         f"FROM_BASE64({field.name}) AS {field.name}" if field.field_type == "BYTES" else field.name
         for field in fields
     )
     statement = replace_statement(
-        REJECTED_EVENTS,
+        REJECTED_EVENTS_BATCH,
         [field.name for field in fields],
         # Each line once, whatever two runs of this task at once have staged.
         f"SELECT {decoded} FROM {staging} WHERE {_unless(_NEWER_REJECT, _NEWER_AUDIT)} "
         "QUALIFY ROW_NUMBER() OVER (PARTITION BY file, byte_offset ORDER BY rejected_at) = 1",
-        "target.rejected_date = @landing_day AND target.source = 'batch' AND target.load_id <= @load_id",
+        "target.rejected_date = @landing_day AND target.load_id <= @load_id",
     )
     with _refusing_overtaken(manifest):
         run(
@@ -208,11 +209,11 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
 
 
 def count_rejected(client: bigquery.Client, landing_day: dt.date) -> dict[str, int]:
-    """Count the batch's lines of this landing day in rejected_events, by load_id."""
+    """Count the lines of this landing day in rejected_events_batch, by load_id."""
     sql = f"""
         SELECT load_id, SUM(COALESCE(lines, 1)) AS found
-        FROM {REJECTED_EVENTS}
-        WHERE {_REJECTED}
+        FROM {REJECTED_EVENTS_BATCH}
+        WHERE rejected_date = @landing_day
         GROUP BY load_id"""
     params = {"landing_day": landing_day}
     job = run(client, sql, params, job_id_prefix="count-rejected", maximum_bytes_billed=PUBLISH_MAX_BYTES)

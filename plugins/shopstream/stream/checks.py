@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopstream.gcp.bigquery import run
 from shopstream.tables.day import replace_row
-from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS, STREAM_CHECKS
+from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS_STREAM, STREAM_CHECKS
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -57,11 +57,8 @@ def stream_figures(
             [[newest, accepted]] = run(client, events, params, **options).result()
     rejects = f"""
         SELECT COUNT(*)
-        FROM {REJECTED_EVENTS}
-        WHERE
-            source = 'stream'
-            AND rejected_date BETWEEN @first_day AND @last_day
-            AND publish_time >= @since"""
+        FROM {REJECTED_EVENTS_STREAM}
+        WHERE rejected_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
     params = {"since": since, "first_day": since.date(), "last_day": now.date()}
     [[rejected]] = run(client, rejects, params, **options).result()
     return newest, accepted, rejected

@@ -21,6 +21,7 @@ from shopstream.stream.decide import (
     check_version,
 )
 from shopstream.stream.health import Level, duration
+from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS_STREAM
 
 if TYPE_CHECKING:
     from shopstream.gcp.dataflow import DataflowHook
@@ -170,8 +171,8 @@ def stream_events_launch(env: Settings, version: str, *, update: bool) -> dict[s
         "containerSpecGcsPath": f"gs://{env.bucket}/{layout.template(version, 'stream_events')}",
         "parameters": {
             "subscription": f"projects/{env.project}/subscriptions/{env.subscription}",
-            "events_table": f"{env.project}:shop_raw.events_stream",
-            "rejected_table": f"{env.project}:shop_raw.rejected_events",
+            "events_table": f"{env.project}:{EVENTS_STREAM}",
+            "rejected_table": f"{env.project}:{REJECTED_EVENTS_STREAM}",
         },
         "environment": {
             "tempLocation": f"gs://{env.bucket}/{layout.TEMP}",

@@ -2,7 +2,8 @@
 
 EVENTS_BATCH = "shop_raw.events_batch"
 EVENTS_STREAM = "shop_raw.events_stream"
-REJECTED_EVENTS = "shop_raw.rejected_events"
+REJECTED_EVENTS_BATCH = "shop_raw.rejected_events_batch"
+REJECTED_EVENTS_STREAM = "shop_raw.rejected_events_stream"
 CHECK_RESULTS = "shop_ops.check_results"
 LOADS = "shop_ops.loads"
 STREAM_CHECKS = "shop_ops.stream_checks"

@@ -15,12 +15,17 @@ def migrate_spanner() -> list[str]:
 
 
 def apply_bigquery_tables() -> list[str]:
-    """Create or update each table and view, after those that it reads; returns their names."""
+    """Create or update each table and view, after those that it reads; returns their names.
+
+    Rows of the table of rejects of earlier versions are copied into those of this one.
+    """
     from shopstream.tables.apply import apply
     from shopstream.tables.folder import all_tables
+    from shopstream.tables.old_rejects import take_over_rejects
 
     client = bigquery_client()
     tables = all_tables(settings().sql_dir)
     for table in tables:
         apply(client, table)
+    take_over_rejects(client)
     return [table.full_name for table in tables]

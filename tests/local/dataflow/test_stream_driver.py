@@ -46,7 +46,7 @@ pytestmark = pytest.mark.integration
 TABLES = (
     "shop_raw.events_batch",
     "shop_raw.events_stream",
-    "shop_raw.rejected_events",
+    "shop_raw.rejected_events_stream",
     "shop.events",
 )
 DRAIN_SECONDS = 30
@@ -79,7 +79,7 @@ class Feed:
         return {
             "subscription": self.subscription,
             "events_table": f"{settings().project}:shop_raw.events_stream",
-            "rejected_table": f"{settings().project}:shop_raw.rejected_events",
+            "rejected_table": f"{settings().project}:shop_raw.rejected_events_stream",
         }
 
     @property
@@ -192,14 +192,14 @@ def test_every_message_is_in_one_table_and_none_is_left(feed: Feed) -> None:
 
     with feed.driver() as driver:
         feed.await_rows(len(good))
-        feed.await_rows(len(poison), "shop_raw.rejected_events")
+        feed.await_rows(len(poison), "shop_raw.rejected_events_stream")
         drain(driver)
 
     assert feed.view_ids() == ids(good)
     stored = rows_in(feed.client, "events_stream")
     assert len({row["message_id"] for row in stored}) == len(good)
     assert all(before.timestamp() - 5 < row["publish_time"].timestamp() for row in stored)
-    rejects = rows_in(feed.client, "rejected_events")
+    rejects = rows_in(feed.client, "rejected_events_stream")
     assert sorted((row["raw"], row["reason"]) for row in rejects) == sorted(
         (data[:65_536], POISON[name][1]) for name, data in poison.items()
     )
@@ -219,7 +219,7 @@ def test_a_driver_killed_again_and_again_loses_no_event_and_the_view_shows_each_
         feed.await_all(published)
         drain(driver)
 
-    assert feed.count("shop_raw.rejected_events") == 0
+    assert feed.count("shop_raw.rejected_events_stream") == 0
 
 
 def test_a_driver_that_is_drained_has_written_and_acknowledged_all_that_it_pulled(feed: Feed) -> None:
@@ -308,7 +308,7 @@ def test_a_drained_job_ends_drained_and_tells_its_counts(
     feed.publish([*lines(300), b"poison"])
     job = launched(dataflow, bucket, feed)
     feed.await_rows(300)
-    feed.await_rows(1, "shop_raw.rejected_events")
+    feed.await_rows(1, "shop_raw.rejected_events_stream")
 
     dataflow.request_state(job["id"], "JOB_STATE_DRAINED")
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest
+from google.api_core.exceptions import BadRequest, NotFound
 from google.cloud import bigquery as bigquery_api
 
 pytestmark = pytest.mark.integration
@@ -136,3 +136,58 @@ def test_a_load_job_of_more_than_10_000_uris_is_refused(client: bigquery_api.Cli
     config = bigquery_api.LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON")
     with pytest.raises(BadRequest, match="Too many source URIs: 10001"):
         client.load_table_from_uri(uris, "shop.counted", job_config=config).result(timeout=10)
+
+
+CHANGES = (
+    "UPDATE shop.counted SET id = 'x' WHERE day = DATE '2019-11-01'",
+    "DELETE FROM shop.counted WHERE day = DATE '2019-11-01'",
+    "DELETE FROM `shopstream-local`.shop.counted WHERE day = DATE '2019-11-01'",
+    "TRUNCATE TABLE shop.counted",
+    "SELECT 1; TRUNCATE TABLE shop.counted",
+    MERGE.format(table="shop.counted", new=1),
+)
+
+
+def test_rows_streamed_a_moment_ago_are_neither_changed_nor_deleted(client: bigquery_api.Client) -> None:
+    assert insert(client, {"id": "streamed"}) == []
+
+    for change in CHANGES:
+        with pytest.raises(BadRequest, match="counted would affect rows in the streaming buffer") as refusal:
+            client.query(change).result()
+        assert refusal.value.errors[0]["reason"] == "invalidQuery", change
+    client.query_and_wait("INSERT INTO shop.counted (id) VALUES ('inserted')")
+
+    sql = "SELECT id FROM shop.counted WHERE day IS NULL ORDER BY id"
+    assert [row.id for row in client.query_and_wait(sql)] == ["inserted", "streamed"]
+    assert counted(client)[1:] == [("2019-11-01", 40_000, 40_000), ("2019-11-02", 40_000, 40_000)]
+
+
+def test_a_table_made_anew_or_into_which_no_row_was_streamed_may_be_changed(
+    client: bigquery_api.Client,
+) -> None:
+    assert len(insert(client, {"id": "a", "day": "no day"})) == 1
+    client.query_and_wait("DELETE FROM shop.counted WHERE day = DATE '2019-11-01'")
+    assert insert(client, {"id": "streamed"}) == []
+    client.delete_table("shop.counted")
+    fill(client, "shop.counted", 1)
+
+    client.query_and_wait("DELETE FROM shop.counted WHERE day = DATE '2019-11-01'")
+
+    assert counted(client) == [("2019-11-02", 1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("sql", "failure"),
+    [
+        ("SELECT ERROR('stop')", BadRequest),
+        ("SELECT no_such_column FROM shop.counted", BadRequest),
+        ("SELECT * FROM shop.no_such_table", NotFound),
+    ],
+)
+def test_a_statement_that_fails_is_an_error_by_whichever_call_it_is_sent(
+    client: bigquery_api.Client, sql: str, failure: type[Exception]
+) -> None:
+    with pytest.raises(failure):
+        client.query(sql).result()
+    with pytest.raises(failure):
+        client.query_and_wait(sql)

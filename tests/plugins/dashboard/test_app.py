@@ -367,9 +367,10 @@ def test_lines_as_they_came_are_told_as_bytes_cut_after_300(
     shop: TestClient, bigquery: bigquery_api.Client
 ) -> None:
     raw = b"<script>\xff" + b"x" * 400
-    bigquery.query_and_wait("TRUNCATE TABLE shop_raw.rejected_events")
+    bigquery.query_and_wait("TRUNCATE TABLE shop_raw.rejected_events_batch")
     bigquery.query_and_wait(
-        "INSERT INTO shop_raw.rejected_events (source, rejected_date, raw, reason, detail, rejected_at) "
+        "INSERT INTO shop_raw.rejected_events_batch "
+        "(source, rejected_date, raw, reason, detail, rejected_at) "
         f"VALUES ('batch', DATE '2019-11-02', FROM_HEX('{raw.hex()}'), 'bad_price', 'no number', "
         "CURRENT_TIMESTAMP())"
     )

@@ -142,7 +142,7 @@ def test_stores_that_do_not_are_refused_with_all_numbers(spanner: int, bigquery:
 def test_rejected_lines_that_are_not_all_kept_are_refused(kept: dict[str, int]) -> None:
     checks.check_rejected_kept(manifest(), {LOAD_ID: 10})
     checks.check_rejected_kept(manifest(rejected=0), {})
-    with pytest.raises(LoadRefused, match="10 lines were rejected, but rejected_events holds"):
+    with pytest.raises(LoadRefused, match="10 lines were rejected, but rejected_events_batch holds"):
         checks.check_rejected_kept(manifest(), kept)
 
 

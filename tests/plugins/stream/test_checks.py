@@ -40,8 +40,8 @@ def test_past_days_published_within_the_hour_count_beside_an_older_live_event(
     replayed = timedelta(minutes=10)
     past = datetime(2019, 11, 1, tzinfo=UTC)
     fill(bigquery_tables, "shop_raw.events_stream", [published(2 * HOUR), published(replayed, past)])
-    fill(bigquery_tables, "shop_raw.rejected_events", [reject(replayed)])
-    for table, rows in (("events_stream", 20_000), ("rejected_events", 120)):
+    fill(bigquery_tables, "shop_raw.rejected_events_stream", [reject(replayed)])
+    for table, rows in (("events_stream", 20_000), ("rejected_events_stream", 120)):
         bigquery_tables.query(
             f"INSERT INTO shop_raw.{table} SELECT row.* FROM shop_raw.{table} AS row, "
             f"UNNEST(GENERATE_ARRAY(2, {rows})) WHERE publish_time > '{NOW - HOUR}'"

@@ -58,7 +58,9 @@ def test_every_folder_under_a_dataset_is_a_table() -> None:
     assert {
         "shop_raw.events_batch",
         "shop_raw.events_stream",
-        "shop_raw.rejected_events",
+        "shop_raw.rejected_events_batch",
+        "shop_raw.rejected_events_stream",
+        "shop.rejected_events",
         "shop.events",
         "shop_ops.loads",
     } <= folders

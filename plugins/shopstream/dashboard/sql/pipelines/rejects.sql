@@ -5,7 +5,7 @@ SELECT
     MIN(rejected_date) AS first_rejected,
     MAX(rejected_date) AS last_rejected,
     MAX(detail) AS for_instance
-FROM shop_raw.rejected_events
+FROM shop.rejected_events
 WHERE rejected_date BETWEEN @first_day AND @last_day
 GROUP BY source, reason
 ORDER BY lines_rejected DESC, source ASC, reason ASC
