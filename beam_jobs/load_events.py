@@ -123,7 +123,8 @@ def run(argv: list[str] | None = None) -> PipelineResult:
         SystemExit: an option is missing or malformed; the message on stderr says which.
     """
     load, beam_arguments = parse_options(argv)
-    pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments))
+    # On Dataflow Beam would send what __main__ holds to workers, which import this module from their image.
+    pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments, save_main_session=False))
     build(pipeline, load)
     return pipeline.run()
 
