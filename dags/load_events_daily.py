@@ -75,8 +75,6 @@ def load_events_daily() -> None:
     ended = tasks.WaitForJob(
         task_id="wait_for_load",
         job_id=launched.output["job_id"],
-        # The job of a small day takes half a minute; looking ever more seldom may take as long again.
-        max_wait=timedelta(seconds=10),
         # A retry only looks again: Airflow loses a look now and then that ends as the next one is queued.
         retry_delay=timedelta(seconds=5),
     )

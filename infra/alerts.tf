@@ -124,32 +124,6 @@ resource "google_monitoring_alert_policy" "rejected_share" {
   }
 }
 
-resource "google_monitoring_alert_policy" "dead_letters" {
-  display_name          = "shopstream: messages are set aside"
-  combiner              = "OR"
-  severity              = "ERROR"
-  notification_channels = local.channels
-
-  conditions {
-    display_name = "The dead-letter subscription holds messages"
-    condition_threshold {
-      filter          = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letter.name}\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-      aggregations {
-        alignment_period   = "60s"
-        per_series_aligner = "ALIGN_MAX"
-      }
-    }
-  }
-
-  documentation {
-    mime_type = "text/markdown"
-    content   = "No worker got to acknowledge these in about 100 attempts; bad lines do not come here. They are kept for 31 days: mend the stream, then publish them to the topic events again. Runbook: docs/runbooks/stream-unhealthy.md."
-  }
-}
-
 resource "google_monitoring_alert_policy" "spanner_cpu" {
   display_name          = "shopstream: Spanner is hot"
   combiner              = "OR"

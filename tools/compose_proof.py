@@ -270,7 +270,7 @@ def launcher_arguments(launch: Mapping[str, Any]) -> list[str]:
         "region": settings().region,
         "job_name": launch["jobName"],
         "temp_location": environment["tempLocation"],
-        "staging_location": f"{environment['tempLocation']}/staging",
+        "staging_location": environment["stagingLocation"],
         "sdk_container_image": environment["sdkContainerImage"],
         **launch["parameters"],
     }

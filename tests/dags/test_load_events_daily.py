@@ -11,7 +11,6 @@ import pytest
 
 from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.load import launch
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, alerts_of, line
 from tests.local.dataflow.service import serving, until, upload_template
@@ -237,7 +236,7 @@ def test_a_load_waits_for_a_place_while_as_many_others_run_as_may(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOPSTREAM_MAX_LOADS", "1")
-    monkeypatch.setattr(launch, "PLACE_POLL", timedelta(seconds=1))
+    monkeypatch.setenv("SHOPSTREAM_JOB_LOOK_SECONDS", "1")
     until_there = {"name": "until", "label": "Until", "helpText": "Runs until this file exists."}
     module = "tests.local.dataflow.pipelines.wait_for_file"
     other = upload_template(shop.bucket, module, until_there, path="templates/local/other.json")

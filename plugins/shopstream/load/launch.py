@@ -42,7 +42,6 @@ class Load:
 
 
 JOB_PREFIX = "load-events-"
-PLACE_POLL = timedelta(seconds=20)
 
 
 def new_load_id(day: date, now: datetime) -> str:
@@ -139,7 +138,9 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
             self.log.info(
                 "%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others)
             )
-            raise AirflowRescheduleException(datetime.now(UTC) + PLACE_POLL)
+            raise AirflowRescheduleException(
+                datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds)
+            )
 
 
 def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]:
@@ -160,7 +161,10 @@ def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]
             "spanner_database": env.spanner_database,
         },
         "environment": {
-            "tempLocation": f"{bucket}/{layout.TEMP}",
+            # All of it, though the template says it too: nothing promises that a launch takes it from there.
+            "tempLocation": f"gs://{env.temp_bucket}/{layout.TEMP}",
+            "stagingLocation": f"gs://{env.temp_bucket}/{layout.STAGING}",
+            **env.batch_workers.environment(),
             "sdkContainerImage": env.image("load_events", env.template_version),
             "additionalUserLabels": {**LABELS, "landing_day": day.isoformat(), "load_id": load_id},
         },

@@ -18,6 +18,7 @@ from shopstream import layout
 from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load.launch import load_events_launch
 from shopstream.settings import settings
+from shopstream.stream.jobs import stream_events_launch
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import (
     DAY,
@@ -128,6 +129,34 @@ def test_the_launch_the_template_and_the_pipeline_agree_on_the_parameters() -> N
     assert not_known == []
     required = [parameter["name"] for parameter in METADATA["parameters"] if not parameter.get("isOptional")]
     assert required == list(parameters)
+
+
+def test_both_launches_say_themselves_what_the_workers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPSTREAM_DATAFLOW_SUBNETWORK", "regions/r/subnetworks/s")
+    monkeypatch.setenv("SHOPSTREAM_TEMP_BUCKET", "dataflows-own")
+    for pipeline, workers in (("BATCH", 4), ("STREAM", 2)):
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_SERVICE_ACCOUNT", f"{pipeline}@x")
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_MACHINE_TYPE", "n2-standard-2")
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_MAX_WORKERS", str(workers))
+
+    launches = {
+        "BATCH": load_events_launch(settings(), date(2019, 11, 1), "20191101-ab12cd34"),
+        "STREAM": stream_events_launch(settings(), "v-1", update=False),
+    }
+
+    for pipeline, launch in launches.items():
+        assert (
+            launch["environment"].items()
+            >= {
+                "tempLocation": "gs://dataflows-own/temp",
+                "stagingLocation": "gs://dataflows-own/staging",
+                "serviceAccountEmail": f"{pipeline}@x",
+                "subnetwork": "regions/r/subnetworks/s",
+                "ipConfiguration": "WORKER_IP_PRIVATE",
+                "machineType": "n2-standard-2",
+                "maxWorkers": 4 if pipeline == "BATCH" else 2,
+            }.items()
+        )
 
 
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
