@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.load.launch import RELAUNCHES
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, alerts_of, line
 from tests.local.dataflow.service import serving, until, upload_template
@@ -77,7 +78,7 @@ def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
     shop: Shop, spanner_emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.land(line(n) for n in range(6_000))
-    killed: list[psutil.Process] = []
+    killed: set[str] = set()
     with (
         # Some two of its commits come through.
         valve(spanner_emulator, open_bytes=1_000_000) as spanner,
@@ -87,15 +88,18 @@ def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
         patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", dataflow.url)
 
         def kill_halfway(task_id: str) -> None:
-            if task_id == "wait_for_load" and not killed:
+            if task_id == "wait_for_load":
                 until(spanner.shut.is_set, "the load to be held")
                 until(shop.count_spanner, "the first rows in Spanner")
-                killed.extend(running_workers(dataflow.state_dir).values())
-                killed[0].kill()
+                active = {job["id"] for job in dataflow.list(filter="ACTIVE").get("jobs", [])}
+                for job_id in active - killed:
+                    until(partial(running_workers, dataflow.state_dir), "a worker")[job_id].kill()
+                killed.update(active)
 
         died = shop.load(before_task=kill_halfway)
     assert died.state == "failed"
     assert died.states["wait_for_load"] == "failed"
+    assert len(killed) == 1 + RELAUNCHES
     assert 0 < shop.count_spanner() < 6_000
     assert shop.published() == []
 

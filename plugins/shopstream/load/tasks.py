@@ -14,11 +14,11 @@ from shopstream import layout
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
-from shopstream.gcp.dataflow import DataflowHook, WaitForJob
+from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load import checks
 from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
-from shopstream.load.launch import LaunchLoadEvents, Load, job_name
+from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, job_name
 from shopstream.retries import Refused
 from shopstream.settings import settings
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LaunchLoadEvents",
-    "WaitForJob",
+    "WaitForLoad",
     "gate",
     "has_landed",
     "name_missing_days",
