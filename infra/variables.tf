@@ -60,6 +60,17 @@ variable "landing_keep_days" {
   description = "How long landed files are kept. A day can be loaded again for as long."
 }
 
+variable "events_keep_days" {
+  type        = number
+  description = "How long Spanner and events_stream keep events; 0 is for ever. events_batch keeps all."
+  default     = 0
+
+  validation {
+    condition     = var.events_keep_days == 0 || var.events_keep_days >= 60
+    error_message = "Give 0, for ever, or at least 60."
+  }
+}
+
 variable "deletion_protection" {
   type        = bool
   description = "Whether the Spanner database, the buckets and the datasets refuse to be deleted with what they hold."

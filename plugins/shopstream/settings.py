@@ -81,6 +81,7 @@ class Settings:
     dashboard_airflow_url: str | None
     max_publish_gap_seconds: float
     alert_id: str
+    events_keep_days: int
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -133,6 +134,7 @@ def settings() -> Settings:
         dashboard_airflow_url=env.get("SHOPSTREAM_DASHBOARD_AIRFLOW_URL", "").rstrip("/") or None,
         max_publish_gap_seconds=_seconds("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "3600"),
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
+        events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
     )
 
 
@@ -170,6 +172,14 @@ def _share(name: str, default: str) -> float:
 
 def _seconds(name: str, default: str) -> float:
     return _number(name, default, 1, 30 * 86_400, f"seconds from 1 to {30 * 86_400:,}, such as {default}")
+
+
+def _days_or_ever(name: str) -> int:
+    days = _whole_number(name, "0", 0, 36_500)
+    # Reloads, comparisons and the dashboard look back on the last weeks.
+    if 0 < days < 60:
+        raise ValueError(f"{name} is {days}; give 0, for ever, or at least 60")
+    return days
 
 
 def _whole_number(name: str, default: str, least: int, most: int) -> int:

@@ -222,6 +222,16 @@ def test_a_run_by_hand_for_a_day_that_is_not_landed_fails_at_once_and_says_what_
     assert half.states["launch_load"] == "upstream_failed"
 
 
+def test_a_day_that_spanner_would_delete_while_it_is_loaded_is_refused_with_the_setting(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_EVENTS_KEEP_DAYS", "60")
+    shop.land([line(1)])
+    refused = shop.load()
+    assert refused.states["wait_for_landing"] == "failed"
+    assert "since SHOPSTREAM_EVENTS_KEEP_DAYS is 60" in refused.errors["wait_for_landing"]
+
+
 def test_a_run_by_hand_waits_for_its_day_if_it_is_told_to(shop: Shop) -> None:
     looks = 0
 

@@ -118,10 +118,11 @@ def _without_view(dataflow: Service, job_id: str) -> dict[str, Any]:
     ],
 )
 def test_an_environment_that_dataflow_would_not_take_is_refused_by_field_and_value(
-    dataflow: Service, stream: str, environment: dict[str, Any], words: str
+    dataflow: Service, stream: str, environment: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
+    until_there = {"until": str(tmp_path / "there")}
     with pytest.raises(HttpError) as refused:
-        dataflow.launch("read", stream, parameters={"until": "x"}, environment=environment)
+        dataflow.launch("read", stream, parameters=until_there, environment=environment)
 
     assert refused.value.resp.status == 400
     assert words in refused.value.reason
