@@ -167,10 +167,13 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
         | "Read blocks"
         >> beam.FlatMap(_read)
         .with_output_types(tuple[ByteRange, Block])
-        .with_outputs("counts", main="blocks")
+        .with_outputs("counts", "unpacked", main="blocks")
     )
+    # One worker unpacks a compressed file; what it unpacks is for all of them. Ranges are spread already.
+    spread = read.unpacked | "Spread unpacked blocks" >> beam.Reshuffle()
     written = (
-        read.blocks
+        (read.blocks, spread)
+        | "All blocks" >> beam.Flatten()
         | "Parse and validate" >> beam.Map(_parse_and_validate, load)
         | "Write Spanner" >> beam.ParDo(WriteSpanner(load))
         | "Write files"
@@ -200,7 +203,7 @@ def _read(part: ByteRange) -> Iterator[Any]:
         lines = count_lines(block)
         lines_read.inc(lines)
         yield TaggedOutput("counts", Counts(read=lines))
-        yield part, block
+        yield (part, block) if part.end is not None else TaggedOutput("unpacked", (part, block))
 
 
 def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:

@@ -600,16 +600,21 @@ def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bu
     check_graph(graph.job, "load_events")
     assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
     assert graph.steps() == [
-        "Add counts", "All counts", "Count distinct ids", "Group ids", "Landing directory", "List files",
-        "Load", "Parse and validate", "Plan ranges", "Read blocks", "Spread ranges", "Write Spanner",
-        "Write files", "Write manifest",
+        "Add counts", "All blocks", "All counts", "Count distinct ids", "Group ids", "Landing directory",
+        "List files", "Load", "Parse and validate", "Plan ranges", "Read blocks", "Spread ranges",
+        "Spread unpacked blocks", "Write Spanner", "Write files", "Write manifest",
     ]  # fmt: skip
     # Else the reading is fused with the planning, and one worker reads all.
     assert graph.urn("Spread ranges") == "beam:transform:reshuffle:v1"
     assert graph.takes_from("Spread ranges") == {"Plan ranges"}
     assert graph.takes_from("Read blocks") == {"Spread ranges"}
+    # What one worker unpacks of a compressed file is parsed and written by all.
+    assert graph.urn("Spread unpacked blocks") == "beam:transform:reshuffle:v1"
+    assert graph.takes_from("Spread unpacked blocks") == {"Read blocks"}
+    assert graph.takes_from("All blocks") == {"Read blocks", "Spread unpacked blocks"}
     coders = dict(graph.key_coders())
     assert coders.keys() == {
         "Add counts/CombinePerKey/GroupByKey", "Group ids", "Spread ranges/ReshufflePerKey/GroupByKey",
+        "Spread unpacked blocks/ReshufflePerKey/GroupByKey",
     }  # fmt: skip
     assert set(coders.values()) <= DETERMINISTIC
