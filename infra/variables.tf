@@ -1,6 +1,6 @@
 # What differs between small, medium and production is in small.tfvars, medium.tfvars and production.tfvars.
-# What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, billing_account,
-# github_repository.
+# What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, alert_channels,
+# billing_account, github_repository.
 
 variable "project" {
   type        = string
@@ -31,6 +31,17 @@ variable "alert_emails" {
   type        = set(string)
   description = "Who is told of alerts; without anybody, alerts only show in Cloud Monitoring."
   default     = []
+}
+
+variable "alert_channels" {
+  type        = set(string)
+  description = "Who else is told: ids of notification channels of any type (Slack, PagerDuty, SMS, Pub/Sub) made elsewhere."
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.alert_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", id))])
+    error_message = "Give ids as `gcloud beta monitoring channels list --format='value(name)'` prints them."
+  }
 }
 
 variable "billing_account" {

@@ -245,6 +245,44 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
         assert set(re.findall(r'metric_name="(\w+)"', query)) <= counters
 
 
+def test_every_alert_tells_whom_the_variables_name(plan: dict[str, Any]) -> None:
+    elsewhere = plan["variables"]["alert_channels"]["value"]
+    assert elsewhere
+    told = [one["notification_channels"] for one in planned(plan, "google_monitoring_alert_policy").values()]
+    # The ids of those that are made here are not known yet.
+    assert [[channel for channel in channels if channel] for channels in told] == [elsewhere] * len(told)
+    assert {len(channels) for channels in told} == {len(elsewhere) + 1}
+
+
+def test_one_page_of_cloud_monitoring_shows_what_each_alert_watches_and_its_threshold(
+    plan: dict[str, Any],
+) -> None:
+    [page] = planned(plan, "google_monitoring_dashboard").values()
+    tiles = json.loads(page["dashboard_json"])["mosaicLayout"]["tiles"]
+    places = {
+        (x, y)
+        for t in tiles
+        for x in range(t["xPos"], t["xPos"] + 6)
+        for y in range(t["yPos"], t["yPos"] + 4)
+    }
+    assert len(places) == 24 * len(tiles), "no tile covers another"
+    shown = json.dumps([tile["widget"] for tile in tiles])
+    for address, policy in planned(plan, "google_monitoring_alert_policy").items():
+        for condition in policy["conditions"]:
+            for kind in ("condition_threshold", "condition_absent", "condition_matched_log"):
+                for watched in condition[kind]:
+                    assert json.dumps(watched["filter"]) in shown, address
+            for watched in condition["condition_prometheus_query_language"]:
+                for metric in re.findall(r"\w+_googleapis_com:\w+\{[^}]*\}", watched["query"]):
+                    assert json.dumps(metric)[1:-1] in shown, address
+    values = {name: one["value"] for name, one in plan["variables"].items()}
+    thresholds = [
+        t["value"] for tile in tiles for t in tile["widget"].get("xyChart", {}).get("thresholds", [])
+    ]
+    named = ("oldest_unacked_alert_seconds", "rejected_share_alert", "spanner_cpu_alert")
+    assert thresholds == [*(values[name] for name in named), 0.5]
+
+
 def test_spanners_cpu_is_summed_over_all_that_use_the_instance(plan: dict[str, Any]) -> None:
     policy = planned(plan, "google_monitoring_alert_policy")["google_monitoring_alert_policy.spanner_cpu"]
     [aggregation] = policy["conditions"][0]["condition_threshold"][0]["aggregations"]
