@@ -6,7 +6,7 @@
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 ARG SPANNER_IMAGE=gcr.io/cloud-spanner-emulator/emulator:1.5.28
 ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0
-ARG LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base:20230622_RC00
+ARG LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
 
 
 FROM ${PYTHON_IMAGE} AS python
@@ -70,6 +70,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     # Otherwise a worker makes a virtual environment of its own, beside the one that holds beam_jobs.
     RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1
 WORKDIR /template
-USER shopstream
+# Dataflow's launcher writes below /var/log/dataflow and its workers below /var/opt, both of which belong to root there.
+USER root
 # A worker starts here; Dataflow starts the launcher by its path.
 ENTRYPOINT ["/opt/apache/beam/boot"]

@@ -123,7 +123,8 @@ def run(argv: list[str] | None = None) -> PipelineResult:
         SystemExit: an option is missing or malformed; the message on stderr says which.
     """
     load, beam_arguments = parse_options(argv)
-    pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments))
+    # On Dataflow Beam would send what __main__ holds to workers, which import this module from their image.
+    pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments, save_main_session=False))
     build(pipeline, load)
     return pipeline.run()
 
@@ -166,10 +167,13 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
         | "Read blocks"
         >> beam.FlatMap(_read)
         .with_output_types(tuple[ByteRange, Block])
-        .with_outputs("counts", main="blocks")
+        .with_outputs("counts", "unpacked", main="blocks")
     )
+    # One worker unpacks a compressed file; what it unpacks is for all of them. Ranges are spread already.
+    spread = read.unpacked | "Spread unpacked blocks" >> beam.Reshuffle()
     written = (
-        read.blocks
+        (read.blocks, spread)
+        | "All blocks" >> beam.Flatten()
         | "Parse and validate" >> beam.Map(_parse_and_validate, load)
         | "Write Spanner" >> beam.ParDo(WriteSpanner(load))
         | "Write files"
@@ -199,7 +203,7 @@ def _read(part: ByteRange) -> Iterator[Any]:
         lines = count_lines(block)
         lines_read.inc(lines)
         yield TaggedOutput("counts", Counts(read=lines))
-        yield part, block
+        yield (part, block) if part.end is not None else TaggedOutput("unpacked", (part, block))
 
 
 def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:

@@ -88,7 +88,8 @@ def parse_options(argv: list[str] | None = None) -> tuple[StreamOptions, list[st
 
 def streaming_options(beam_arguments: Sequence[str]) -> PipelineOptions:
     """Return Beam's options: streaming, and on Dataflow Streaming Engine, by default at least once."""
-    options = PipelineOptions(list(beam_arguments))
+    # On Dataflow Beam would send what __main__ holds to workers, which import this module from their image.
+    options = PipelineOptions(list(beam_arguments), save_main_session=False)
     options.view_as(StandardOptions).streaming = True
     cloud = options.view_as(GoogleCloudOptions)
     cloud.enable_streaming_engine = True

@@ -72,16 +72,15 @@ def load_events_daily() -> None:
     launched = tasks.LaunchLoadEvents(
         task_id="launch_load", landing_day="{{ landing_day() }}", max_active_tis_per_dag=1
     )
-    ended = tasks.WaitForJob(
+    ended = tasks.WaitForLoad(
         task_id="wait_for_load",
-        job_id=launched.output["job_id"],
-        # The job of a small day takes half a minute; looking ever more seldom may take as long again.
-        max_wait=timedelta(seconds=10),
+        load=launched.output,
         # A retry only looks again: Airflow loses a look now and then that ends as the next one is queued.
         retry_delay=timedelta(seconds=5),
     )
 
-    load: Any = launched.output
+    # The load that ended well: not the launched one, if that failed and was launched anew.
+    load: Any = ended.output
     gated = task(tasks.gate)(load)
     reconciled = task(task_id="reconcile", multiple_outputs=False)(tasks.reconcile_stores)(load)
     published = task(multiple_outputs=False)(tasks.publish)(load, reconciled)

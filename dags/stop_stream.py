@@ -24,6 +24,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.settings import settings
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
@@ -51,7 +52,7 @@ def stop_stream() -> None:
     wait = task.sensor(
         task_id="wait_for_end",
         mode="reschedule",
-        poke_interval=timedelta(seconds=5),
+        poke_interval=timedelta(seconds=settings().job_look_seconds),
         timeout=timedelta(hours=1),
     )
     wait(tasks.has_stopped)(requested)

@@ -30,8 +30,7 @@ locals {
   # The prefixes of the data bucket that an account may read and write; [] is all of it.
   bucket_prefixes = {
     composer = []
-    batch    = ["accepted/", "landing/", "loads/", "rejected/", "staging/", "temp/"]
-    stream   = ["staging/", "temp/"]
+    batch    = ["accepted/", "landing/", "loads/", "rejected/"]
     deployer = ["releases/", "templates/"]
   }
 }
@@ -55,6 +54,13 @@ resource "google_project_iam_member" "role" {
 }
 
 # Storage
+
+resource "google_storage_bucket_iam_member" "dataflow" {
+  for_each = toset(["batch", "stream"])
+  bucket   = google_storage_bucket.dataflow.name
+  role     = "roles/storage.objectUser"
+  member   = google_service_account.role[each.key].member
+}
 
 resource "google_storage_bucket_iam_member" "role" {
   for_each = local.bucket_prefixes

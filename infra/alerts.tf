@@ -5,10 +5,23 @@ locals {
   # In each line that calls for a person. Text from the data that stands in a log does not hold it, whoever wrote it.
   alert_id = uuidv5("url", "gs://${google_storage_bucket.data.name}")
 
-  channels = [for channel in google_monitoring_notification_channel.email : channel.id]
+  channels = concat(
+    [for channel in google_monitoring_notification_channel.email : channel.id], tolist(var.alert_channels)
+  )
 
   # Dataflow shows the counters of beam_jobs/stream_events.py under these names.
   stream_counter = "dataflow_googleapis_com:job_user_counter{monitored_resource=\"dataflow_job\",job_name=\"shop-stream\",metric_name=\"%s\"}"
+
+  # What alerts compare with their thresholds, and monitoring.tf shows.
+  unacked_filter  = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.events_stream.name}\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\""
+  spanner_filter  = "resource.type = \"spanner_instance\" AND resource.labels.instance_id = \"${google_spanner_instance.shopstream.name}\" AND metric.type = \"spanner.googleapis.com/instance/cpu/utilization_by_priority\" AND metric.labels.priority = \"high\""
+  healthy_filter  = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
+  alert_filter    = "resource.type=\"cloud_composer_environment\" AND resource.labels.environment_name=\"${google_composer_environment.shopstream.name}\" AND \"SHOPSTREAM ALERT ${local.alert_id}\""
+  published_query = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"${google_pubsub_topic.events.name}\"}[%s]))"
+  rejected_share_query = join(" ", [
+    "sum(increase(${format(local.stream_counter, "rejected")}[1h]))",
+    "/ sum(increase(${format(local.stream_counter, "read")}[1h]))",
+  ])
 }
 
 resource "google_monitoring_notification_channel" "email" {
@@ -30,7 +43,7 @@ resource "google_monitoring_alert_policy" "dag_failed" {
     display_name = "Airflow logged SHOPSTREAM ALERT"
     condition_matched_log {
       # plugins/shopstream/alerts.py writes it, with the DAG, the run, the task and the reason.
-      filter = "resource.type=\"cloud_composer_environment\" AND resource.labels.environment_name=\"${google_composer_environment.shopstream.name}\" AND \"SHOPSTREAM ALERT ${local.alert_id}\""
+      filter = local.alert_filter
     }
   }
 
@@ -56,7 +69,7 @@ resource "google_monitoring_alert_policy" "oldest_unacked" {
   conditions {
     display_name = "The oldest unacknowledged message is older than ${var.oldest_unacked_alert_seconds} s"
     condition_threshold {
-      filter          = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.events_stream.name}\" AND metric.type = \"pubsub.googleapis.com/subscription/oldest_unacked_message_age\""
+      filter          = local.unacked_filter
       comparison      = "COMPARISON_GT"
       threshold_value = var.oldest_unacked_alert_seconds
       duration        = "300s"
@@ -84,7 +97,7 @@ resource "google_monitoring_alert_policy" "no_rows" {
     condition_prometheus_query_language {
       # A quiet night is no failure, so only while somebody publishes.
       query = join(" ", [
-        "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"${google_pubsub_topic.events.name}\"}[${var.no_rows_alert_minutes}m])) > 0",
+        "${format(local.published_query, "${var.no_rows_alert_minutes}m")} > 0",
         "unless",
         "sum(increase(${format(local.stream_counter, "accepted")}[${var.no_rows_alert_minutes}m])) > 0",
       ])
@@ -108,11 +121,7 @@ resource "google_monitoring_alert_policy" "rejected_share" {
   conditions {
     display_name = "More than ${var.rejected_share_alert * 100} % of an hour's messages were rejected"
     condition_prometheus_query_language {
-      query = join(" ", [
-        "sum(increase(${format(local.stream_counter, "rejected")}[1h]))",
-        "/ sum(increase(${format(local.stream_counter, "read")}[1h]))",
-        "> ${var.rejected_share_alert}",
-      ])
+      query               = "${local.rejected_share_query} > ${var.rejected_share_alert}"
       duration            = "600s"
       evaluation_interval = "60s"
     }
@@ -121,32 +130,6 @@ resource "google_monitoring_alert_policy" "rejected_share" {
   documentation {
     mime_type = "text/markdown"
     content   = "shop.rejected_events holds each message with its reason. Most often the publisher has changed its format. A load with too many rejected lines fails its gate instead, and alerts as a failed DAG. Runbook: docs/runbooks/rejected-rows.md."
-  }
-}
-
-resource "google_monitoring_alert_policy" "dead_letters" {
-  display_name          = "shopstream: messages are set aside"
-  combiner              = "OR"
-  severity              = "ERROR"
-  notification_channels = local.channels
-
-  conditions {
-    display_name = "The dead-letter subscription holds messages"
-    condition_threshold {
-      filter          = "resource.type = \"pubsub_subscription\" AND resource.labels.subscription_id = \"${google_pubsub_subscription.dead_letter.name}\" AND metric.type = \"pubsub.googleapis.com/subscription/num_undelivered_messages\""
-      comparison      = "COMPARISON_GT"
-      threshold_value = 0
-      duration        = "0s"
-      aggregations {
-        alignment_period   = "60s"
-        per_series_aligner = "ALIGN_MAX"
-      }
-    }
-  }
-
-  documentation {
-    mime_type = "text/markdown"
-    content   = "No worker got to acknowledge these in about 100 attempts; bad lines do not come here. They are kept for 31 days: mend the stream, then publish them to the topic events again. Runbook: docs/runbooks/stream-unhealthy.md."
   }
 }
 
@@ -159,7 +142,7 @@ resource "google_monitoring_alert_policy" "spanner_cpu" {
   conditions {
     display_name = "High-priority CPU is above ${var.spanner_cpu_alert * 100} %"
     condition_threshold {
-      filter          = "resource.type = \"spanner_instance\" AND resource.labels.instance_id = \"${google_spanner_instance.shopstream.name}\" AND metric.type = \"spanner.googleapis.com/instance/cpu/utilization_by_priority\" AND metric.labels.priority = \"high\""
+      filter          = local.spanner_filter
       comparison      = "COMPARISON_GT"
       threshold_value = var.spanner_cpu_alert
       duration        = "900s"
@@ -188,7 +171,7 @@ resource "google_monitoring_alert_policy" "airflow_down" {
   conditions {
     display_name = "The environment of Composer is not healthy"
     condition_threshold {
-      filter          = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
+      filter          = local.healthy_filter
       comparison      = "COMPARISON_LT"
       threshold_value = 0.5
       duration        = "900s"
@@ -202,7 +185,7 @@ resource "google_monitoring_alert_policy" "airflow_down" {
   conditions {
     display_name = "The environment of Composer tells nothing of itself"
     condition_absent {
-      filter   = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
+      filter   = local.healthy_filter
       duration = "1800s"
       aggregations {
         alignment_period   = "300s"

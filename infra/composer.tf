@@ -13,12 +13,22 @@ locals {
     SHOPSTREAM_PROJECT          = var.project
     SHOPSTREAM_REGION           = var.region
     SHOPSTREAM_BUCKET           = google_storage_bucket.data.name
+    SHOPSTREAM_TEMP_BUCKET      = google_storage_bucket.dataflow.name
     SHOPSTREAM_SPANNER_INSTANCE = google_spanner_instance.shopstream.name
     SHOPSTREAM_SPANNER_DATABASE = google_spanner_database.shopstream.name
     SHOPSTREAM_TOPIC            = google_pubsub_topic.events.name
     SHOPSTREAM_SUBSCRIPTION     = google_pubsub_subscription.events_stream.name
     SHOPSTREAM_ALERT_ID         = local.alert_id
+    SHOPSTREAM_EVENTS_KEEP_DAYS = tostring(var.events_keep_days)
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
+
+    SHOPSTREAM_DATAFLOW_SUBNETWORK    = "regions/${var.region}/subnetworks/${google_compute_subnetwork.dataflow.name}"
+    SHOPSTREAM_BATCH_SERVICE_ACCOUNT  = google_service_account.role["batch"].email
+    SHOPSTREAM_BATCH_MACHINE_TYPE     = var.batch_machine_type
+    SHOPSTREAM_BATCH_MAX_WORKERS      = tostring(var.batch_max_workers)
+    SHOPSTREAM_STREAM_SERVICE_ACCOUNT = google_service_account.role["stream"].email
+    SHOPSTREAM_STREAM_MACHINE_TYPE    = var.stream_machine_type
+    SHOPSTREAM_STREAM_MAX_WORKERS     = tostring(var.stream_max_workers)
   }
 
   # Composer wants a name and, apart from it, extras and version. A comment begins with no letter.

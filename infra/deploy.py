@@ -26,6 +26,7 @@ from typing import Any
 
 from infra.imports import airflow_files
 from local.root import ROOT
+from shopstream import layout
 from shopstream.settings import pipeline_image
 from shopstream.stream import decide as stream
 
@@ -34,6 +35,8 @@ ENVIRONMENT = "shopstream"
 """The name of the Composer environment; composer.tf gives it."""
 PLACEHOLDER_PROJECT = "your-project-id"
 """Stands for the project in a dry run that is given none."""
+KEEP_LIVENESS_DAG = r"--exclude=^airflow_monitoring\.py$"
+"""Composer puts this DAG into dags/ itself and takes the scheduler for dead without it."""
 VERSION_VARIABLE = "SHOPSTREAM_TEMPLATE_VERSION"
 STREAM_VARIABLE = "shopstream_stream"
 """The Airflow Variable with the desired state of the stream; see shopstream.stream.tasks."""
@@ -74,6 +77,11 @@ class Place:
     def bucket(self) -> str:
         """The data bucket's URI."""
         return f"gs://{self.project}-shopstream"
+
+    @property
+    def temp_bucket(self) -> str:
+        """The URI of the bucket for Dataflow's own files."""
+        return f"gs://{self.project}-shopstream-dataflow"
 
     @property
     def composer_bucket(self) -> str:
@@ -278,8 +286,8 @@ def template_command(place: Place, metadata: Path, version: str) -> tuple[str, .
         f"--service-account-email={place.service_account(role)}",
         f"--subnetwork={place.subnetwork}",
         "--disable-public-ips",
-        f"--staging-location={place.bucket}/staging",
-        f"--temp-location={place.bucket}/temp",
+        f"--staging-location={place.temp_bucket}/{layout.STAGING}",
+        f"--temp-location={place.temp_bucket}/{layout.TEMP}",
         f"--worker-machine-type={place.sizes[f'{role}_machine_type']}",
         f"--max-workers={place.sizes[f'{role}_max_workers']}",
         *(["--enable-streaming-engine"] if is_stream else []),
@@ -346,15 +354,33 @@ def _build_image(shell: Shell, place: Place, pipeline: str, version: str) -> Non
         return
     if shell.dry:
         shell.say("Only if that fails, since there is no such image yet:")
-    options = ("--platform=linux/amd64", "--target=flex-template", f"--build-arg=PIPELINE={pipeline}")
+    launcher = _launcher(shell)
+    options = (
+        "--platform=linux/amd64", "--target=flex-template", f"--build-arg=PIPELINE={pipeline}",
+        # Tags move: the image tells which launcher is in it.
+        f"--build-arg=LAUNCHER_IMAGE={launcher}", f"--label=shopstream.launcher={launcher}",
+    )  # fmt: skip
     shell.run("docker", "build", *options, f"--tag={image}", ".")
     shell.run("docker", "push", image)
+
+
+def _launcher(shell: Shell) -> str:
+    """Google's image of the Flex Template launcher that the Dockerfile names, by its digest."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    [image] = re.findall(r"^ARG LAUNCHER_IMAGE=(\S+)$", dockerfile, re.MULTILINE)
+    shell.run("docker", "pull", "--quiet", "--platform=linux/amd64", image)
+    told = shell.output("docker", "image", "inspect", "--format={{index .RepoDigests 0}}", image)
+    digest = "sha256:..." if shell.dry else told.partition("@")[2]
+    if not digest:
+        raise Refused(f"Docker tells no digest of {image}, but {told!r}; pull it from its registry.")
+    return f"{image.rpartition(':')[0]}@{digest}"
 
 
 def _switch(shell: Shell, place: Place, version: str) -> None:
     shell.say("Switch: what DAGs import before the DAGs, then the templates that they launch.")
     for folder in ("plugins", "dags"):
-        shell.run(*_sync(f"{place.bucket}/releases/{version}/{folder}", f"{place.composer_bucket}/{folder}"))
+        source, target = f"{place.bucket}/releases/{version}/{folder}", f"{place.composer_bucket}/{folder}"
+        shell.run(*_sync(source, target, *([KEEP_LIVENESS_DAG] if folder == "dags" else [])))
     variable = f"config.softwareConfig.envVariables.{VERSION_VARIABLE}"
     if shell.output(*_composer(place, "describe"), f"--format=value({variable})") != version:
         if shell.dry:
@@ -435,9 +461,9 @@ def _set_stream_version(airflow: Airflow, version: str) -> None:
     )
 
 
-def _sync(source: str, target: str) -> tuple[str, ...]:
+def _sync(source: str, target: str, *flags: str) -> tuple[str, ...]:
     sync = ("gcloud", "storage", "rsync", "--recursive", "--delete-unmatched-destination-objects")
-    return (*sync, source, target)
+    return (*sync, *flags, source, target)
 
 
 def _composer(place: Place, verb: str) -> tuple[str, ...]:

@@ -45,6 +45,31 @@ resource "google_storage_bucket" "data" {
     }
   }
 
+  lifecycle_rule {
+    action {
+      type = "AbortIncompleteMultipartUpload"
+    }
+    condition {
+      age = 7
+    }
+  }
+
+  depends_on = [google_project_service.api]
+}
+
+# Dataflow's own files, written and deleted with each job: what is restored of them is of no use, and would be paid for.
+resource "google_storage_bucket" "dataflow" {
+  name     = "${var.project}-shopstream-dataflow"
+  location = var.region
+
+  uniform_bucket_level_access = true
+  public_access_prevention    = "enforced"
+  force_destroy               = true
+
+  soft_delete_policy {
+    retention_duration_seconds = 0
+  }
+
   # Not staging/: a stream that runs for months fetches its files from there whenever it gets a new worker.
   lifecycle_rule {
     action {
@@ -53,15 +78,6 @@ resource "google_storage_bucket" "data" {
     condition {
       age            = 7
       matches_prefix = ["temp/"]
-    }
-  }
-
-  lifecycle_rule {
-    action {
-      type = "AbortIncompleteMultipartUpload"
-    }
-    condition {
-      age = 7
     }
   }
 

@@ -1,6 +1,6 @@
 # What differs between small, medium and production is in small.tfvars, medium.tfvars and production.tfvars.
-# What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, billing_account,
-# github_repository.
+# What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, alert_channels,
+# billing_account, github_repository.
 
 variable "project" {
   type        = string
@@ -33,6 +33,17 @@ variable "alert_emails" {
   default     = []
 }
 
+variable "alert_channels" {
+  type        = set(string)
+  description = "Who else is told: ids of notification channels of any type (Slack, PagerDuty, SMS, Pub/Sub) made elsewhere."
+  default     = []
+
+  validation {
+    condition     = alltrue([for id in var.alert_channels : can(regex("^projects/[^/]+/notificationChannels/[0-9]+$", id))])
+    error_message = "Give ids as `gcloud beta monitoring channels list --format='value(name)'` prints them."
+  }
+}
+
 variable "billing_account" {
   type        = string
   description = "The billing account's id, for the budget alert; without it there is none."
@@ -58,6 +69,17 @@ variable "monthly_budget" {
 variable "landing_keep_days" {
   type        = number
   description = "How long landed files are kept. A day can be loaded again for as long."
+}
+
+variable "events_keep_days" {
+  type        = number
+  description = "How long Spanner and events_stream keep events; 0 is for ever. events_batch keeps all."
+  default     = 0
+
+  validation {
+    condition     = var.events_keep_days == 0 || var.events_keep_days >= 60
+    error_message = "Give 0, for ever, or at least 60."
+  }
 }
 
 variable "deletion_protection" {

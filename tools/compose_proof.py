@@ -24,8 +24,8 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Callable, Iterator
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,8 @@ DEMO_SECONDS = 3600
 EDIT_SECONDS = 60
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 PIPELINES = ("load_events", "stream_events")
+PROJECT = "proof"
+"""Docker-compose's own, by which it names the network of the stack."""
 
 POSTGRES_STAND_IN = """
 FROM {python}
@@ -146,7 +148,7 @@ def _prove(folder: Path, checkout: Path) -> None:
             stack.show_memory()
             stack.refuse_exhausted()
         with _step("images of the Flex Templates", failures):
-            _prove_flex_templates(checkout)
+            _prove_flex_templates(stack, checkout)
         if failures:
             raise Failed("; ".join(failures))
     except BaseException:
@@ -193,30 +195,114 @@ def _prove_healing(stack: Stack, service: str) -> None:
     )
 
 
-def _prove_flex_templates(checkout: Path) -> None:
+def _prove_flex_templates(stack: Stack, checkout: Path) -> None:
     for pipeline in PIPELINES:
         image = f"flex-template:{pipeline}"
         with _step(f"image {image}"):
             argument = f"--build-arg=PIPELINE={pipeline}"
             _run("docker", "build", "--quiet", "--network=host", argument, "--tag", image, ".", cwd=checkout)
             _prove_flex_template(image, checkout)
+            _prove_launch(stack, checkout, pipeline, image)
 
 
 def _prove_flex_template(image: str, checkout: Path) -> None:
-    """The image is not run by root, holds what the lock file pins, and its pipeline takes its options."""
+    """The image holds what the lock file pins, and its pipeline takes its options."""
     run = ("docker", "run", "--rm", "--network=none", "--entrypoint")
-    user = _run(*run, "id", image, "--user").strip()
-    if user == "0":
-        raise Failed(f"{image} runs as root.")
     pinned = _packages((checkout / "requirements.txt").read_text())
     installed = _packages(_run(*run, "pip", image, "freeze"))
     if unpinned := sorted(installed - pinned):
         raise Failed(f"{image} holds what requirements.txt does not pin: {', '.join(unpinned)}")
     told = _run(*run, "python", image, "/template/main.py", "--help").split("\n\n")[0]
-    _say(
-        f"user {user}; {len(installed)} packages, each as pinned; {_run(*run, 'pip', image, 'check').strip()}"
-    )
+    _say(f"{len(installed)} packages, each as pinned; {_run(*run, 'pip', image, 'check').strip()}")
     print(textwrap.indent(told, "          "))
+
+
+def _prove_launch(stack: Stack, checkout: Path, pipeline: str, image: str) -> None:
+    """The image does what Dataflow's launcher does in it, up to the job graph that the launcher sends."""
+    arguments = launcher_arguments(example_launch(pipeline))
+    own_by_root = [f"--mount=type=tmpfs,destination={folder},tmpfs-mode=0755" for folder in LAUNCHER_FOLDERS]
+    printed = _run(
+        "docker", "run", "--rm", f"--network={stack.network}", *own_by_root,
+        "--volume", f"{checkout / 'local' / 'google_credentials.json'}:/google_credentials.json:ro",
+        "--env=GOOGLE_APPLICATION_CREDENTIALS=/google_credentials.json", "--env=NO_GCE_CHECK=true",
+        "--env=STORAGE_EMULATOR_HOST=http://gcs:4443",
+        "--entrypoint", "sh", image, "-c", AS_THE_LAUNCHER, "launcher", *arguments,
+    )  # fmt: skip
+    graph = json.loads(printed)
+    check_graph(graph, pipeline)
+    _say(f"the job graph of {graph['name']} is built, as Dataflow's launcher builds it")
+
+
+LAUNCHER_FOLDERS = ("/var/log/dataflow", "/var/opt")
+AS_THE_LAUNCHER = """\
+set -e
+mkdir -p /var/log/dataflow/template_launcher /var/opt/google
+: >/var/log/dataflow/template_launcher/runner-json.log
+python "$FLEX_TEMPLATE_PYTHON_PY_FILE" "$@" --template_location=/var/opt/google/job_object >&2
+cat /var/opt/google/job_object
+"""
+
+
+def example_launch(pipeline: str) -> dict[str, Any]:
+    """The launchParameter (v1b3) that a DAG sends for a pipeline of PIPELINES, as the settings are."""
+    # Airflow takes seconds to import.
+    from shopstream.load.launch import load_events_launch, new_load_id
+    from shopstream.settings import settings
+    from shopstream.stream.jobs import stream_events_launch
+
+    if pipeline == "stream_events":
+        return stream_events_launch(settings(), "v1", update=False)
+    day = date(2019, 11, 1)
+    return load_events_launch(settings(), day, new_load_id(day, datetime(2019, 11, 2, tzinfo=UTC)))
+
+
+def launcher_arguments(launch: Mapping[str, Any]) -> list[str]:
+    """The options that Dataflow's launcher gives the pipeline for a launchParameter (v1b3).
+
+    Without --template_location, the file that the launcher has the job graph written to.
+    """
+    from shopstream.settings import settings
+
+    environment = launch["environment"]
+    given = {
+        "runner": "DataflowRunner",
+        "project": settings().project,
+        "region": settings().region,
+        "job_name": launch["jobName"],
+        "temp_location": environment["tempLocation"],
+        "staging_location": environment["stagingLocation"],
+        "sdk_container_image": environment["sdkContainerImage"],
+        **launch["parameters"],
+    }
+    return [
+        *(f"--{name}={value}" for name, value in given.items()),
+        *(["--enable_streaming_engine"] if environment.get("enableStreamingEngine") else []),
+    ]
+
+
+def check_graph(graph: Mapping[str, Any], pipeline: str) -> None:
+    """See that a job graph is the one that Dataflow is to run.
+
+    Raises:
+        Failed: it is of another job, or its workers would be of another image or other than Runner v2.
+    """
+    launch = example_launch(pipeline)
+    environment = graph["environment"]
+    [workers] = environment["workerPools"]
+    found = {
+        "name": graph["name"],
+        "type": graph["type"],
+        "image": [image["containerImage"] for image in workers["sdkHarnessContainerImages"]],
+        "Runner v2": "use_runner_v2" in environment["experiments"],
+    }
+    expected = {
+        "name": launch["jobName"],
+        "type": "JOB_TYPE_STREAMING" if pipeline == "stream_events" else "JOB_TYPE_BATCH",
+        "image": [launch["environment"]["sdkContainerImage"]],
+        "Runner v2": True,
+    }
+    if found != expected:
+        raise Failed(f"the job graph of {pipeline} has {found}, and should have {expected}")
 
 
 FAILURES = (Failed, RuntimeError, OSError, subprocess.SubprocessError)
@@ -239,10 +325,11 @@ class Stack:
         # Another stack may have the usual ports.
         os.environ.update({variable: str(free_port()) for variable in DEFAULT_PORTS})
         self._files = ("--file", "docker-compose.yaml", "--file", str(network_host))
+        self.network = f"{PROJECT}_default"
 
     def compose(self, *arguments: str, check: bool = True, show: bool = False) -> str:
         """Run docker-compose; with `show` its output is passed on."""
-        command = ("docker-compose", "--project-name", "proof", *self._files, *arguments)
+        command = ("docker-compose", "--project-name", PROJECT, *self._files, *arguments)
         return _run(*command, cwd=self._checkout, check=check, show=show)
 
     def long_running(self) -> list[str]:

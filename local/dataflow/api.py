@@ -21,7 +21,7 @@ from local.dataflow import page
 from local.dataflow.jobs import Jobs
 from local.dataflow.monitoring import Monitoring
 from local.dataflow.refusal import Refusal
-from local.dataflow.templates import check_parameters, parse_template
+from local.dataflow.templates import check_environment, check_parameters, parse_template
 
 LOCATION = "/v1b3/projects/{project}/locations/{location}"
 SUMMARY_FIELDS = (
@@ -92,6 +92,7 @@ def application(jobs: Jobs) -> FastAPI:
         wanted = request.launchParameter
         template = parse_template(_read(project, wanted.containerSpecGcsPath), wanted.containerSpecGcsPath)
         check_parameters(template, wanted.parameters)
+        check_environment(wanted.environment, streaming=template.streaming)
         job = jobs.launch(
             project,
             location,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from googleapiclient import discovery_cache
 
 from local.dataflow.refusal import Refusal
 
@@ -90,3 +93,71 @@ def check_parameters(template: Template, parameters: Mapping[str, str]) -> None:
                 }
             ],
         )
+
+
+def check_environment(environment: Mapping[str, Any], *, streaming: bool) -> None:
+    """Hold a launch's environment against FlexTemplateRuntimeEnvironment, as Dataflow does.
+
+    Names and types are those of Dataflow's discovery document.
+
+    Raises:
+        Refusal: a field is unknown, is of another type, or its value is none that Dataflow takes.
+    """
+    fields = _environment_fields()
+    for name, value in environment.items():
+        where = f"'launch_parameter.environment.{name}'"
+        if name not in fields:
+            raise Refusal(
+                "INVALID_ARGUMENT",
+                f"Invalid JSON payload received. Unknown name \"{name}\" at 'launch_parameter.environment': "
+                "Cannot find field.",
+            )
+        if not isinstance(value, _TYPES[fields[name].get("type", "object")]) or (
+            isinstance(value, bool) and fields[name].get("type") == "integer"
+        ):
+            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
+        if name in _VALUES and not _VALUES[name](value):
+            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
+        if "enum" in fields[name] and value not in fields[name]["enum"]:
+            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
+    if streaming and "streamingMode" in environment and not environment.get("enableStreamingEngine"):
+        raise Refusal(
+            "INVALID_ARGUMENT", "The streaming mode at least once is only available with Streaming Engine."
+        )
+
+
+_TYPES: Mapping[str, type] = {
+    "array": list, "boolean": bool, "integer": int, "object": dict, "string": str
+}  # fmt: skip
+
+
+def _are_labels(labels: Mapping[str, Any]) -> bool:
+    """Whether these are at most 64 labels, written as the labels of Google Cloud's resources are."""
+    return len(labels) <= 64 and all(
+        re.fullmatch("[a-z][a-z0-9_-]{0,62}", key)
+        and isinstance(value, str)
+        and re.fullmatch("[a-z0-9_-]{0,63}", value)
+        for key, value in labels.items()
+    )
+
+
+_VALUES: Mapping[str, Callable[[Any], object]] = {
+    "additionalUserLabels": _are_labels,
+    "maxWorkers": lambda value: 1 <= value <= 1000,
+    "numWorkers": lambda value: 1 <= value <= 1000,
+    "sdkContainerImage": lambda value: re.fullmatch(
+        r"[a-z0-9.-]+(:\d+)?/[a-z0-9._/-]+(:[\w.-]+|@sha256:\w+)", value
+    ),
+    "serviceAccountEmail": lambda value: re.fullmatch(r"[^@\s]+@[^@\s]+", value),
+    "stagingLocation": lambda value: value.startswith("gs://"),
+    "subnetwork": lambda value: re.fullmatch(r"(https://\S+/)?regions/[^/]+/subnetworks/[^/]+", value),
+    "tempLocation": lambda value: value.startswith("gs://"),
+}
+"""What Dataflow's documentation says of a value, beyond its type."""
+
+
+@functools.cache
+def _environment_fields() -> dict[str, dict[str, Any]]:
+    document = json.loads(discovery_cache.get_static_doc("dataflow", "v1b3") or "{}")
+    fields: dict[str, dict[str, Any]] = document["schemas"]["FlexTemplateRuntimeEnvironment"]["properties"]
+    return fields

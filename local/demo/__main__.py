@@ -193,7 +193,7 @@ def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None, *, re
         _build_summaries(airflow, loads, unpaused)
     streamed.result()
     with run.step("check", "Counting in the stores"):
-        run.collect([airflow.returned("load_events_daily", run_id, "launch_load") for run_id in loads])
+        run.collect([airflow.returned("load_events_daily", run_id, "wait_for_load") for run_id in loads])
 
 
 def _in_background(work: Callable[[], None]) -> Future[None]:

@@ -66,8 +66,8 @@ def _pubsub(env: Settings) -> None:
     with suppress(AlreadyExists):
         publisher.create_topic(name=topic, timeout=TIMEOUT_SECONDS)
     with suppress(AlreadyExists):
-        # No dead letter topic: a message that is no event goes to rejected_events, and a good one would be
-        # moved to the topic after a few deaths of the job.
+        # No dead letter topic: Dataflow supports none, and a good message would be moved to it after a few
+        # deaths of the job.
         subscriber.create_subscription(
             request={
                 "name": subscriber.subscription_path(env.project, env.subscription),

@@ -113,6 +113,8 @@ def environment_for(
         "SHOPSTREAM_SPANNER_INSTANCE": "shopstream",
         "SHOPSTREAM_SPANNER_DATABASE": "shopstream",
         "SHOPSTREAM_TEMPLATE_VERSION": "local",
+        # The job of a small day takes half a minute here, and a look no new process.
+        "SHOPSTREAM_JOB_LOOK_SECONDS": "10",
         "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
         "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,

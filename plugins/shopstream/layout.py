@@ -1,4 +1,4 @@
-"""The layout of the bucket: the names of its objects, in one place."""
+"""The layout of the buckets: the names of their objects, in one place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXPORT_PATTERN = rf"^{EXPORTS}{_STEM}\.(csv|csv\.gz|csv\.zip|zip)$"
 """No sub-folders, and no ending twice, so that a part's name, made of the export's, is of one export; no
 underscore first, as marks have it; no wildcards, for Beam."""
 REPORTS = "reports/events/"
-TEMP = "temp"
+TEMP, STAGING = "temp", "staging"
 
 SUCCESS, UNFINISHED = lines.SUCCESS, lines.UNFINISHED
 """The marks in a landing day's folder, which the load passes over."""

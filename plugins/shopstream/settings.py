@@ -26,12 +26,38 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Workers:
+    """What a pipeline's Dataflow workers are; None leaves it to the template's or Dataflow's default."""
+
+    service_account: str | None
+    subnetwork: str | None
+    machine_type: str | None
+    max_workers: int | None
+
+    def environment(self) -> dict[str, str | int]:
+        """The fields of a launch's environment (v1b3) that say so."""
+        # Without addresses of their own they reach nothing but Google, from the subnetwork that lets them.
+        private = {"ipConfiguration": "WORKER_IP_PRIVATE"} if self.subnetwork else {}
+        named = {
+            "serviceAccountEmail": self.service_account,
+            "subnetwork": self.subnetwork,
+            "machineType": self.machine_type,
+            "maxWorkers": self.max_workers,
+        }
+        return {field: value for field, value in named.items() if value} | private
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The environment of one deployment."""
 
     project: str
     region: str
     bucket: str
+    temp_bucket: str
+    batch_workers: Workers
+    stream_workers: Workers
+    job_look_seconds: int
     spanner_instance: str
     spanner_database: str
     template_version: str
@@ -55,6 +81,7 @@ class Settings:
     dashboard_airflow_url: str | None
     max_publish_gap_seconds: float
     alert_id: str
+    events_keep_days: int
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -72,6 +99,18 @@ def settings() -> Settings:
         project=env.get("SHOPSTREAM_PROJECT", "shopstream-local"),
         region=env.get("SHOPSTREAM_REGION", "us-central1"),
         bucket=env.get("SHOPSTREAM_BUCKET", "shopstream-local"),
+        temp_bucket=env.get("SHOPSTREAM_TEMP_BUCKET") or env.get("SHOPSTREAM_BUCKET", "shopstream-local"),
+        batch_workers=_workers(
+            "SHOPSTREAM_BATCH_SERVICE_ACCOUNT",
+            "SHOPSTREAM_BATCH_MACHINE_TYPE",
+            "SHOPSTREAM_BATCH_MAX_WORKERS",
+        ),
+        stream_workers=_workers(
+            "SHOPSTREAM_STREAM_SERVICE_ACCOUNT",
+            "SHOPSTREAM_STREAM_MACHINE_TYPE",
+            "SHOPSTREAM_STREAM_MAX_WORKERS",
+        ),
+        job_look_seconds=_whole_number("SHOPSTREAM_JOB_LOOK_SECONDS", "60", 1, 3600),
         spanner_instance=env.get("SHOPSTREAM_SPANNER_INSTANCE", "shopstream"),
         spanner_database=env.get("SHOPSTREAM_SPANNER_DATABASE", "shopstream"),
         template_version=env.get("SHOPSTREAM_TEMPLATE_VERSION", "local"),
@@ -95,12 +134,25 @@ def settings() -> Settings:
         dashboard_airflow_url=env.get("SHOPSTREAM_DASHBOARD_AIRFLOW_URL", "").rstrip("/") or None,
         max_publish_gap_seconds=_seconds("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "3600"),
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
+        events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
     )
 
 
 def pipeline_image(region: str, project: str, pipeline: str, version: str) -> str:
     """Where the image of a pipeline is, by the template version it belongs to; a deployment puts it there."""
     return f"{region}-docker.pkg.dev/{project}/shopstream/{pipeline}:{version}"
+
+
+def _workers(service_account: str, machine_type: str, max_workers: str) -> Workers:
+    """Read the variables of these names."""
+    env = os.environ
+    return Workers(
+        env.get(service_account) or None,
+        env.get("SHOPSTREAM_DATAFLOW_SUBNETWORK") or None,
+        env.get(machine_type) or None,
+        # 1,000 is Dataflow's own limit.
+        _whole_number(max_workers, "", 1, 1000) if env.get(max_workers) else None,
+    )
 
 
 def _limits(name: str, warn: str, fail: str, read: Callable[[str, str], float]) -> Limits:
@@ -120,6 +172,14 @@ def _share(name: str, default: str) -> float:
 
 def _seconds(name: str, default: str) -> float:
     return _number(name, default, 1, 30 * 86_400, f"seconds from 1 to {30 * 86_400:,}, such as {default}")
+
+
+def _days_or_ever(name: str) -> int:
+    days = _whole_number(name, "0", 0, 36_500)
+    # Reloads, comparisons and the dashboard look back on the last weeks.
+    if 0 < days < 60:
+        raise ValueError(f"{name} is {days}; give 0, for ever, or at least 60")
+    return days
 
 
 def _whole_number(name: str, default: str, least: int, most: int) -> int:

@@ -38,8 +38,10 @@ from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
 from beam_jobs.validate import Validated
 from shopstream.load import checks
 from shopstream.settings import settings
+from tests.beam_jobs.job_graph import DETERMINISTIC, translate
 from tests.local.dataflow.service import until
 from tests.spanner_valve import valve
+from tools.compose_proof import check_graph
 
 ROOT = Path(load_events.__file__).parents[1]
 DAY = date(2019, 11, 8)
@@ -589,3 +591,30 @@ def test_lines_of_a_range_count_each_as_the_rejects_do(monkeypatch: pytest.Monke
     counts = load_events.count(loaded, DAY)
     assert counts.rejected == count_lines(block) == 800
     assert counts.rejected_by_reason == {"wrong_column_count": 500, "missing_value": 300}
+
+
+@pytest.mark.integration
+def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bucket: Bucket) -> None:
+    graph = translate("load_events", load_events.run, bucket)
+
+    check_graph(graph.job, "load_events")
+    assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
+    assert graph.steps() == [
+        "Add counts", "All blocks", "All counts", "Count distinct ids", "Group ids", "Landing directory",
+        "List files", "Load", "Parse and validate", "Plan ranges", "Read blocks", "Spread ranges",
+        "Spread unpacked blocks", "Write Spanner", "Write files", "Write manifest",
+    ]  # fmt: skip
+    # Else the reading is fused with the planning, and one worker reads all.
+    assert graph.urn("Spread ranges") == "beam:transform:reshuffle:v1"
+    assert graph.takes_from("Spread ranges") == {"Plan ranges"}
+    assert graph.takes_from("Read blocks") == {"Spread ranges"}
+    # What one worker unpacks of a compressed file is parsed and written by all.
+    assert graph.urn("Spread unpacked blocks") == "beam:transform:reshuffle:v1"
+    assert graph.takes_from("Spread unpacked blocks") == {"Read blocks"}
+    assert graph.takes_from("All blocks") == {"Read blocks", "Spread unpacked blocks"}
+    coders = dict(graph.key_coders())
+    assert coders.keys() == {
+        "Add counts/CombinePerKey/GroupByKey", "Group ids", "Spread ranges/ReshufflePerKey/GroupByKey",
+        "Spread unpacked blocks/ReshufflePerKey/GroupByKey",
+    }  # fmt: skip
+    assert set(coders.values()) <= DETERMINISTIC

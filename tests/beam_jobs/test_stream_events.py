@@ -16,18 +16,28 @@ from apache_beam.metrics import MetricsFilter
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from google.cloud import bigquery as bigquery_api
+from google.cloud.storage import Bucket
 
 from beam_jobs import stream_events
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.contract import MAX_LINE_BYTES
 from beam_jobs.messages import Message, Reject
-from beam_jobs.stream_events import StreamOptions, land, parse_options, streaming_options, write_rejects
+from beam_jobs.stream_events import (
+    AT_LEAST_ONCE,
+    StreamOptions,
+    land,
+    parse_options,
+    streaming_options,
+    write_rejects,
+)
 from local.root import ROOT
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
 from tests.beam_jobs.bigquery_server import TAKEN, Answer, not_taken, serving
+from tests.beam_jobs.job_graph import translate
 from tests.beam_jobs.samples import LINE, POISON, rows_in
+from tools.compose_proof import check_graph
 
 PROJECT = settings().project
 OPTIONS = {
@@ -274,3 +284,14 @@ def test_a_malformed_option_is_told_by_name_and_value(
     error = capsys.readouterr().err
     assert option.partition("=")[0] in error
     assert told in error
+
+
+@pytest.mark.integration
+def test_dataflow_is_sent_runner_v2_streaming_engine_our_image_and_no_main_session(bucket: Bucket) -> None:
+    graph = translate("stream_events", stream_events.run, bucket)
+
+    check_graph(graph.job, "stream_events")
+    assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
+    assert "enable_streaming_engine" in graph.job["environment"]["experiments"]
+    assert AT_LEAST_ONCE in graph.job["environment"]["serviceOptions"]
+    assert list(graph.key_coders()) == [], "a stream without state groups nothing"

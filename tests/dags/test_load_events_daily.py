@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
-from shopstream.load import launch
+from shopstream.load.launch import RELAUNCHES
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, alerts_of, line
 from tests.local.dataflow.service import serving, until, upload_template
@@ -78,7 +78,7 @@ def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
     shop: Shop, spanner_emulator: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shop.land(line(n) for n in range(6_000))
-    killed: list[psutil.Process] = []
+    killed: set[str] = set()
     with (
         # Some two of its commits come through.
         valve(spanner_emulator, open_bytes=1_000_000) as spanner,
@@ -88,15 +88,18 @@ def test_a_load_killed_halfway_and_run_again_loses_and_doubles_nothing(
         patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", dataflow.url)
 
         def kill_halfway(task_id: str) -> None:
-            if task_id == "wait_for_load" and not killed:
+            if task_id == "wait_for_load":
                 until(spanner.shut.is_set, "the load to be held")
                 until(shop.count_spanner, "the first rows in Spanner")
-                killed.extend(running_workers(dataflow.state_dir).values())
-                killed[0].kill()
+                active = {job["id"] for job in dataflow.list(filter="ACTIVE").get("jobs", [])}
+                for job_id in active - killed:
+                    until(partial(running_workers, dataflow.state_dir), "a worker")[job_id].kill()
+                killed.update(active)
 
         died = shop.load(before_task=kill_halfway)
     assert died.state == "failed"
     assert died.states["wait_for_load"] == "failed"
+    assert len(killed) == 1 + RELAUNCHES
     assert 0 < shop.count_spanner() < 6_000
     assert shop.published() == []
 
@@ -219,6 +222,16 @@ def test_a_run_by_hand_for_a_day_that_is_not_landed_fails_at_once_and_says_what_
     assert half.states["launch_load"] == "upstream_failed"
 
 
+def test_a_day_that_spanner_would_delete_while_it_is_loaded_is_refused_with_the_setting(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_EVENTS_KEEP_DAYS", "60")
+    shop.land([line(1)])
+    refused = shop.load()
+    assert refused.states["wait_for_landing"] == "failed"
+    assert "since SHOPSTREAM_EVENTS_KEEP_DAYS is 60" in refused.errors["wait_for_landing"]
+
+
 def test_a_run_by_hand_waits_for_its_day_if_it_is_told_to(shop: Shop) -> None:
     looks = 0
 
@@ -237,7 +250,7 @@ def test_a_load_waits_for_a_place_while_as_many_others_run_as_may(
     shop: Shop, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOPSTREAM_MAX_LOADS", "1")
-    monkeypatch.setattr(launch, "PLACE_POLL", timedelta(seconds=1))
+    monkeypatch.setenv("SHOPSTREAM_JOB_LOOK_SECONDS", "1")
     until_there = {"name": "until", "label": "Until", "helpText": "Runs until this file exists."}
     module = "tests.local.dataflow.pipelines.wait_for_file"
     other = upload_template(shop.bucket, module, until_there, path="templates/local/other.json")

@@ -35,21 +35,25 @@ make check infra-check
 gcloud auth configure-docker us-central1-docker.pkg.dev --quiet
 gcloud artifacts docker images describe us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 --project=my-shop
 # Only if that fails, since there is no such image yet:
-docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=load_events --tag=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 .
+docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=load_events --build-arg=LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --label=shopstream.launcher=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --tag=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 .
 docker push us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123
-gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/load_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/load_events.json --service-account-email=shopstream-batch@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream/staging --temp-location=gs://my-shop-shopstream/temp --worker-machine-type=n2-standard-2 --max-workers=4
+gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/load_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/load_events.json --service-account-email=shopstream-batch@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream-dataflow/staging --temp-location=gs://my-shop-shopstream-dataflow/temp --worker-machine-type=n2-standard-2 --max-workers=4
 gcloud artifacts docker images describe us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 --project=my-shop
 # Only if that fails, since there is no such image yet:
-docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=stream_events --tag=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 .
+docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=stream_events --build-arg=LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --label=shopstream.launcher=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --tag=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 .
 docker push us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123
-gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/stream_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/stream_events.json --service-account-email=shopstream-stream@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream/staging --temp-location=gs://my-shop-shopstream/temp --worker-machine-type=n2-standard-2 --max-workers=2 --enable-streaming-engine
+gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/stream_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/stream_events.json --service-account-email=shopstream-stream@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream-dataflow/staging --temp-location=gs://my-shop-shopstream-dataflow/temp --worker-machine-type=n2-standard-2 --max-workers=2 --enable-streaming-engine
 # Keep the DAGs, and what they import and read, under the version's name.
 gcloud storage rsync --recursive --delete-unmatched-destination-objects build/deploy/v1-2-0-3-gabc123 gs://my-shop-shopstream/releases/v1-2-0-3-gabc123
 # The last of the version, by which a rollback knows that all of it is there.
 gcloud storage cp build/deploy/v1-2-0-3-gabc123.complete gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/complete
 # Switch: what DAGs import before the DAGs, then the templates that they launch.
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
-gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
+gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
 # Only if that prints another version. Airflow restarts, with all files in place:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
@@ -81,7 +85,7 @@ ROLLED_BACK = """\
 gcloud storage ls gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/complete
 # Switch: what DAGs import before the DAGs, then the templates that they launch.
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
-gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
+gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
 # Only if that prints another version. Airflow restarts, with all files in place:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
@@ -138,7 +142,9 @@ def test_gcloud_has_each_command_and_each_of_its_flags(command: list[str]) -> No
 class Cloud:
     """Programs that a deployment calls; they note the calls. gcloud answers a few, curl is the real one."""
 
-    def __init__(self, folder: Path, api: Airflow, token: str, failing: tuple[str, ...]) -> None:
+    def __init__(
+        self, folder: Path, api: Airflow, token: str, failing: tuple[str, ...], launcher: str
+    ) -> None:
         self.log = folder / "log"
         self.log.touch()
         self.token = token
@@ -146,6 +152,7 @@ class Cloud:
             "print-access-token": token,
             "config.airflowUri": api.url,
             "config.softwareConfig.envVariables": "v1",
+            "RepoDigests": launcher,
         }
         program = folder / "program.py"
         program.write_text(
@@ -178,11 +185,15 @@ def prepare(
 ) -> Callable[..., Cloud]:
     """Makes a cloud in which Airflow runs, and lets deployments call it."""
 
-    def made(role: str = "op", failing: tuple[str, ...] = ("images describe",)) -> Cloud:
+    def made(
+        role: str = "op",
+        failing: tuple[str, ...] = ("images describe",),
+        launcher: str = "localhost/mirror@sha256:...",
+    ) -> Cloud:
         airflow.find_the_dag_if_due()
         monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
         monkeypatch.setattr(deploy, "time", airflow)
-        return Cloud(tmp_path, airflow, airflow.token(role), failing)
+        return Cloud(tmp_path, airflow, airflow.token(role), failing, launcher)
 
     return made
 
@@ -231,6 +242,25 @@ def test_images_of_a_version_are_built_once(place: deploy.Place, prepare: Callab
     deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
     assert not cloud.called("docker", "build")
     assert cloud.called("flex-template", "build")
+
+
+@pytest.mark.integration
+def test_an_image_is_built_of_the_launcher_that_was_pulled_and_tells_its_digest(
+    place: deploy.Place, prepare: Callable[..., Cloud]
+) -> None:
+    cloud = prepare(launcher="localhost/mirror@sha256:0a1b")
+    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    name = "gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:0a1b"
+    assert cloud.called(
+        "docker", "build", f"--build-arg=LAUNCHER_IMAGE={name}", f"--label=shopstream.launcher={name}"
+    )
+
+
+@pytest.mark.integration
+def test_a_launcher_without_a_digest_is_refused(place: deploy.Place, prepare: Callable[..., Cloud]) -> None:
+    prepare(launcher="")
+    with pytest.raises(deploy.Refused, match=r"Docker tells no digest of gcr\.io/dataflow-templates-base/"):
+        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
 
 
 @pytest.mark.integration

@@ -25,7 +25,6 @@ pytestmark = pytest.mark.integration
 
 PROJECT = "shopstream-offline"
 GITHUB = "GitHub"
-PUBSUB = "Pub/Sub"
 TOPIC, SUBSCRIPTION = "events", "events-stream"
 
 Plans = dict[str, dict[str, Any]]
@@ -74,8 +73,18 @@ def test_settings_read_in_composer_name_what_terraform_makes(
         monkeypatch.setenv(name, value)
     env = settings()
     assert env.project == PROJECT
-    [data_bucket, _] = sorted(one["name"] for one in planned(plan, "google_storage_bucket").values())
-    assert env.bucket == data_bucket
+    buckets = planned(plan, "google_storage_bucket")
+    assert env.bucket == buckets["google_storage_bucket.data"]["name"]
+    assert env.temp_bucket == buckets["google_storage_bucket.dataflow"]["name"]
+    sizes = read_place(plan["variables"]["environment"]["value"], PROJECT)
+    for role, workers in (("batch", env.batch_workers), ("stream", env.stream_workers)):
+        assert workers.environment() == {
+            "serviceAccountEmail": sizes.service_account(role),
+            "subnetwork": sizes.subnetwork,
+            "ipConfiguration": "WORKER_IP_PRIVATE",
+            "machineType": sizes.sizes[f"{role}_machine_type"],
+            "maxWorkers": sizes.sizes[f"{role}_max_workers"],
+        }
     [instance] = planned(plan, "google_spanner_instance").values()
     assert (env.spanner_instance, env.region) == (
         instance["name"],
@@ -108,11 +117,9 @@ def test_composer_is_given_a_package_as_its_name_and_what_follows(check: Check, 
 
 
 def test_topics_and_subscription_have_the_names_of_the_local_stack(plan: dict[str, Any]) -> None:
-    assert {one["name"] for one in planned(plan, "google_pubsub_topic").values()} == {
-        TOPIC,
-        f"{TOPIC}-dead-letter",
-    }
-    assert SUBSCRIPTION in {one["name"] for one in planned(plan, "google_pubsub_subscription").values()}
+    assert [one["name"] for one in planned(plan, "google_pubsub_topic").values()] == [TOPIC]
+    [subscription] = planned(plan, "google_pubsub_subscription").values()
+    assert subscription["name"] == SUBSCRIPTION
 
 
 def test_the_datasets_are_those_of_the_tables(plan: dict[str, Any]) -> None:
@@ -132,7 +139,7 @@ def test_deploy_uses_the_names_that_terraform_gives(plans: Plans) -> None:
         assert composer(plan)["name"] == ENVIRONMENT
         assert composer(plan)["region"] == place.region
         buckets = {f"gs://{one['name']}" for one in planned(plan, "google_storage_bucket").values()}
-        assert buckets == {place.bucket, place.composer_bucket}
+        assert buckets == {place.bucket, place.composer_bucket, place.temp_bucket}
         assert f"gs://{composer(plan)['storage_config'][0]['bucket']}" == place.composer_bucket
         emails = {one["email"] for one in planned(plan, "google_service_account").values()}
         assert {place.service_account(role) for role in ("batch", "stream")} < emails
@@ -182,30 +189,46 @@ def test_spanner_scales_by_itself_where_its_bounds_differ(plans: Plans) -> None:
             assert instance["edition"] == "ENTERPRISE"
 
 
-def test_a_good_message_is_not_set_aside_after_a_few_restarts_of_the_stream(plan: dict[str, Any]) -> None:
+def test_the_streams_subscription_has_only_what_dataflow_supports_and_keeps_messages(
+    plan: dict[str, Any],
+) -> None:
     one = planned(plan, "google_pubsub_subscription")["google_pubsub_subscription.events_stream"]
-    assert one["dead_letter_policy"][0]["max_delivery_attempts"] == 100
+    assert not one.get("dead_letter_policy")
+    assert not one.get("retry_policy")
     assert one["message_retention_duration"] == "604800s"
     assert one["expiration_policy"] == [{"ttl": ""}]
 
 
 def test_no_lifecycle_rule_deletes_what_a_running_stream_or_a_rollback_needs(plan: dict[str, Any]) -> None:
-    bucket = planned(plan, "google_storage_bucket")["google_storage_bucket.data"]
+    buckets = planned(plan, "google_storage_bucket")
     deleted = {
-        prefix
-        for rule in bucket["lifecycle_rule"]
-        if rule["action"][0]["type"] == "Delete"
-        for prefix in rule["condition"][0]["matches_prefix"]
+        name: {
+            prefix
+            for rule in buckets[f"google_storage_bucket.{name}"]["lifecycle_rule"]
+            if rule["action"][0]["type"] == "Delete"
+            for prefix in rule["condition"][0]["matches_prefix"]
+        }
+        for name in ("data", "dataflow")
     }
-    assert deleted == {"accepted/", "exports/", "landing/", "rejected/", "temp/"}
+    assert deleted == {"data": {"accepted/", "exports/", "landing/", "rejected/"}, "dataflow": {"temp/"}}
+
+
+def test_what_dataflow_deletes_of_its_own_is_not_kept_and_what_the_shop_deletes_is(
+    plan: dict[str, Any],
+) -> None:
+    buckets = planned(plan, "google_storage_bucket")
+    kept = {
+        name: buckets[f"google_storage_bucket.{name}"]["soft_delete_policy"][0]["retention_duration_seconds"]
+        for name in ("data", "dataflow")
+    }
+    assert kept == {"data": 7 * 86_400, "dataflow": 0}
 
 
 def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
     policies = planned(plan, "google_monitoring_alert_policy")
     conditions = {address.rpartition(".")[2]: policy["conditions"][0] for address, policy in policies.items()}
     assert conditions.keys() == {
-        "airflow_down", "dag_failed", "dead_letters", "no_rows", "oldest_unacked", "rejected_share",
-        "spanner_cpu",
+        "airflow_down", "dag_failed", "no_rows", "oldest_unacked", "rejected_share", "spanner_cpu",
     }  # fmt: skip
     [watched] = re.findall(
         rf'"{ALERT_PREFIX} (\S+)"', conditions["dag_failed"]["condition_matched_log"][0]["filter"]
@@ -220,6 +243,44 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
         query = conditions[name]["condition_prometheus_query_language"][0]["query"]
         assert f'job_name="{STREAM_JOB}"' in query
         assert set(re.findall(r'metric_name="(\w+)"', query)) <= counters
+
+
+def test_every_alert_tells_whom_the_variables_name(plan: dict[str, Any]) -> None:
+    elsewhere = plan["variables"]["alert_channels"]["value"]
+    assert elsewhere
+    told = [one["notification_channels"] for one in planned(plan, "google_monitoring_alert_policy").values()]
+    # The ids of those that are made here are not known yet.
+    assert [[channel for channel in channels if channel] for channels in told] == [elsewhere] * len(told)
+    assert {len(channels) for channels in told} == {len(elsewhere) + 1}
+
+
+def test_one_page_of_cloud_monitoring_shows_what_each_alert_watches_and_its_threshold(
+    plan: dict[str, Any],
+) -> None:
+    [page] = planned(plan, "google_monitoring_dashboard").values()
+    tiles = json.loads(page["dashboard_json"])["mosaicLayout"]["tiles"]
+    places = {
+        (x, y)
+        for t in tiles
+        for x in range(t["xPos"], t["xPos"] + 6)
+        for y in range(t["yPos"], t["yPos"] + 4)
+    }
+    assert len(places) == 24 * len(tiles), "no tile covers another"
+    shown = json.dumps([tile["widget"] for tile in tiles])
+    for address, policy in planned(plan, "google_monitoring_alert_policy").items():
+        for condition in policy["conditions"]:
+            for kind in ("condition_threshold", "condition_absent", "condition_matched_log"):
+                for watched in condition[kind]:
+                    assert json.dumps(watched["filter"]) in shown, address
+            for watched in condition["condition_prometheus_query_language"]:
+                for metric in re.findall(r"\w+_googleapis_com:\w+\{[^}]*\}", watched["query"]):
+                    assert json.dumps(metric)[1:-1] in shown, address
+    values = {name: one["value"] for name, one in plan["variables"].items()}
+    thresholds = [
+        t["value"] for tile in tiles for t in tile["widget"].get("xyChart", {}).get("thresholds", [])
+    ]
+    named = ("oldest_unacked_alert_seconds", "rejected_share_alert", "spanner_cpu_alert")
+    assert thresholds == [*(values[name] for name in named), 0.5]
 
 
 def test_spanners_cpu_is_summed_over_all_that_use_the_instance(plan: dict[str, Any]) -> None:
@@ -335,7 +396,7 @@ def _account(values: dict[str, Any]) -> str:
     member = values.get("member") or ""
     if own := re.fullmatch(rf"serviceAccount:shopstream-(\w+)@{PROJECT}\.iam\.gserviceaccount\.com", member):
         return own[1]
-    return PUBSUB if "@gcp-sa-pubsub." in member else GITHUB
+    return GITHUB
 
 
 def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, Any]) -> str:
@@ -344,7 +405,8 @@ def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, An
         case "project":
             return "the project"
         case "storage_bucket":
-            bucket = "the Composer bucket" if values["bucket"].endswith("-composer") else "the data bucket"
+            ending = values["bucket"].rpartition("-")[2]
+            bucket = f"the {ending.capitalize() if ending != 'shopstream' else 'data'} bucket"
             prefixes = re.findall(r"/objects/(\w+/)", str(values["condition"]))
             return ", ".join([bucket, *(f"`{prefix}`" for prefix in prefixes)])
         case "spanner_database":

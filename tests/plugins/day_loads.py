@@ -16,7 +16,7 @@ from local.dataflow import spec
 from local.root import ROOT
 from shopstream.defaults import START_DATE
 from shopstream.gcp.dataflow import DataflowHook, WaitForJob
-from shopstream.load.launch import LaunchLoadEvents
+from shopstream.load.launch import LaunchLoadEvents, WaitForLoad
 from shopstream.settings import settings
 from tests.airflow_home import store
 from tests.local.dataflow.service import Service, serving, until
@@ -53,10 +53,11 @@ def dataflow(
 
 @pytest.fixture(scope="module")
 def loading(airflow_home: Path) -> DAG:
-    """A DAG that launches the load of the run's day and awaits it, wired as load_events_daily is."""
+    """A DAG that launches the load of the run's day, and awaits its job, or it as load_events_daily does."""
     with DAG("load_day", schedule=None, start_date=START_DATE, default_args={"retries": 3}) as dag:
         launched = LaunchLoadEvents(task_id="launch", landing_day="{{ dag_run.conf['landing_day'] }}")
         WaitForJob(task_id="wait", job_id=launched.output["job_id"])
+        WaitForLoad(task_id="wait_for_load", load=launched.output)
     store(dag)
     return dag
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
@@ -13,6 +14,7 @@ import pytest
 import yaml
 from google.cloud import bigquery as bigquery_api
 
+from local.root import ROOT
 from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
@@ -166,6 +168,28 @@ def ids(events: list[dict[str, Any]]) -> set[str]:
 def test_cases_without_what_is_asked_of_them_are_told() -> None:
     one = {"day": dt.date(2019, 11, 1), "batch": [{"event_id": "a"}], "expect": ["a row"]}
     assert len(missing_kinds([one])) == 9
+
+
+def windows_over_all_rows(sql: str) -> list[str]:
+    """The windows that are not of groups and have no PARTITION BY: BigQuery sorts all rows in one place."""
+    found = re.findall(r"\w+\((?:[^()]|\([^()]*\))*\) OVER \((?!\s*PARTITION BY)[^)]*\)", sql)
+    return [window for window in found if not re.match(r"\w+\((COUNT|MAX|MIN|SUM)\(", window)]
+
+
+def test_no_statement_has_a_window_over_all_rows() -> None:
+    files = [*(ROOT / "sql").rglob("*.sql"), *(ROOT / "plugins").rglob("*.sql")]
+    found = {str(path.relative_to(ROOT)): windows_over_all_rows(path.read_text()) for path in files}
+    assert {path: windows for path, windows in found.items() if windows} == {
+        # One row a date, of some days.
+        "sql/bigquery/shop_ops/stream_completeness/query.sql": ["SUM(counted.stream_events) OVER ()"],
+    }
+
+
+def test_a_window_over_all_rows_is_told() -> None:
+    sql = (
+        "1 + DIV(5 * (RANK() OVER (ORDER BY orders) - 1), COUNT(*) OVER ()), MIN(a) OVER (\n PARTITION BY b)"
+    )
+    assert windows_over_all_rows(sql) == ["RANK() OVER (ORDER BY orders)", "COUNT(*) OVER ()"]
 
 
 def test_every_query_has_cases_or_a_reason_why_not() -> None:

@@ -28,6 +28,7 @@ VARIABLES = {
     "TF_VAR_project": "shopstream-offline",
     # What is optional too, so that all of it is planned.
     "TF_VAR_alert_emails": '["on-call@example.com"]',
+    "TF_VAR_alert_channels": '["projects/shopstream-offline/notificationChannels/1"]',
     "TF_VAR_billing_account": "012345-6789AB-CDEF01",
     "TF_VAR_github_repository": "example/shopstream",
 }

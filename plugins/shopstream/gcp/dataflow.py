@@ -162,13 +162,12 @@ class WaitForJob(DataflowJobStatusSensor):
         self,
         *,
         job_id: str,
-        poke_interval: timedelta = timedelta(seconds=5),
-        max_wait: timedelta = timedelta(minutes=1),
         timeout: timedelta = timedelta(hours=12),
         **kwargs: Any,
     ) -> None:
-        """Make the task; `job_id` is a template. Waits grow from `poke_interval` to `max_wait`."""
+        """Make the task; `job_id` is a template. Waits grow to SHOPSTREAM_JOB_LOOK_SECONDS, from its half."""
         env = settings()
+        look = timedelta(seconds=env.job_look_seconds)
         super().__init__(
             job_id=job_id,
             expected_statuses={DataflowJobStatus.JOB_STATE_DONE},
@@ -176,9 +175,9 @@ class WaitForJob(DataflowJobStatusSensor):
             project_id=env.project,
             deferrable=False,
             mode="reschedule",
-            poke_interval=poke_interval,
+            poke_interval=look / 2,
             exponential_backoff=True,
-            max_wait=max_wait,
+            max_wait=look,
             timeout=timeout,
             **kwargs,
         )

@@ -1,7 +1,8 @@
-"""Launch the load of a landing day as a Dataflow job."""
+"""Launch the load of a landing day as a Dataflow job, wait for it, and launch it anew where that may help."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -13,7 +14,14 @@ from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexT
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from shopstream import layout
-from shopstream.gcp.dataflow import CANCEL_TIMEOUT_SECONDS, POLL_SECONDS, DataflowHook
+from shopstream.gcp.dataflow import (
+    CANCEL_TIMEOUT_SECONDS,
+    POLL_SECONDS,
+    DataflowHook,
+    DataflowJobStatus,
+    WaitForJob,
+    created,
+)
 from shopstream.settings import LABELS, Settings, settings
 
 if TYPE_CHECKING:
@@ -42,7 +50,15 @@ class Load:
 
 
 JOB_PREFIX = "load-events-"
-PLACE_POLL = timedelta(seconds=20)
+RELAUNCHES = 2
+"""How often a failed job is launched anew within a run."""
+_FAULTS = re.compile(
+    # Of the files: beam_jobs.contract. Of the table: beam_jobs.spanner_sink. Of the launch: its options.
+    r"\b(ContractError|SpannerTableError|SystemExit"
+    # What Google's services refuse each time, by the names of google.api_core.exceptions.
+    r"|BadRequest|FailedPrecondition|Forbidden|InvalidArgument|NotFound|PermissionDenied|Unauthenticated)\b"
+)
+"""What in a job's messages says that another job would fail as well."""
 
 
 def new_load_id(day: date, now: datetime) -> str:
@@ -139,7 +155,80 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
             self.log.info(
                 "%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others)
             )
-            raise AirflowRescheduleException(datetime.now(UTC) + PLACE_POLL)
+            raise AirflowRescheduleException(
+                datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds)
+            )
+
+
+class WaitForLoad(WaitForJob):
+    """Waits until a load has ended well. A job that fails is launched anew, up to RELAUNCHES times.
+
+    Not if its messages say that the input or the table is at fault, nor if another load of the day has begun.
+    The ids of the loads launched anew follow from the first one's, so that a look that died after its launch
+    is followed by one that finds the job.
+
+    Returns the Load that ended well, as texts (Load.to_xcom).
+    """
+
+    template_fields: Sequence[str] = ("load",)
+
+    def __init__(self, *, load: Any, **kwargs: Any) -> None:
+        """Make the task; `load` is what LaunchLoadEvents returns."""
+        super().__init__(job_id="", **kwargs)
+        self.load = load
+
+    def execute(self, context: Context) -> dict[str, str]:
+        """Wait.
+
+        Raises:
+            AirflowFailException: the last job has failed or was cancelled.
+        """
+        super().execute(context)
+        load, _ = self._newest()
+        return load.to_xcom()
+
+    def _is_done(self, context: Context) -> bool:
+        load, launches_left = self._newest()
+        self.job_id = load.job_id
+        if launches_left and self.hook.state(load.job_id) == DataflowJobStatus.JOB_STATE_FAILED:
+            errors = self.hook.errors(load.job_id)
+            if not _FAULTS.search(errors):
+                self._launch_anew(load, RELAUNCHES - launches_left + 1, errors)
+                return False
+        return super()._is_done(context)
+
+    def _newest(self) -> tuple[Load, int]:
+        """The newest load of this run's, and how often it may be launched anew: 0 if another has begun."""
+        first = Load.from_xcom(self.load)
+        job = self.hook.job(first.job_id)
+        if job["currentState"] != DataflowJobStatus.JOB_STATE_FAILED:
+            return first, RELAUNCHES
+        ids = [first.load_id, *(_anew(first.load_id, number) for number in range(1, RELAUNCHES + 1))]
+        jobs = self.hook.newest_jobs(job_name(first.landing_day), created(job))
+        ours = [job for job in jobs if job.get("labels", {}).get("load_id") in ids]
+        load_id, job_id = ours[0]["labels"]["load_id"], ours[0]["id"]
+        launch = load_events_launch(settings(), first.landing_day, load_id)
+        load = Load(first.landing_day, load_id, job_id, launch["parameters"]["manifest"])
+        return load, RELAUNCHES - ids.index(load_id) if ours[0] is jobs[0] else 0
+
+    def _launch_anew(self, failed: Load, number: int, errors: str) -> None:
+        load_id = _anew(Load.from_xcom(self.load).load_id, number)
+        job = self.hook.launch_once(load_events_launch(settings(), failed.landing_day, load_id))
+        self.log.warning(
+            "Dataflow job %s failed, and not for its input or table: %s\n"
+            "Launched it anew, %d of %d times, as load %s, Dataflow job %s.",
+            failed.job_id,
+            errors or "it has no error message.",
+            number,
+            RELAUNCHES,
+            load_id,
+            job["id"],
+        )
+
+
+def _anew(load_id: str, number: int) -> str:
+    """The id of a load that is launched anew: it sorts after the first's, and before a later launch's."""
+    return f"{load_id}r{number}"
 
 
 def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]:
@@ -160,7 +249,10 @@ def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]
             "spanner_database": env.spanner_database,
         },
         "environment": {
-            "tempLocation": f"{bucket}/{layout.TEMP}",
+            # All of it, though the template says it too: nothing promises that a launch takes it from there.
+            "tempLocation": f"gs://{env.temp_bucket}/{layout.TEMP}",
+            "stagingLocation": f"gs://{env.temp_bucket}/{layout.STAGING}",
+            **env.batch_workers.environment(),
             "sdkContainerImage": env.image("load_events", env.template_version),
             "additionalUserLabels": {**LABELS, "landing_day": day.isoformat(), "load_id": load_id},
         },

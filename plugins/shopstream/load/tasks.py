@@ -14,13 +14,14 @@ from shopstream import layout
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
-from shopstream.gcp.dataflow import DataflowHook, WaitForJob
+from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load import checks
 from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
-from shopstream.load.launch import LaunchLoadEvents, Load, job_name
+from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, job_name
 from shopstream.retries import Refused
 from shopstream.settings import settings
+from shopstream.tables.expiration import refuse_expired
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "LaunchLoadEvents",
-    "WaitForJob",
+    "WaitForLoad",
     "gate",
     "has_landed",
     "name_missing_days",
@@ -50,9 +51,10 @@ def has_landed(**context: Any) -> bool:
 
     Raises:
         Refused: it is not, and the run does not wait; the message says what is in the folder and
-            how to land the day.
+            how to land the day. Or its events would expire at once.
     """
     day = landing_day(context)
+    refuse_expired(day, datetime.now(UTC).date(), settings().events_keep_days)
     found = landed_objects(storage_client(), settings().bucket, day)
     if layout.SUCCESS in found:
         return True

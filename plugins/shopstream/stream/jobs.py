@@ -175,7 +175,9 @@ def stream_events_launch(env: Settings, version: str, *, update: bool) -> dict[s
             "rejected_table": f"{env.project}:{REJECTED_EVENTS_STREAM}",
         },
         "environment": {
-            "tempLocation": f"gs://{env.bucket}/{layout.TEMP}",
+            "tempLocation": f"gs://{env.temp_bucket}/{layout.TEMP}",
+            "stagingLocation": f"gs://{env.temp_bucket}/{layout.STAGING}",
+            **env.stream_workers.environment(),
             "sdkContainerImage": env.image("stream_events", version),
             "additionalUserLabels": {**LABELS, VERSION_LABEL: version},
             # The stream keeps no state, and readers see each event once whatever was written twice.

@@ -80,7 +80,7 @@ def apply_migrations(database: Database, folder: Path) -> list[str]:
             again after the fix.
     """
     migrations = read_migrations(folder)
-    _update_ddl(database, [_CREATE_HISTORY])
+    update_ddl(database, [_CREATE_HISTORY])
     recorded = _recorded(database)
     _refuse_drift(migrations, recorded, folder)
     applied = []
@@ -88,7 +88,7 @@ def apply_migrations(database: Database, folder: Path) -> list[str]:
         if migration.version in recorded:
             continue
         log.info("Applying %s: %d statements.", migration.name, len(migration.statements))
-        _update_ddl(database, list(migration.statements))
+        update_ddl(database, list(migration.statements))
         if _insert_if_missing(database, migration):
             applied.append(migration.name)
     # Another run may have recorded a migration of the same number, from another version of the files.
@@ -182,7 +182,7 @@ def _insert_if_missing(database: Database, migration: Migration) -> bool:
     return True
 
 
-def _update_ddl(database: Database, statements: list[str]) -> None:
+def update_ddl(database: Database, statements: list[str]) -> None:
     """Change the schema; wait while another change or, on the emulator, a transaction is in the way."""
     retry = Retry(predicate=_is_busy, initial=0.2, maximum=5.0, timeout=BUSY_TIMEOUT_SECONDS)
     retry(lambda: database.update_ddl(statements).result(timeout=DDL_TIMEOUT_SECONDS))()

@@ -8,18 +8,27 @@ from shopstream.settings import settings
 
 
 def migrate_spanner() -> list[str]:
-    """Apply the migrations that are not yet recorded; returns their names."""
+    """Apply the migrations that are not yet recorded; returns their names.
+
+    Then let Spanner keep events for as long as the settings say.
+    """
+    from shopstream.tables.expiration import keep_in_spanner
     from shopstream.tables.migrations import apply_migrations
 
-    return apply_migrations(spanner_database(), settings().sql_dir / "spanner")
+    database = spanner_database()
+    applied = apply_migrations(database, settings().sql_dir / "spanner")
+    keep_in_spanner(database, settings().events_keep_days)
+    return applied
 
 
 def apply_bigquery_tables() -> list[str]:
     """Create or update each table and view, after those that it reads; returns their names.
 
-    Rows of the table of rejects of earlier versions are copied into those of this one.
+    Then copy rows of the table of rejects of earlier versions into those of this one, and let the stream's
+    table keep partitions for as long as the settings say.
     """
     from shopstream.tables.apply import apply
+    from shopstream.tables.expiration import keep_in_stream
     from shopstream.tables.folder import all_tables
     from shopstream.tables.old_rejects import take_over_rejects
 
@@ -28,4 +37,5 @@ def apply_bigquery_tables() -> list[str]:
     for table in tables:
         apply(client, table)
     take_over_rejects(client)
+    keep_in_stream(client, settings().events_keep_days)
     return [table.full_name for table in tables]

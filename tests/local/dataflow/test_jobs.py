@@ -108,6 +108,32 @@ def _without_view(dataflow: Service, job_id: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"machine_type": "n2-standard-2"}, 'Unknown name "machine_type"'),
+        ({"maxWorkers": "4"}, 'environment.maxWorkers\': "4"'),
+        ({"maxWorkers": 1001}, "environment.maxWorkers': 1001"),
+        ({"tempLocation": "/tmp/load"}, "environment.tempLocation"),
+        ({"ipConfiguration": "PRIVATE"}, "environment.ipConfiguration"),
+        ({"additionalUserLabels": {"Landing day": "1"}}, "environment.additionalUserLabels"),
+        ({"additionalUserLabels": {"version": "v1.2"}}, "environment.additionalUserLabels"),
+        ({"sdkContainerImage": "load_events"}, "environment.sdkContainerImage"),
+        ({"streamingMode": "STREAMING_MODE_AT_LEAST_ONCE"}, "only available with Streaming Engine"),
+    ],
+)
+def test_an_environment_that_dataflow_would_not_take_is_refused_by_field_and_value(
+    dataflow: Service, stream: str, environment: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    until_there = {"until": str(tmp_path / "there")}
+    with pytest.raises(HttpError) as refused:
+        dataflow.launch("read", stream, parameters=until_there, environment=environment)
+
+    assert refused.value.resp.status == 400
+    assert words in refused.value.reason
+    assert dataflow.list(filter="ACTIVE", name="read") == {}
+
+
 def test_a_failed_job_tells_the_exception_and_where_its_log_is(dataflow: Service, reading: str) -> None:
     launched = dataflow.launch("read", reading, parameters={"text": "ab1"})
 

@@ -100,7 +100,7 @@ def test_every_image_is_pinned() -> None:
     images |= set(re.findall(r"^ARG \w+_IMAGE=(\S+)$", DOCKERFILE, re.MULTILINE))
     assert len(images) == 7
     for image in images:
-        assert re.search(r":[\w.-]*\d+\.\d+[\w.-]*$|:\d{8}_RC\d+$", image), image
+        assert re.search(r":[\w.-]*\d+\.\d+[\w.-]*$|[:_]\d{8}_RC\d+$", image), image
     named = set(re.findall(r"^FROM (\S+)", DOCKERFILE, re.MULTILINE))
     assert all(re.fullmatch(r"\$\{\w+_IMAGE\}|python", name) for name in named)
 
@@ -114,10 +114,14 @@ def test_the_images_hold_the_versions_that_are_locked() -> None:
     assert f"UV_VERSION := {uv}\n" in (ROOT / "Makefile").read_text()
 
 
-def test_no_image_is_run_by_root() -> None:
-    for stage in re.split(r"^FROM .* AS ", DOCKERFILE, flags=re.MULTILINE)[1:]:
-        if "ENTRYPOINT" in stage:
-            assert re.findall(r"^USER (\S+)$", stage, re.MULTILINE)[-1] == "shopstream"
+def test_the_local_image_is_not_run_by_root_and_the_template_is_as_dataflow_needs_it() -> None:
+    stages = re.split(r"^FROM .* AS ", DOCKERFILE, flags=re.MULTILINE)[1:]
+    users = {
+        stage.split()[0]: re.findall(r"^USER (\S+)$", stage, re.MULTILINE)[-1:]
+        for stage in stages
+        if "ENTRYPOINT" in stage
+    }
+    assert users == {"local": ["shopstream"], "flex-template": ["root"]}
 
 
 @each_service

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import date
+from pathlib import Path
 
 import pytest
 from airflow.sdk import DAG
@@ -18,20 +19,35 @@ from shopstream import layout
 from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load.launch import load_events_launch
 from shopstream.settings import settings
+from shopstream.stream.jobs import stream_events_launch
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import (
     DAY,
     METADATA,
     NAME,
+    await_end,
     next_try,
     run,
     start_run,
     stored,
     succeed,
+    tell,
     upload_load_template,
 )
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("airflow_home", "dataflow")]
+
+
+def fail(told: Path, job_id: str, reason: str) -> None:
+    """Let a job that runs fail; one that is launched after it runs."""
+    tell(told, reason)
+    await_end(job_id)
+    (told / DAY).unlink()
+
+
+def options_of(dataflow: Service, job_id: str) -> dict[str, str]:
+    parameters: dict[str, str] = dataflow.get(job_id)["environment"]["sdkPipelineOptions"]["options"]
+    return parameters
 
 
 def test_a_launch_starts_the_days_job_and_returns_where_its_manifest_will_be(
@@ -99,6 +115,81 @@ def test_a_killed_launch_cancels_its_job(dataflow: Service, loading: DAG) -> Non
     assert job["currentState"] == "JOB_STATE_CANCELLED"
 
 
+def test_a_job_that_fails_by_chance_is_launched_anew_once_a_failure_and_the_good_load_goes_on(
+    dataflow: Service, loading: DAG, told: Path
+) -> None:
+    run_id = start_run(loading)
+    load = succeed(loading, run_id, "launch")
+    fail(told, load["job_id"], "ServiceUnavailable: 503 The service is currently unavailable.")
+
+    for _ in range(2):  # the second look finds what the first has launched
+        assert run(loading, run_id, "wait_for_load").state == "up_for_reschedule"
+        [anew] = DataflowHook().active_jobs(NAME)
+        assert dataflow.get(anew["id"])["labels"]["load_id"] == f"{load['load_id']}r1"
+    tell(told, "done")
+    await_end(anew["id"])
+
+    good = succeed(loading, run_id, "wait_for_load")
+    assert good == load | {
+        "load_id": f"{load['load_id']}r1",
+        "job_id": anew["id"],
+        "manifest": load["manifest"].replace(load["load_id"], f"{load['load_id']}r1"),
+    }
+    parse_options([f"--{name}={value}" for name, value in options_of(dataflow, anew["id"]).items()])
+
+
+def test_a_load_whose_jobs_all_fail_is_launched_anew_twice_and_then_given_up(
+    dataflow: Service, loading: DAG, told: Path
+) -> None:
+    run_id = start_run(loading)
+    failed = succeed(loading, run_id, "launch")["job_id"]
+    for _ in range(2):
+        fail(told, failed, "Workers were lost.")
+        assert run(loading, run_id, "wait_for_load").state == "up_for_reschedule"
+        [anew] = DataflowHook().active_jobs(NAME)
+        failed = anew["id"]
+    fail(told, failed, "Workers were lost again.")
+
+    result = run(loading, run_id, "wait_for_load")
+
+    assert result.state == "failed"
+    assert "Workers were lost again." in str(result.error)
+    assert DataflowHook().active_jobs(NAME) == []
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "beam_jobs.contract.ContractError: events.csv: the header has extra columns 'colour'.",
+        "beam_jobs.spanner_sink.SpannerTableError: Spanner refuses row after row.",
+        "google.api_core.exceptions.NotFound: 404 Database not found: shopstream",
+        "google.api_core.exceptions.PermissionDenied: 403 Caller is missing IAM permission.",
+    ],
+)
+def test_a_job_whose_input_or_table_is_at_fault_is_not_launched_anew(
+    loading: DAG, told: Path, reason: str
+) -> None:
+    run_id = start_run(loading)
+    fail(told, succeed(loading, run_id, "launch")["job_id"], reason)
+
+    result = run(loading, run_id, "wait_for_load")
+
+    assert result.state == "failed"
+    assert reason in str(result.error)
+    assert DataflowHook().active_jobs(NAME) == []
+
+
+def test_a_failed_job_is_not_launched_anew_once_another_load_of_the_day_has_begun(
+    loading: DAG, told: Path
+) -> None:
+    overtaken = start_run(loading)
+    fail(told, succeed(loading, overtaken, "launch")["job_id"], "Workers were lost.")
+    newer = succeed(loading, start_run(loading), "launch")
+
+    assert run(loading, overtaken, "wait_for_load").state == "failed"
+    assert [job["id"] for job in DataflowHook().active_jobs(NAME)] == [newer["job_id"]]
+
+
 def test_a_refused_launch_fails_with_dataflows_reason(loading: DAG, bucket: storage.Bucket) -> None:
     with_one_more = {**METADATA, "parameters": [*METADATA["parameters"], {"name": "colour"}]}
     upload_load_template(bucket, with_one_more)
@@ -128,6 +219,34 @@ def test_the_launch_the_template_and_the_pipeline_agree_on_the_parameters() -> N
     assert not_known == []
     required = [parameter["name"] for parameter in METADATA["parameters"] if not parameter.get("isOptional")]
     assert required == list(parameters)
+
+
+def test_both_launches_say_themselves_what_the_workers_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPSTREAM_DATAFLOW_SUBNETWORK", "regions/r/subnetworks/s")
+    monkeypatch.setenv("SHOPSTREAM_TEMP_BUCKET", "dataflows-own")
+    for pipeline, workers in (("BATCH", 4), ("STREAM", 2)):
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_SERVICE_ACCOUNT", f"{pipeline}@x")
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_MACHINE_TYPE", "n2-standard-2")
+        monkeypatch.setenv(f"SHOPSTREAM_{pipeline}_MAX_WORKERS", str(workers))
+
+    launches = {
+        "BATCH": load_events_launch(settings(), date(2019, 11, 1), "20191101-ab12cd34"),
+        "STREAM": stream_events_launch(settings(), "v-1", update=False),
+    }
+
+    for pipeline, launch in launches.items():
+        assert (
+            launch["environment"].items()
+            >= {
+                "tempLocation": "gs://dataflows-own/temp",
+                "stagingLocation": "gs://dataflows-own/staging",
+                "serviceAccountEmail": f"{pipeline}@x",
+                "subnetwork": "regions/r/subnetworks/s",
+                "ipConfiguration": "WORKER_IP_PRIVATE",
+                "machineType": "n2-standard-2",
+                "maxWorkers": 4 if pipeline == "BATCH" else 2,
+            }.items()
+        )
 
 
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
