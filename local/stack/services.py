@@ -20,6 +20,7 @@ BUCKET = "shopstream-local"
 
 DEFAULT_PORTS = {
     "SHOPSTREAM_AIRFLOW_PORT": 8080,
+    "SHOPSTREAM_DASHBOARD_PORT": 8092,
     "SHOPSTREAM_DATAFLOW_PORT": 8091,
     "SHOPSTREAM_SPANNER_PORT": 9010,
     "SHOPSTREAM_PUBSUB_PORT": 8085,
@@ -93,6 +94,16 @@ def dataflow_and_airflow(
             )
         ),
     ]
+
+
+def dashboard(port: int) -> Program:
+    """The dashboard on its own; `make up` does not start it, Airflow has it too."""
+    return Program(
+        "dashboard",
+        (sys.executable, "-m", "shopstream.dashboard"),
+        lambda: emulators.accepts(port),
+        keeps_state=True,
+    )
 
 
 def environment_for(
