@@ -17,6 +17,16 @@ const GAP_PX = 20;
 const TAKEN = new Set(Object.getOwnPropertyNames(Object.prototype));
 const MARK = "\u200b";
 
+// Draws, and leaves to screen readers only what has words: a layer without marks, such as an earlier period that is
+// not there, has none.
+async function drawInto(place, spec) {
+  const embedded = await vegaEmbed(place, spec, OPTIONS);
+  for (const part of place.querySelectorAll("[role=graphics-symbol]:not([aria-label])")) {
+    part.setAttribute("aria-hidden", "true");
+  }
+  return embedded;
+}
+
 function fitted(spec, width) {
   const copy = structuredClone(spec);
   for (const rows of Object.values(copy.datasets ?? {})) {

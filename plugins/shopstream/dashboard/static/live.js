@@ -4,7 +4,7 @@ import { ask } from "./ask.js";
 import { clock, element, percent, short, table } from "./format.js";
 import { chartConfig } from "./theme.js";
 
-/* global vegaEmbed, fitted, OPTIONS */
+/* global drawInto, fitted */
 
 export const title = "Live";
 
@@ -73,7 +73,7 @@ function draw() {
         table(rows.toReversed(), told.minutes.types, "minutes"))));
   if (!config) return;
   const spec = fitted({ ...SPEC, datasets: { minutes: rows }, config: chartConfig(config) }, chart.clientWidth);
-  vegaEmbed(chart, spec, OPTIONS).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
+  drawInto(chart, spec).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
 }
 
 const SPEC = {
