@@ -18,6 +18,7 @@ locals {
     SHOPSTREAM_TOPIC            = google_pubsub_topic.events.name
     SHOPSTREAM_SUBSCRIPTION     = google_pubsub_subscription.events_stream.name
     SHOPSTREAM_ALERT_ID         = local.alert_id
+    SHOPSTREAM_CURRENCY         = var.currency
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
   }
 

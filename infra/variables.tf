@@ -1,6 +1,6 @@
 # What differs between small, medium and production is in small.tfvars, medium.tfvars and production.tfvars.
 # What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, billing_account,
-# github_repository, dashboard_image, dashboard_readers.
+# github_repository, currency, dashboard_image, dashboard_readers.
 
 variable "project" {
   type        = string
@@ -47,6 +47,17 @@ variable "github_repository" {
   validation {
     condition     = var.github_repository == "" || can(regex("^[^/]+/[^/]+$", var.github_repository))
     error_message = "Give owner/name."
+  }
+}
+
+variable "currency" {
+  type        = string
+  description = "In which the shop's prices are, such as USD; pages and report write it beside money. Without it none."
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([A-Z]{3})?$", var.currency))
+    error_message = "Give the three letters of ISO 4217, such as USD."
   }
 }
 

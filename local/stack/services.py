@@ -124,6 +124,8 @@ def environment_for(
         "SHOPSTREAM_SPANNER_INSTANCE": "shopstream",
         "SHOPSTREAM_SPANNER_DATABASE": "shopstream",
         "SHOPSTREAM_TEMPLATE_VERSION": "local",
+        # Of the published data set, whose like the generator makes.
+        "SHOPSTREAM_CURRENCY": os.environ.get("SHOPSTREAM_CURRENCY", "USD"),
         "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
         "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,

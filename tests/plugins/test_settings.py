@@ -18,6 +18,7 @@ from shopstream.settings import settings
         ("SHOPSTREAM_STREAM_REJECTED_FAIL_SHARE", "nan", "a share from 0 to 1"),
         ("SHOPSTREAM_NEWEST_ROW_WARN_SECONDS", "-1", "seconds from 1 to"),
         ("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "0", "seconds from 1 to"),
+        ("SHOPSTREAM_CURRENCY", "dollars", "three letters of ISO 4217"),
         ("SHOPSTREAM_UNACKED_WARN_SECONDS", "3000", "a warn level that is not above the fail level"),
     ],
 )

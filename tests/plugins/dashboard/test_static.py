@@ -58,7 +58,7 @@ def server(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     def away() -> Database:
         raise ConnectionError
 
-    app = create_app(token_guard(TOKEN), BigQueryStore(lambda: client), SpannerStore(away))
+    app = create_app(token_guard(TOKEN), BigQueryStore(lambda: client), SpannerStore(away), currency="EUR")
     with serving(app) as url:
         yield url
     valve.how.clear()
@@ -111,6 +111,24 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
         reader.settle()
         assert len(rows_shown(page, "product_performance")) == len(products)
         assert reader.console == []
+
+
+def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: str, browser: Browser) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        for card, bars, of_the_second_day in (("daily_event_count", 6, 2), ("revenue_daily", 2, 1)):
+            fills = [
+                bar.get_attribute("fill") or ""
+                for bar in page.locator(f"#{card} path[aria-roledescription=bar]").all()
+            ]
+            assert len(fills) == bars
+            # Which no load has published.
+            assert sum(fill.startswith("url(") for fill in fills) == of_the_second_day
+        assert page.locator(".figure:has-text('Revenue') .big").inner_text() == "EUR\N{NO-BREAK SPACE}107"
+        assert "revenue (EUR)" in rows_shown(page, "revenue_daily")[0]
+        assert page.locator("#revenue_daily .answer").inner_text() == (
+            "Most on 1 Nov 2019: EUR 107 from 2 orders."
+        )
 
 
 @pytest.mark.parametrize("how", ["refuse", "slow", "down"])

@@ -1,7 +1,7 @@
 // The page "Customer": one customer's journey from Spanner, sessions folded, the newest first, page by page.
 
 import { ask } from "./ask.js";
-import { element, exact, longDay } from "./format.js";
+import { amount, element, exact, longDay } from "./format.js";
 
 export const title = "Customer";
 
@@ -94,7 +94,7 @@ function summary(user, events) {
   const visits = new Set(events.map((event) => event.user_session));
   const orders = new Set(bought.map((event) => `${event.user_session} ${event.event_time.slice(0, 10)}`));
   return `Customer ${user}: first seen ${longDay(events.at(-1).event_time.slice(0, 10))}, last ${longDay(events[0].event_time.slice(0, 10))} · `
-    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${exact(bought.reduce((total, event) => total + event.price, 0))}`;
+    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${amount(exact)(bought.reduce((total, event) => total + event.price, 0))}`;
 }
 
 // Sessions in order of their newest event; events without one are together.
