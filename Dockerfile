@@ -1,7 +1,8 @@
-# Two images:
+# Three images:
 #   local          the local stack of docker-compose.yaml: Airflow, the local Dataflow, the emulators that are ours to start
 #   flex-template  one pipeline on Dataflow, as launcher and as worker: docker build --build-arg PIPELINE=load_events .
-# Both install exactly what the lock files say.
+#   dashboard      the dashboard on its own, as on Cloud Run: docker build --target dashboard .
+# All install exactly what the lock files say.
 
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 ARG SPANNER_IMAGE=gcr.io/cloud-spanner-emulator/emulator:1.5.28
@@ -44,6 +45,21 @@ USER shopstream
 # Lays out the BigQuery emulator's home.
 RUN python -c "from pathlib import Path; from local.stack.emulators import bigquery; bigquery(9050, Path('/state'), '')"
 ENTRYPOINT ["python", "-m", "local.stack.compose"]
+
+
+FROM python AS dashboard
+COPY requirements.txt ./
+RUN python3 -m venv .venv \
+ && uv pip install --compile-bytecode --python .venv/bin/python --constraints requirements.txt \
+    cryptography fastapi google-cloud-bigquery google-cloud-spanner numpy pyarrow uvicorn
+COPY beam_jobs beam_jobs
+COPY plugins plugins
+# `make install` makes it; without it no chart is drawn.
+RUN test -f plugins/shopstream/charts/vega.js
+ENV PATH=/app/.venv/bin:$PATH \
+    PYTHONPATH=/app:/app/plugins
+USER shopstream
+ENTRYPOINT ["python", "-m", "shopstream.dashboard"]
 
 
 FROM ${BEAM_IMAGE} AS beam

@@ -20,6 +20,7 @@ locals {
     SHOPSTREAM_SUBSCRIPTION     = google_pubsub_subscription.events_stream.name
     SHOPSTREAM_ALERT_ID         = local.alert_id
     SHOPSTREAM_EVENTS_KEEP_DAYS = tostring(var.events_keep_days)
+    SHOPSTREAM_CURRENCY         = var.currency
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
 
     SHOPSTREAM_DATAFLOW_SUBNETWORK    = "regions/${var.region}/subnetworks/${google_compute_subnetwork.dataflow.name}"

@@ -17,6 +17,11 @@ output "dataflow" {
   }
 }
 
+output "dashboard_url" {
+  description = "The dashboard on its own; null if there is none."
+  value       = one([for service in google_cloud_run_service.dashboard : one(service.status[*].url)])
+}
+
 output "deployer" {
   description = "For the GitHub environment: who deploys, and through which provider it signs in."
   value = {

@@ -1,7 +1,7 @@
 data "google_project" "this" {}
 
 resource "google_project_service" "api" {
-  for_each = toset([
+  for_each = toset(concat([
     "artifactregistry.googleapis.com",
     "bigquery.googleapis.com",
     "billingbudgets.googleapis.com",
@@ -17,7 +17,7 @@ resource "google_project_service" "api" {
     "spanner.googleapis.com",
     "storage.googleapis.com",
     "sts.googleapis.com",
-  ])
+  ], var.dashboard_image == "" ? [] : ["iap.googleapis.com", "run.googleapis.com"]))
   service = each.value
 
   # Something else in the project may need it.

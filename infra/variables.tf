@@ -1,6 +1,6 @@
 # What differs between small, medium and production is in small.tfvars, medium.tfvars and production.tfvars.
 # What is nobody else's business is given as TF_VAR_<name>: project, alert_emails, alert_channels,
-# billing_account, github_repository.
+# billing_account, github_repository, currency, dashboard_image, dashboard_readers.
 
 variable "project" {
   type        = string
@@ -58,6 +58,34 @@ variable "github_repository" {
   validation {
     condition     = var.github_repository == "" || can(regex("^[^/]+/[^/]+$", var.github_repository))
     error_message = "Give owner/name."
+  }
+}
+
+variable "currency" {
+  type        = string
+  description = "In which the shop's prices are, such as USD; pages and report write it beside money. Without it none."
+  default     = ""
+
+  validation {
+    condition     = can(regex("^([A-Z]{3})?$", var.currency))
+    error_message = "Give the three letters of ISO 4217, such as USD."
+  }
+}
+
+variable "dashboard_image" {
+  type        = string
+  description = "The image of the dashboard in Cloud Run; without it the dashboard is in Airflow alone."
+  default     = ""
+}
+
+variable "dashboard_readers" {
+  type        = set(string)
+  description = "Whom Identity-Aware Proxy lets in to the dashboard, such as group:analysts@example.com."
+  default     = []
+
+  validation {
+    condition     = alltrue([for one in var.dashboard_readers : can(regex("^(user|group|domain|serviceAccount):.+$", one))])
+    error_message = "Give members such as group:analysts@example.com; not everybody."
   }
 }
 

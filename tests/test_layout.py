@@ -20,6 +20,7 @@ OF_NO_MODULE = {
     "tests/infra/test_docs.py": "of docs/deployment.md and docs/permissions.md",
     "tests/infra/test_plan.py": "of the Terraform files",
     "tests/infra/test_workflows.py": "of .github/workflows",
+    "tests/plugins/dashboard/test_static.py": "of the pages in plugins/shopstream/dashboard/static",
     "tests/plugins/report/test_charts.py": "of the specifications in plugins/shopstream/charts",
     "tests/plugins/test_sent_statements.py": "of every statement that the subjects send",
     "tests/test_bad_input.py": "of every way into the shop",

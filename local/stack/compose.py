@@ -172,6 +172,7 @@ def _program(name: str) -> Program:
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], objects),
         emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], objects, services.PROJECT),
         *services.dataflow_and_airflow(ports, API_SERVER),
+        services.dashboard(ports["SHOPSTREAM_DASHBOARD_PORT"]),
     ]
     for program in programs:
         if program.name == name:

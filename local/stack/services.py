@@ -20,6 +20,7 @@ BUCKET = "shopstream-local"
 
 DEFAULT_PORTS = {
     "SHOPSTREAM_AIRFLOW_PORT": 8080,
+    "SHOPSTREAM_DASHBOARD_PORT": 8092,
     "SHOPSTREAM_DATAFLOW_PORT": 8091,
     "SHOPSTREAM_SPANNER_PORT": 9010,
     "SHOPSTREAM_PUBSUB_PORT": 8085,
@@ -95,6 +96,16 @@ def dataflow_and_airflow(
     ]
 
 
+def dashboard(port: int) -> Program:
+    """The dashboard on its own; `make up` does not start it, Airflow has it too."""
+    return Program(
+        "dashboard",
+        (sys.executable, "-m", "shopstream.dashboard"),
+        lambda: emulators.accepts(port),
+        keeps_state=True,
+    )
+
+
 def environment_for(
     ports: Mapping[str, int], host_of: Callable[[str], str] = lambda service: HOST
 ) -> dict[str, str]:
@@ -115,6 +126,8 @@ def environment_for(
         "SHOPSTREAM_TEMPLATE_VERSION": "local",
         # The job of a small day takes half a minute here, and a look no new process.
         "SHOPSTREAM_JOB_LOOK_SECONDS": "10",
+        # Of the published data set, whose like the generator makes.
+        "SHOPSTREAM_CURRENCY": os.environ.get("SHOPSTREAM_CURRENCY", "USD"),
         "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
         "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,

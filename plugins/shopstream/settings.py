@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,7 @@ class Settings:
     dashboard_iap_audience: str | None
     dashboard_airflow_url: str | None
     max_publish_gap_seconds: float
+    currency: str
     alert_id: str
     events_keep_days: int
 
@@ -133,6 +135,7 @@ def settings() -> Settings:
         dashboard_iap_audience=env.get("SHOPSTREAM_DASHBOARD_IAP_AUDIENCE") or None,
         dashboard_airflow_url=env.get("SHOPSTREAM_DASHBOARD_AIRFLOW_URL", "").rstrip("/") or None,
         max_publish_gap_seconds=_seconds("SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS", "3600"),
+        currency=_currency("SHOPSTREAM_CURRENCY"),
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
         events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
     )
@@ -164,6 +167,13 @@ def _limits(name: str, warn: str, fail: str, read: Callable[[str, str], float]) 
             "give a warn level that is not above the fail level"
         )
     return limits
+
+
+def _currency(name: str) -> str:
+    code = os.environ.get(name, "")
+    if code and not re.fullmatch("[A-Z]{3}", code):
+        raise ValueError(f"{name} is {code!r}; give the three letters of ISO 4217, such as USD, or nothing")
+    return code
 
 
 def _share(name: str, default: str) -> float:

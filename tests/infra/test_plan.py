@@ -25,6 +25,9 @@ pytestmark = pytest.mark.integration
 
 PROJECT = "shopstream-offline"
 GITHUB = "GitHub"
+GOOGLES = {"iap": "Identity-Aware Proxy"}
+"""Google's own accounts, in the words of docs/permissions.md."""
+READER = "group:analysts@example.com"
 TOPIC, SUBSCRIPTION = "events", "events-stream"
 
 Plans = dict[str, dict[str, Any]]
@@ -100,6 +103,40 @@ def test_settings_read_in_composer_name_what_terraform_makes(
 def test_composer_installs_what_the_list_names_and_nothing_else(plan: dict[str, Any]) -> None:
     packages = composer(plan)["config"][0]["software_config"][0]["pypi_packages"] or {}
     assert sorted(f"{name}{version}" for name, version in packages.items()) == sorted(requirements())
+
+
+def test_the_dashboard_is_reached_through_identity_aware_proxy_alone(plan: dict[str, Any]) -> None:
+    [service] = planned(plan, "google_cloud_run_service").values()
+    assert service["metadata"][0]["annotations"]["run.googleapis.com/iap-enabled"] == "true"
+    [invoker] = planned(plan, "google_cloud_run_service_iam_member").values()
+    assert (invoker["role"], "@gcp-sa-iap." in invoker["member"]) == ("roles/run.invoker", True)
+    [container] = service["template"][0]["spec"][0]["containers"]
+    variables = {one["name"]: one["value"] for one in container["env"] if one.get("value")}
+    read = set(re.findall(r"SHOPSTREAM_[A-Z_]+", Path(settings_module.__file__).read_text()))
+    assert {one["name"] for one in container["env"]} <= read
+    project, number, *rest = variables["SHOPSTREAM_DASHBOARD_IAP_AUDIENCE"].strip("/").split("/")
+    assert (project, bool(number)) == ("projects", True)
+    assert rest == ["locations", service["location"], "services", service["name"]]
+
+
+@pytest.mark.usefixtures("bare_environment")
+def test_the_dashboards_container_listens_where_cloud_run_asks(plan: dict[str, Any]) -> None:
+    [service] = planned(plan, "google_cloud_run_service").values()
+    [container] = service["template"][0]["spec"][0]["containers"]
+    assert [port["container_port"] for port in container["ports"]] == [settings().dashboard_port]
+
+
+def test_without_an_image_nothing_of_the_dashboard_is_made(check: Check, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(ROOT / "infra", tmp_path / "infra"))
+    for size in set(ENVIRONMENTS) - {"small"}:
+        (folder / f"{size}.tfvars").unlink()
+    with (folder / "small.tfvars").open("a") as file:
+        file.write('\ndashboard_image = ""\n')
+    assert check("--folder", folder, "--plans", tmp_path).returncode == 0
+    small = json.loads((tmp_path / "small.json").read_text())
+    made = [one["address"] for one in small["planned_values"]["root_module"]["resources"]]
+    assert len(made) > 50
+    assert [address for address in made if re.search("dashboard|iap|cloud_run", address)] == []
 
 
 def test_composer_is_given_a_package_as_its_name_and_what_follows(check: Check, tmp_path: Path) -> None:
@@ -396,7 +433,9 @@ def _account(values: dict[str, Any]) -> str:
     member = values.get("member") or ""
     if own := re.fullmatch(rf"serviceAccount:shopstream-(\w+)@{PROJECT}\.iam\.gserviceaccount\.com", member):
         return own[1]
-    return GITHUB
+    if googles := re.search(r"@gcp-sa-(\w+)\.", member):
+        return GOOGLES[googles[1]]
+    return "readers" if member == READER else GITHUB
 
 
 def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, Any]) -> str:
@@ -409,6 +448,8 @@ def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, An
             bucket = f"the {ending.capitalize() if ending != 'shopstream' else 'data'} bucket"
             prefixes = re.findall(r"/objects/(\w+/)", str(values["condition"]))
             return ", ".join([bucket, *(f"`{prefix}`" for prefix in prefixes)])
+        case "cloud_run_service" | "iap_web_cloud_run_service":
+            return "the dashboard"
         case "spanner_database":
             return "the Spanner database"
         case "bigquery_dataset":

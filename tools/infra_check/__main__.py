@@ -31,6 +31,8 @@ VARIABLES = {
     "TF_VAR_alert_channels": '["projects/shopstream-offline/notificationChannels/1"]',
     "TF_VAR_billing_account": "012345-6789AB-CDEF01",
     "TF_VAR_github_repository": "example/shopstream",
+    "TF_VAR_dashboard_image": "us-central1-docker.pkg.dev/shopstream-offline/shopstream/dashboard:v1",
+    "TF_VAR_dashboard_readers": '["group:analysts@example.com"]',
 }
 _ENVIRONMENT = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull}
 _DECLARED = re.compile(r'^(resource|data) "(google_\w+)"', re.M)

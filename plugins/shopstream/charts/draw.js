@@ -10,12 +10,30 @@ const OPTIONS = {
   tooltip: { disableDefaultStyle: true },
   ast: true, // expressions are interpreted, so that the page needs no eval
 };
+// Stripes of a colour, for what is provisional; Vega knows no pattern, but a gradient with hard edges is one.
+const STRIPES = 7;
+function hatched(colour, paper) {
+  const stops = Array.from({ length: STRIPES }, (_, n) => [colour, paper].flatMap((side, half) =>
+    [half, half + 1].map((edge) => ({ offset: (n + edge / 2) / STRIPES, color: side })))).flat();
+  return { gradient: "linear", x1: 0, y1: 0, x2: 1, y2: 1, stops };
+}
+
 const NARROW_PX = 700;
 const GAP_PX = 20;
 // Vega keeps what it has grouped by name in plain objects, in which these names are taken: a sub-category
 // called constructor would blank its chart. A mark that nobody sees makes it another name.
 const TAKEN = new Set(Object.getOwnPropertyNames(Object.prototype));
 const MARK = "\u200b";
+
+// Draws, and leaves to screen readers only what has words: a layer without marks, such as an earlier period that is
+// not there, has none.
+async function drawInto(place, spec) {
+  const embedded = await vegaEmbed(place, spec, OPTIONS);
+  for (const part of place.querySelectorAll("[role=graphics-symbol]:not([aria-label])")) {
+    part.setAttribute("aria-hidden", "true");
+  }
+  return embedded;
+}
 
 function fitted(spec, width) {
   const copy = structuredClone(spec);

@@ -10,7 +10,7 @@ function draw() {
   drawnWidth = width;
   for (const [name, spec] of Object.entries(specs)) {
     const place = document.getElementById(name);
-    vegaEmbed(place, fitted(spec, width), OPTIONS).catch((error) => {
+    drawInto(place, fitted(spec, width)).catch((error) => {
       place.textContent = `This chart could not be drawn: ${error.message}`;
     });
   }

@@ -32,12 +32,15 @@ def main() -> None:
         # Another address only in a container, whose ports are published on 127.0.0.1.
         host, guard = os.environ.get("SHOPSTREAM_LISTEN", "127.0.0.1"), token_guard(token)
         print(f"The dashboard: http://127.0.0.1:{env.dashboard_port}/?token={token}", flush=True)
+    bigquery = BigQueryStore(_bigquery_client)
+    bigquery.warm()
     uvicorn.run(
         create_app(
             guard,
-            BigQueryStore(_bigquery_client),
+            bigquery,
             SpannerStore(_spanner_database),
             env.dashboard_airflow_url,
+            env.currency,
         ),
         host=host,
         port=env.dashboard_port,

@@ -7,14 +7,20 @@ from datetime import date
 from typing import Any
 
 Row = Mapping[str, Any]
+_MONEY = "\x1f"
+"""Stands for the currency before an amount; no name holds it, see beam_jobs.identity."""
 SMALL_SAMPLE = 30
 """Shares of fewer than these say nothing, and no sentence is made of them."""
 
 
-def answer_of(chart: str, rows: Sequence[Row]) -> str | None:
-    """Return the sentence, or None: no rows, too few to say anything, or a chart that nothing is said of."""
+def answer_of(chart: str, rows: Sequence[Row], currency: str = "") -> str | None:
+    """Return the sentence, or None: no rows, too few to say anything, or a chart that nothing is said of.
+
+    Money in it has its currency, by the three letters; "" if that is not known.
+    """
     tell = _ANSWERS.get(chart)
-    return tell(rows) if tell and rows else None
+    told = tell(rows) if tell and rows else None
+    return told.replace(_MONEY, f"{currency} ".lstrip()) if told else None
 
 
 def _days(rows: Sequence[Row]) -> str | None:
@@ -27,7 +33,7 @@ def _revenue(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"Most on {_day(row['event_date'])}: {row['revenue']:,.0f} from {row['orders']:,} orders."
+            f"Most on {_day(row['event_date'])}: {_MONEY}{row['revenue']:,.0f} from {row['orders']:,} orders."
         ),
     )
 
@@ -91,7 +97,7 @@ def _abandonment(rows: Sequence[Row]) -> str | None:
     value = sum(row["abandoned_value"] for row in rows)
     if carts < SMALL_SAMPLE:
         return None
-    return f"{abandoned / carts:.1%} of {carts:,} carts were left, worth {value:,.0f}."
+    return f"{abandoned / carts:.1%} of {carts:,} carts were left, worth {_MONEY}{value:,.0f}."
 
 
 def _products(rows: Sequence[Row]) -> str | None:
@@ -99,7 +105,7 @@ def _products(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {row['revenue']:,.0f} "
+            f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {_MONEY}{row['revenue']:,.0f} "
             f"from {row['purchases']:,} purchases."
         ),
     )
@@ -109,7 +115,7 @@ def _brands(rows: Sequence[Row]) -> str | None:
     return _most(
         rows,
         "revenue",
-        lambda row: f"{row['brand']}: {row['revenue']:,.0f} from {row['purchases']:,} purchases.",
+        lambda row: f"{row['brand']}: {_MONEY}{row['revenue']:,.0f} from {row['purchases']:,} purchases.",
     )
 
 

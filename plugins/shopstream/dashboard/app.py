@@ -67,7 +67,11 @@ Text = Annotated[str | None, Query(min_length=1, max_length=200)]
 
 
 def create_app(
-    guard: Guard, bigquery: BigQueryStore, spanner: SpannerStore, airflow_url: str | None = None
+    guard: Guard,
+    bigquery: BigQueryStore,
+    spanner: SpannerStore,
+    airflow_url: str | None = None,
+    currency: str = "",
 ) -> FastAPI:
     """Make the application.
 
@@ -76,6 +80,7 @@ def create_app(
         bigquery: where the summaries are.
         spanner: where customers' journeys are.
         airflow_url: where Airflow's pages are, without a slash at its end; None if that is not known.
+        currency: in which the shop's prices are, by its three letters; "" if that is not known.
 
     Raises:
         FileNotFoundError: the chart library has not been made.
@@ -105,7 +110,7 @@ def create_app(
         return JSONResponse({"store": error.store, "detail": str(error)}, status_code=503)
 
     files = _static_files()
-    html = files["index.html"][0]
+    html = files["index.html"][0].decode().replace("<html ", f'<html data-currency="{currency}" ', 1)
 
     async def page() -> HTMLResponse:
         return HTMLResponse(html)
@@ -186,7 +191,7 @@ def create_app(
     ) -> dict[str, Any]:
         """A chart's rows, the query that made them, and what they say in a sentence."""
         answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
-        return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows)}
+        return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows, currency)}
 
     operating = {
         path.stem: path.read_text(encoding="utf-8").strip() for path in (SQL_DIR / "pipelines").iterdir()

@@ -71,6 +71,7 @@ def make() -> FastAPI:
     from shopstream.dashboard.app import create_app
     from shopstream.dashboard.stores import BigQueryStore, SpannerStore
     from shopstream.gcp.clients import bigquery_client, spanner_database
+    from shopstream.settings import settings
 
     may_see_plugins = requires_access_view(AccessView.PLUGINS)
 
@@ -78,4 +79,6 @@ def make() -> FastAPI:
         return str(user.get_name())
 
     stores = BigQueryStore(bigquery_client), SpannerStore(spanner_database)
-    return create_app(guard, *stores, address().removesuffix(f"{PREFIX}/"))
+    # While the browser fetches the page's files.
+    stores[0].warm()
+    return create_app(guard, *stores, address().removesuffix(f"{PREFIX}/"), settings().currency)

@@ -59,6 +59,29 @@ class BigQueryStore:
         self._client: Client | None = None
         self._kept: OrderedDict[Hashable, tuple[float, Future[Answer]]] = OrderedDict()
         self._lock = threading.Lock()
+        self._making = threading.Lock()
+
+    def warm(self) -> threading.Thread:
+        """Begin to make the client, whose libraries take seconds to import, before somebody asks.
+
+        If that fails, whoever asks first is told.
+        """
+
+        def make() -> None:
+            try:
+                self._made()
+            except Exception:
+                log.info("The client of BigQuery could not be made yet.", exc_info=True)
+
+        thread = threading.Thread(target=make, daemon=True)
+        thread.start()
+        return thread
+
+    def _made(self) -> Client:
+        with self._making:
+            if self._client is None:
+                self._client = self._make_client()
+            return self._client
 
     def ask(
         self, name: str, sql: str, params: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS
@@ -101,10 +124,8 @@ class BigQueryStore:
         from shopstream.gcp.bigquery import run
 
         try:
-            if self._client is None:
-                self._client = self._make_client()
             job = run(
-                self._client,
+                self._made(),
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",

@@ -70,6 +70,12 @@ def test_rows_are_told_in_a_sentence(chart: str, rows: list[dict[str, Any]], tol
     assert answer_of(chart, rows) == told
 
 
+def test_money_is_told_with_its_currency_where_that_is_known() -> None:
+    rows = [{"event_date": "2019-11-01", "revenue": 1234.5, "orders": 3}]
+    assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,234 from 3 orders."
+    assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,234 from 3 orders."
+
+
 def test_a_share_of_few_is_not_told() -> None:
     assert answer_of("purchase_funnels", funnel(29, 1, 1)) is None
     carts = {"carts": 3, "abandoned_carts": 3, "abandoned_value": 1}

@@ -20,15 +20,11 @@ from google.cloud.spanner_v1.database import Database
 from shopstream.charts import chart_names, read_spec, read_theme
 from shopstream.dashboard.app import MAX_DAYS, SQL_DIR, STATIC_DIR, create_app
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
-from shopstream.settings import settings
-from shopstream.tables.day import build_day
-from shopstream.tables.folder import load_table
-from tests.sql.events import SUMMARIES, apply_all, batch_event, fill, stream_event
+from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop
+from tests.sql.events import fill, stream_event
 from tools.vega_bundle import VEGA_LITE
 
-WEEK_BEFORE, DAY, NEXT = dt.date(2019, 10, 25), dt.date(2019, 11, 1), dt.date(2019, 11, 2)
 BOTH = {"first_day": "2019-11-01", "last_day": "2019-11-02"}
-HOSTILE = "=cmd()</script><script>alert(1)</script>"
 
 
 def refuse() -> str:
@@ -53,50 +49,7 @@ def alone() -> TestClient:
 @pytest.fixture(scope="module")
 def shop(bigquery: bigquery_api.Client) -> TestClient:
     """The application over two days of events, summarised."""
-    apply_all(bigquery)
-
-    def at(day: dt.date, hour: int, kind: str, user: int, **given: Any) -> dict[str, Any]:
-        time = dt.datetime.combine(day, dt.time(hour))
-        event_id = f"{day}{hour}{kind}{user}{given}"
-        return batch_event(
-            event_id=event_id, event_time=time, event_type=kind, user_id=user, user_session=f"{user}", **given
-        )
-
-    fill(
-        bigquery,
-        "shop_raw.events_batch",
-        [
-            at(WEEK_BEFORE, 9, "purchase", 1),
-            at(DAY, 9, "view", 1),
-            at(DAY, 10, "cart", 1),
-            at(DAY, 11, "purchase", 1, price="100.25"),
-            at(DAY, 9, "view", 2, product_id=2, brand=HOSTILE),
-            at(DAY, 12, "purchase", 2, product_id=2, brand=HOSTILE, price="7"),
-            at(DAY, 9, "view", 3, product_id=3, category_code="appliances.kitchen", brand=None),
-            at(NEXT, 9, "view", 1),
-            at(NEXT, 9, "cart", 4, product_id=4, category_code=None),
-        ],
-    )
-    build_day(bigquery, load_table(settings().sql_dir, "shop.customer_purchases"), WEEK_BEFORE)
-    for name in SUMMARIES:
-        for day in (DAY, NEXT):
-            build_day(bigquery, load_table(settings().sql_dir, name), day)
-    fields = {field.name: 1 for field in bigquery.get_table("shop_ops.loads").schema} | {
-        "landing_day": DAY,
-        "load_id": "20191101-aaaaaaaa",
-        "job_id": "j",
-        "event_dates": None,
-        "loaded_at": "2019-11-02T06:12:00Z",
-    }
-    fields.pop("event_dates")
-    bigquery.query_and_wait("DELETE FROM shop_ops.loads WHERE landing_day >= '2000-01-01'")
-    bigquery.query_and_wait(
-        "INSERT INTO shop_ops.loads ("
-        + ", ".join(fields)
-        + ", event_dates) VALUES ("
-        + ", ".join(f"'{value}'" if not isinstance(value, int) else str(value) for value in fields.values())
-        + ", [DATE '2019-11-01'])"
-    )
+    fill_shop(bigquery)
     return TestClient(create_app(lambda: "a reader", BigQueryStore(lambda: bigquery), SpannerStore(no_store)))
 
 

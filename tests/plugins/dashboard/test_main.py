@@ -1,4 +1,4 @@
-"""python -m shopstream.dashboard: it serves this machine alone, and tells where and by which token."""
+"""python -m shopstream.dashboard: it serves this machine alone, tells where, and needs little."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from importlib import metadata
 
 import psutil
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from local.root import ROOT
 from local.stack import emulators
@@ -45,3 +48,71 @@ def test_the_printed_address_logs_in_and_without_it_nobody_is() -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+# Imports are refused of all that the image would not hold; then the stores are asked, and fail as stores.
+ALONE = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name in {absent!r}:
+            raise ModuleNotFoundError(name + " is not in the image", name=name)
+sys.meta_path.insert(0, Refuse())
+from datetime import date
+from google.auth import crypt
+assert crypt.EsVerifier
+from shopstream.dashboard import stores
+from shopstream.dashboard.__main__ import _bigquery_client, _spanner_database
+from shopstream.dashboard.app import create_app
+stores.QUERY_SECONDS = stores.JOURNEY_SECONDS = 0.3
+bigquery, spanner = stores.BigQueryStore(_bigquery_client), stores.SpannerStore(_spanner_database)
+create_app(lambda: "reader", bigquery, spanner)
+for ask in (lambda: bigquery.ask("a", "SELECT 1", {{}}), lambda: spanner.journey(7, date(2019, 11, 1))):
+    try:
+        ask()
+    except stores.StoreFailed as error:
+        print(type(error.__cause__).__name__, error.__cause__)
+"""
+
+
+def test_the_image_of_the_dashboard_holds_all_that_it_imports() -> None:
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    [installed] = re.findall(r"--constraints requirements\.txt \\\n +(.+fastapi.+)$", dockerfile, re.M)
+    held = _with_what_they_need(installed.split())
+    absent = sorted(
+        module
+        for module, packages in metadata.packages_distributions().items()
+        if held.isdisjoint(map(canonicalize_name, packages)) and not module.startswith("_")
+    )
+    assert {"airflow", "apache_beam", "pandas"} <= set(absent)
+    nowhere = f"127.0.0.1:{emulators.free_port()}"
+    done = subprocess.run(
+        [sys.executable, "-c", ALONE.format(absent=absent)],
+        env=os.environ
+        | {
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
+            "BIGQUERY_EMULATOR_HOST": f"http://{nowhere}",
+            "SPANNER_EMULATOR_HOST": nowhere,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 2, done.stdout + done.stderr
+    assert "ModuleNotFoundError" not in done.stdout + done.stderr
+
+
+def _with_what_they_need(names: list[str]) -> set[str]:
+    """The normal names of these packages and of all that they require here, without extras."""
+    held: set[str] = set()
+    waiting = [(name, "") for name in names]
+    while waiting:
+        name, extra = waiting.pop()
+        if (canonical := canonicalize_name(name)) not in held or extra:
+            held.add(canonical)
+            for text in metadata.requires(name) or ():
+                need = Requirement(text)
+                if need.marker is None or need.marker.evaluate({"extra": extra}):
+                    waiting += [(need.name, one) for one in ("", *need.extras)]
+    return held

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -45,6 +46,38 @@ def test_many_who_ask_at_once_are_answered_by_one_query(store: BigQueryStore) ->
 
     with ThreadPoolExecutor(8) as readers:
         assert len(set(readers.map(ask, range(8)))) == 1
+
+
+@pytest.mark.integration
+def test_however_many_ask_first_one_client_is_made_and_it_may_be_made_before(
+    bigquery: bigquery_api.Client,
+) -> None:
+    made = []
+
+    def make() -> bigquery_api.Client:
+        made.append(1)
+        time.sleep(0.1)  # as long as others need to come too
+        return bigquery
+
+    store = BigQueryStore(make)
+    with ThreadPoolExecutor(4) as readers:
+        list(readers.map(lambda n: store.ask("ids", A_NEW_ID, {"first_day": date(2019, 11, n)}), range(1, 5)))
+    assert made == [1]
+    warmed = BigQueryStore(make)
+    warmed.warm().join()
+    assert made == [1, 1]
+    warmed.ask("ids", A_NEW_ID, DAY)
+    assert made == [1, 1]
+
+
+def test_a_client_that_cannot_be_made_before_is_told_to_whoever_asks() -> None:
+    def none() -> bigquery_api.Client:
+        raise ConnectionError
+
+    store = BigQueryStore(none)
+    store.warm().join()
+    with pytest.raises(StoreFailed, match="could not be reached"):
+        store.ask("ids", A_NEW_ID, DAY)
 
 
 @pytest.mark.integration

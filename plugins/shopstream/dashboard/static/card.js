@@ -4,7 +4,7 @@ import { address, ask } from "./ask.js";
 import { clock, element, table } from "./format.js";
 import { chartConfig } from "./theme.js";
 
-/* global vegaEmbed, fitted, OPTIONS */
+/* global drawInto, fitted */
 
 export class Card {
   // `described` is one of api/charts: name, spec, filters. `pick` is called with a mark's datum when it is clicked.
@@ -57,7 +57,7 @@ export class Card {
         element("p", {}, element("b", {}, error.store ? `${error.store}: ` : ""), error.message),
         element("button", { type: "button", onclick: () => this.load(params, before, days) }, "Try again")));
     }
-    this.more.replaceChildren();
+    this.#fill();
   }
 
   async draw() {
@@ -65,7 +65,7 @@ export class Card {
     const whole = { ...this.spec, config: chartConfig(this.config), datasets: { [this.name]: this.rows } };
     const { title, $schema, ...spec } = fitted(whole, this.place.clientWidth);
     try {
-      const embedded = await vegaEmbed(this.place, spec, OPTIONS);
+      const embedded = await drawInto(this.place, spec);
       this.view = embedded.view;
       this.view.addEventListener("click", (_, item) => item?.datum && this.pick(item.datum, this));
     } catch (error) {
@@ -106,12 +106,16 @@ export class Card {
     const button = element("button", { type: "button", class: "quiet", "aria-expanded": "false", onclick: () => {
       const wasOpen = button.getAttribute("aria-expanded") === "true";
       for (const other of this.menu.querySelectorAll("[aria-expanded]")) other.setAttribute("aria-expanded", "false");
-      this.more.replaceChildren();
-      if (wasOpen || !this.told) return;
-      button.setAttribute("aria-expanded", "true");
-      this.more.replaceChildren(make());
+      button.setAttribute("aria-expanded", String(!wasOpen));
+      this.opened = wasOpen ? null : make;
+      this.#fill();
     } }, label);
     return button;
+  }
+
+  // What is open stays open, with the rows of the days and filters that are chosen now.
+  #fill() {
+    this.more.replaceChildren(...(this.opened && this.told ? [this.opened()] : []));
   }
 
   #download() {

@@ -1,7 +1,7 @@
 // The page "Customer": one customer's journey from Spanner, sessions folded, the newest first, page by page.
 
 import { ask } from "./ask.js";
-import { element, exact, longDay } from "./format.js";
+import { amount, element, exact, longDay } from "./format.js";
 
 export const title = "Customer";
 
@@ -43,17 +43,25 @@ async function look(user, shown) {
   const oldest = known.rows.at(-1)?.event_date ?? OLDEST;
   const events = [];
   const list = element("div");
-  const sum = element("p", { class: "verdict" });
+  const sum = element("p", { class: "verdict" }, "Looking…");
   const note = element("p", { class: "soft" });
+  const failed = element("p", { class: "note", role: "alert" });
   const more = element("button", { type: "button" }, "Older");
   let next = last_day;
+  let isRead = false; // of what was not read nothing is said
 
   async function page() {
     more.disabled = true;
+    failed.remove();
+    const tell = (error) => {
+      failed.replaceChildren(element("b", {}, error.store ? `${error.store}: ` : ""), error.message);
+      list.before(failed);
+    };
     try {
       const told = await ask("api/customer", { user_id: user, last_day: next });
       if (next === last_day) {
-        const streamed = await ask("api/customer/streamed", { user_id: user, last_day }).catch(() => ({ rows: [] }));
+        const streamed = await ask("api/customer/streamed", { user_id: user, last_day })
+          .catch((error) => (tell(error), { rows: [] }));
         const there = new Set(told.rows.map((row) => row.event_id));
         events.push(...streamed.rows.filter((row) => !there.has(row.event_id)).map((row) => ({ ...row, streamed: true })));
       }
@@ -61,19 +69,21 @@ async function look(user, shown) {
       next = told.next_last_day;
       note.textContent = `Spanner answered in ${told.milliseconds} ms. Shown from ${longDay(next < oldest ? oldest : next)} on.`;
       more.hidden = next < oldest;
+      isRead = true;
+      more.textContent = "Older";
     } catch (error) {
-      note.replaceChildren(element("b", {}, error.store ? `${error.store}: ` : ""), error.message);
-      note.className = "note";
+      tell(error);
+      more.textContent = "Try again";
     }
     more.disabled = false;
     events.sort((a, b) => (a.event_time < b.event_time ? 1 : a.event_time > b.event_time ? -1 : 0));
-    sum.textContent = summary(user, events);
+    sum.textContent = isRead ? summary(user, events) : `Customer ${user}: not read.`;
     list.replaceChildren(...sessions(events));
   }
 
   more.addEventListener("click", page);
-  await page();
   shown.replaceChildren(sum, list, note, more);
+  await page();
 }
 
 const count = (number, what) => `${exact(number)} ${what}${number === 1 ? "" : "s"}`;
@@ -84,7 +94,7 @@ function summary(user, events) {
   const visits = new Set(events.map((event) => event.user_session));
   const orders = new Set(bought.map((event) => `${event.user_session} ${event.event_time.slice(0, 10)}`));
   return `Customer ${user}: first seen ${longDay(events.at(-1).event_time.slice(0, 10))}, last ${longDay(events[0].event_time.slice(0, 10))} · `
-    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${exact(bought.reduce((total, event) => total + event.price, 0))}`;
+    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${amount(exact)(bought.reduce((total, event) => total + event.price, 0))}`;
 }
 
 // Sessions in order of their newest event; events without one are together.

@@ -5,6 +5,12 @@ const DAY_MS = 86_400_000;
 const exactly = new Intl.NumberFormat("en-GB", { maximumFractionDigits: 2 });
 const money = new Intl.NumberFormat("en-GB", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
+const CURRENCY = document.documentElement.dataset.currency;
+const NUMERIC_RATES = /rate$|share|change$|per_view$/;
+
+// An amount of money, written as `write` writes numbers, with the shop's currency where that is known.
+export const amount = (write) => (value) => (CURRENCY && value != null ? `${CURRENCY}\u00a0${write(value)}` : write(value));
+
 export const exact = (value) => exactly.format(value);
 
 // Three digits: 9,820; 68.4 k; 1.42 M.
@@ -66,7 +72,7 @@ const HIDDEN = new Set(["weekday", "step_number"]);
 function cell(name, value, type) {
   if (value == null) return "–";
   if (name.endsWith("_hour")) return `${String(value).padStart(2, "0")}:00`;
-  if (/rate$|share/.test(name)) return percent(value, 2);
+  if (NUMERIC_RATES.test(name)) return percent(value, 2);
   if (type === "TIMESTAMP") return moment(value);
   if (name.endsWith("_id")) return String(value);
   if (type === "NUMERIC") return money.format(value);
@@ -76,6 +82,8 @@ function cell(name, value, type) {
 // The table of rows; `types` are BigQuery's, by column.
 export function table(rows, types, caption, most = 200) {
   const names = Object.keys(types).filter((name) => !HIDDEN.has(name));
+  const isMoney = (name) => CURRENCY && types[name] === "NUMERIC" && !NUMERIC_RATES.test(name);
+  const heading = (name) => `${LABELS[name] ?? name.replaceAll("_", " ")}${isMoney(name) ? ` (${CURRENCY})` : ""}`;
   const isText = (name) => ["STRING", "DATE", "TIMESTAMP", "BOOLEAN", "BOOL"].includes(types[name]);
   const cells = (tag, row, write) =>
     names.map((name) => element(tag, { class: isText(name) ? "text" : null, scope: tag === "th" ? "col" : null },
@@ -84,7 +92,7 @@ export function table(rows, types, caption, most = 200) {
   return element("div", {},
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Table: ${caption}` },
       element("table", {},
-        element("thead", {}, element("tr", {}, cells("th", null, (name) => LABELS[name] ?? name.replaceAll("_", " ")))),
+        element("thead", {}, element("tr", {}, cells("th", null, heading))),
         element("tbody", {}, shown.map((row) =>
           element("tr", {}, cells("td", row, (name) => cell(name, row[name], types[name]))))))),
     rows.length > shown.length

@@ -1,10 +1,10 @@
 // The page "Live": what the stream brought in the last 60 minutes, asked anew every few seconds while it is seen.
 
 import { ask } from "./ask.js";
-import { clock, element, percent, short, table } from "./format.js";
+import { amount, clock, element, percent, short, table } from "./format.js";
 import { chartConfig } from "./theme.js";
 
-/* global vegaEmbed, fitted, OPTIONS */
+/* global drawInto, fitted */
 
 export const title = "Live";
 
@@ -63,7 +63,7 @@ function draw() {
     chart, element("p", { class: "soft definition" }, "Events of each minute, UTC, by when they happened. The oldest and the newest minute are not whole. Every panel has its own scale."));
   place.replaceChildren(heading,
     element("dl", { class: "figures" }, figure("Views", short(views)), figure("Carts", short(sum(of("cart"), "events"))),
-      figure("Purchases", short(purchases)), figure("Revenue", short(sum(rows, "revenue"))),
+      figure("Purchases", short(purchases)), figure("Revenue", amount(short)(sum(rows, "revenue"))),
       figure("Purchases per view", views ? percent(purchases / views) : "–"),
       figure("Newest event", age ? `${age} min ago` : "this minute")),
     element("div", { class: "cards" }, card,
@@ -73,7 +73,7 @@ function draw() {
         table(rows.toReversed(), told.minutes.types, "minutes"))));
   if (!config) return;
   const spec = fitted({ ...SPEC, datasets: { minutes: rows }, config: chartConfig(config) }, chart.clientWidth);
-  vegaEmbed(chart, spec, OPTIONS).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
+  drawInto(chart, spec).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
 }
 
 const SPEC = {

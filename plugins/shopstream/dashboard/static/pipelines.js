@@ -41,7 +41,7 @@ export async function show(main, say) {
     element("p", { class: "soft" }, `Landing days from ${longDay(days.first_day)} to ${longDay(days.last_day)}; days and hours are UTC.`),
     element("div", { class: "cards" },
       card("Was every day loaded?", "load_events_daily", links, told.loads, (rows) => loads(rows, told.checked, days)),
-      card("Why were lines rejected?", "replay", links, told.rejects, (rows, types) => rejects(rows, types, told.samples)),
+      card("Why were lines rejected?", "load_events_daily", links, told.rejects, (rows, types) => rejects(rows, types, told.samples)),
       card("What did the checks find?", "build_summaries", links, told.checks, (rows) => checks(rows, told.checked)),
       card("Is the stream well?", "keep_stream_alive", links, told.stream, stream),
       card("Is the stream complete?", "compare_stream_with_batch", links, told.completeness, completeness)));
@@ -55,13 +55,15 @@ async function settled(asked) {
 }
 
 function card(question, dag, links, told, draw) {
-  const link = links.airflow != null && dag !== "replay"
-    ? element("a", { href: `${links.airflow}/dags/${dag}`, target: "_blank", rel: "noopener" }, `DAG ${dag}`) : null;
+  const to = (path, text) => element("a", { href: `${links.airflow}/dags/${dag}${path}`, target: "_blank", rel: "noopener" }, text);
+  // Airflow's form has no address of its own: it is behind the button Trigger of the DAG's page.
+  const link = links.airflow == null ? [] : [
+    to("", `${dag}: trigger`), to("/runs", "runs"), dag === "load_events_daily" ? to("/required_actions", "questions") : null];
   const body = told.error
     ? element("p", { class: "failed", role: "alert" }, element("b", {}, told.error.store ? `${told.error.store}: ` : ""), told.error.message)
     : draw(told.rows, told.types);
   return element("section", { class: "card wide" },
-    element("header", {}, element("h2", {}, question), element("div", { class: "menu" }, link)), body);
+    element("header", {}, element("h2", {}, question), element("div", { class: "menu links" }, link)), body);
 }
 
 // The first line of the page: one sentence, and what to do.

@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { Card } from "./card.js";
-import { addDays, allDays, daysBetween, element, exact, longDay, percent, short, span } from "./format.js";
+import { addDays, allDays, amount, daysBetween, element, exact, longDay, percent, short, span } from "./format.js";
 
 /* global MARK */
 
@@ -170,14 +170,16 @@ const sum = (rows, name) => rows.reduce((total, row) => total + (row[name] ?? 0)
 const ratio = (part, whole) => (whole ? part / whole : null);
 const average = (rows, name) => ratio(sum(rows, name), rows.length);
 
+const money = amount(short);
+
 // Each figure: what it is, how it is made of the days' rows, how it is written, and one day's value for the line.
 const FIGURES = [
   ["Events", (rows) => sum(rows, "events"), short, (row) => row.events],
   ["Viewers, average day", (rows) => average(rows, "viewers"), short, (row) => row.viewers],
   ["Buyers", (rows) => rows[0].buyers_of_the_range, short, null],
   ["Orders", (rows) => sum(rows, "orders"), short, (row) => row.orders],
-  ["Revenue", (rows) => sum(rows, "revenue"), short, (row) => row.revenue],
-  ["Average order", (rows) => ratio(sum(rows, "revenue"), sum(rows, "orders")), short, (row) => ratio(row.revenue, row.orders)],
+  ["Revenue", (rows) => sum(rows, "revenue"), money, (row) => row.revenue],
+  ["Average order", (rows) => ratio(sum(rows, "revenue"), sum(rows, "orders")), money, (row) => ratio(row.revenue, row.orders)],
   ["Sessions that bought", (rows) => ratio(sum(rows, "converted_sessions"), sum(rows, "viewing_sessions")), percent,
     (row) => ratio(row.converted_sessions, row.viewing_sessions)],
 ];
@@ -185,7 +187,7 @@ const FIGURES_OF_PRODUCTS = [
   ["Views", (rows) => sum(rows, "views"), short, (row) => row.views],
   ["Put into a cart", (rows) => sum(rows, "carts"), short, (row) => row.carts],
   ["Purchases", (rows) => sum(rows, "purchases"), short, (row) => row.purchases],
-  ["Revenue", (rows) => sum(rows, "revenue"), short, (row) => row.revenue],
+  ["Revenue", (rows) => sum(rows, "revenue"), money, (row) => row.revenue],
   ["Purchases per view", (rows) => ratio(sum(rows, "purchases"), sum(rows, "views")), percent, (row) => ratio(row.purchases, row.views)],
 ];
 
@@ -218,7 +220,7 @@ function figureOf([name, make, write, ofDay], rows, before) {
   const kind = change == null || Math.abs(change) < 0.0005 ? "" : change > 0 ? " better" : " worse";
   return element("div", { class: "figure" },
     element("dt", {}, name),
-    element("dd", { class: "big", title: value == null ? null : exact(value) }, value == null ? "–" : write(value)),
+    element("dd", { class: "big", title: value == null ? null : write === money ? amount(exact)(value) : exact(value) }, value == null ? "–" : write(value)),
     element("dd", { class: `change${kind}` },
       change == null ? "no whole period before" : `${sign}${percent(Math.abs(change))} on ${write(earlier)}`),
     ofDay && rows.length > 2 ? element("dd", {}, line(rows.map(ofDay))) : null);

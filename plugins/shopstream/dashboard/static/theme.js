@@ -1,5 +1,7 @@
 // Light and dark: style.css holds the colours, and the charts' configuration takes them from there.
 
+/* global hatched */
+
 const root = document.documentElement;
 
 export function currentTheme() {
@@ -42,6 +44,9 @@ export function chartConfig(config) {
   const params = { ink: "ink", paper: "card", on_mark: "on-mark", on_cart: "on-cart", view: "view", cart: "cart",
     purchase: "purchase", earlier: "earlier" };
   made.params = Object.entries(params).map(([name, token]) => ({ name, value: colour(token) }));
+  for (const type of ["view", "cart", "purchase"]) {
+    made.params.push({ name: `${type}_hatched`, value: hatched(colour(type), colour("card")) });
+  }
   Object.assign(made.axis, { labelColor: colour("soft"), titleColor: colour("soft"), domainColor: colour("earlier"),
     tickColor: colour("earlier"), gridColor: colour("grid") });
   made.header.labelColor = colour("ink");

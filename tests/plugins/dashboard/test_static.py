@@ -1,0 +1,207 @@
+"""static: the pages in a real browser over real stores; what a reader sees, when stores fail too."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections.abc import Iterator
+
+import pytest
+from google.api_core.client_options import ClientOptions
+from google.auth.credentials import AnonymousCredentials
+from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1.database import Database
+from playwright.sync_api import Browser, Page, expect
+
+from shopstream.charts import chart_names
+from shopstream.dashboard import stores
+from shopstream.dashboard.app import create_app
+from shopstream.dashboard.guards import token_guard
+from shopstream.dashboard.stores import BigQueryStore, SpannerStore
+from shopstream.settings import settings
+from tests.plugins.dashboard.browser import TOKEN, Reader, Valve, serving, valve_before
+from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop
+from tests.sql.events import fill, stream_event
+
+pytestmark = pytest.mark.integration
+
+BOTH = "first_day=2019-11-01&last_day=2019-11-02"
+PAGES = ("", "live", "customer?user_id=1", "pipelines")
+
+
+@pytest.fixture(scope="module")
+def small_shop(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with two days of a shop."""
+    fill_shop(bigquery)
+    return bigquery
+
+
+@pytest.fixture(scope="module")
+def valve(small_shop: bigquery_api.Client) -> Iterator[Valve]:
+    """Between the pages and BigQuery."""
+    [host] = [small_shop._connection.API_BASE_URL]
+    with valve_before(host.rstrip("/")) as made:
+        yield made
+
+
+@pytest.fixture
+def server(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The application over that BigQuery, with nothing kept; Spanner is away."""
+    monkeypatch.setattr(stores, "KEPT_SECONDS", 0.0)
+    monkeypatch.setattr("shopstream.dashboard.app.LIVE_KEPT_SECONDS", 0.0)
+    client = bigquery_api.Client(
+        project=settings().project,
+        credentials=AnonymousCredentials(),
+        client_options=ClientOptions(api_endpoint=valve.url),
+    )
+
+    def away() -> Database:
+        raise ConnectionError
+
+    app = create_app(token_guard(TOKEN), BigQueryStore(lambda: client), SpannerStore(away), currency="EUR")
+    with serving(app) as url:
+        yield url
+    valve.how.clear()
+
+
+def rows_shown(page: Page, card: str) -> list[list[str]]:
+    """The cells of a card's table, its heading first; it is opened unless it is open."""
+    button = page.locator(f"#{card} button:text-is('Table')")
+    if button.get_attribute("aria-expanded") == "false":
+        button.click()
+    return [row.locator("th, td").all_text_contents() for row in page.locator(f"#{card} tr").all()]
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_a_page_breaks_no_rule_of_accessibility_and_its_console_is_silent(
+    server: str, browser: Browser, path: str, theme: str
+) -> None:
+    with Reader(browser, server, theme) as reader:
+        page = reader.open(f"/{path}" if path else f"/?{BOTH}")
+        assert reader.broken_rules() == []
+        if not path:
+            assert page.locator(".chart svg").count() == len(chart_names())
+        if not path.startswith("customer"):  # whose store is away
+            assert reader.console == []
+
+
+def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filter_narrows_all(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        products = rows_shown(page, "product_performance")
+        assert {row[0] for row in products[1:]} == {"1", "2", "3", "4"}
+        with page.expect_download() as download:
+            page.click("#product_performance button:text-is('CSV')")
+        assert download.value.suggested_filename == "product_performance_2019-11-01_2019-11-02.csv"
+        lines = list(csv.reader(download.value.path().read_text(encoding="utf-8").splitlines()))
+        assert [line[0] for line in lines[1:]] == [row[0] for row in products[1:]]
+
+        page.fill("label:has-text('Brand') input", HOSTILE)
+        page.press("label:has-text('Brand') input", "Enter")
+        page.wait_for_selector(".chip")
+        reader.settle()
+        assert "brand=" in page.url
+        assert [row[0] for row in rows_shown(page, "product_performance")[1:]] == ["2"]
+        assert f"brand {HOSTILE}" in page.locator(".chip").inner_text()
+        page.go_back()
+        page.wait_for_selector(".chip", state="detached")
+        reader.settle()
+        assert len(rows_shown(page, "product_performance")) == len(products)
+        assert reader.console == []
+
+
+def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: str, browser: Browser) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        for card, bars, of_the_second_day in (("daily_event_count", 6, 2), ("revenue_daily", 2, 1)):
+            fills = [
+                bar.get_attribute("fill") or ""
+                for bar in page.locator(f"#{card} path[aria-roledescription=bar]").all()
+            ]
+            assert len(fills) == bars
+            # Which no load has published.
+            assert sum(fill.startswith("url(") for fill in fills) == of_the_second_day
+        assert page.locator(".figure:has-text('Revenue') .big").inner_text() == "EUR\N{NO-BREAK SPACE}107"
+        assert "revenue (EUR)" in rows_shown(page, "revenue_daily")[0]
+        assert page.locator("#revenue_daily .answer").inner_text() == (
+            "Most on 1 Nov 2019: EUR 107 from 2 orders."
+        )
+
+
+@pytest.mark.parametrize("how", ["refuse", "slow", "down"])
+def test_a_store_that_fails_one_question_fails_one_card_and_says_what_to_do(
+    server: str, browser: Browser, valve: Valve, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if how != "refuse":
+        monkeypatch.setattr(stores, "QUERY_SECONDS", 5.0)
+    valve.how["brand_performance"] = how
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        [alert] = page.locator("[role=alert]").all()
+        assert page.locator("#brand_performance [role=alert]").count() == 1
+        assert alert.locator("p").inner_text().startswith("BigQuery: BigQuery ")
+        assert "secret-project" not in page.content()
+        assert page.locator(".chart svg").count() == len(chart_names()) - 1
+        valve.how.clear()
+        alert.locator("button").click()
+        page.wait_for_selector("#brand_performance .chart svg")
+
+
+def test_a_store_that_fails_all_questions_leaves_the_pages_standing(
+    server: str, browser: Browser, valve: Valve
+) -> None:
+    valve.how[""] = "refuse"
+    with Reader(browser, server) as reader:
+        for path in ("", "pipelines", "live"):
+            page = reader.open(f"/{path}")
+            assert "BigQuery: BigQuery refused" in page.locator("[role=alert]").first.inner_text()
+            assert page.locator("nav a").count() == len(PAGES)
+        page = reader.open("/customer?user_id=1")
+        expect(page.locator("[role=alert]")).to_contain_text("Spanner: Spanner could not be reached")
+        assert page.locator(".verdict").inner_text() == "Customer 1: not read."
+
+
+def test_days_without_events_say_so_and_are_not_drawn(server: str, browser: Browser) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open("/?first_day=2019-12-01&last_day=2019-12-02")
+        assert page.locator("dl .note").inner_text() == "No events in these days."
+        assert "2 of 2 days without events: 1 Dec, 2 Dec." in page.locator("main").inner_text()
+        assert page.locator(".chart svg").count() < len(chart_names()) / 2
+        assert reader.console == []
+
+
+def test_what_is_published_while_live_is_seen_shows_by_itself(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    event = stream_event(event_id="a", event_time=now)
+    fill(small_shop, "shop_raw.events_stream", [event])
+    with Reader(browser, server) as reader:
+        reader.page.clock.install()
+        page = reader.open("/live")
+        assert page.locator(".figure .big").first.inner_text() == "1"
+        fill(small_shop, "shop_raw.events_stream", [event, {**event, "event_id": "b"}])
+        page.clock.fast_forward(15_000)
+        expect(page.locator(".figure .big").first).to_have_text("2")
+        assert reader.console == []
+    fill(small_shop, "shop_raw.events_stream", [])
+
+
+def test_a_login_that_ends_while_the_page_is_open_is_told_and_nothing_more_is_shown(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        reader.end_login()
+        page.select_option("label:has-text('Days') select", "all")
+        reader.settle()
+        told = page.locator("[role=alert]").all_inner_texts()
+        assert len(told) > len(chart_names())
+        assert all("Your login has ended. Log in again and reload this page." in text for text in told)
+        assert page.locator(".chart svg").count() == 0
+        answer = page.goto(f"{server}/pipelines")
+        assert answer is not None
+        assert answer.status == 401
