@@ -125,8 +125,9 @@ def tables_page(tables: Sequence[Table]) -> str:
 def _table_line(table: Table) -> str:
     metadata = table.metadata
     name = f"[{table.name}](#{table.full_name.replace('.', '')}){' (view)' if table.view else ''}"
-    lookback = metadata.lookback_days
+    lookback, ahead = metadata.lookback_days, metadata.lookahead_days
     days = f"{lookback} day{'s' if lookback > 1 else ''}" if lookback else ""
+    days += f", and {ahead} ahead" if ahead else ""
     failing = sum(check.severity == "fail" for check in table.checks)
     checks = f"{failing} fail, {len(table.checks) - failing} warn" if table.checks else ""
     fixture = FIXTURES / table.dataset / f"{table.name}.yaml"

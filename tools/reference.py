@@ -220,6 +220,70 @@ SUMMARIES = {
                before.average_order_value AS average_order_value_week_before,
                (now.revenue - before.revenue)::VARCHAR || '/' || nullif(before.revenue, 0) AS revenue_change
         FROM built AS now LEFT JOIN built AS before ON before.event_date = now.event_date - 7""",
+    "sessions": """
+        WITH mine AS (
+            SELECT * REPLACE (if(hour(event_time) < 12 AND EXISTS (
+                       FROM events AS earlier WHERE earlier.user_session = own.user_session
+                       AND earlier.event_time >= own.event_date - INTERVAL 12 HOUR
+                       AND earlier.event_time < own.event_date), event_date - 1, event_date) AS event_date),
+                   event_date AS day_of_event,
+                   event_type || ' ' || coalesce(subcategory, '(no sub-category)') AS step,
+                   list_position(['view', 'cart', 'purchase'], event_type) AS turn
+            FROM events AS own WHERE user_session IS NOT NULL
+        ), carted AS (
+            SELECT event_date, user_session, product_id, min(event_time) AS since, max(price) AS price
+            FROM mine WHERE event_type = 'cart' GROUP BY ALL
+        ), judged AS (
+            SELECT *, EXISTS (FROM mine AS bought
+                              WHERE event_type = 'purchase' AND bought.event_date = carted.event_date
+                              AND bought.user_session = carted.user_session
+                              AND bought.product_id = carted.product_id AND event_time >= since) AS is_sold
+            FROM carted
+        ), baskets AS (
+            SELECT event_date, user_session, count(*) AS carted_products, sum(price) AS cart_value,
+                   count(*) FILTER (NOT is_sold) AS abandoned_products,
+                   sum(price) FILTER (NOT is_sold) AS abandoned_value
+            FROM judged GROUP BY ALL
+        ), whole AS (
+            SELECT event_date, user_session, min({'since': event_time, 'id': user_id}).id AS user_id,
+                   min(event_time) AS started_at, max(event_time) AS ended_at, count(*) AS events,
+                   count(*) FILTER (day_of_event > event_date) AS events_after_midnight,
+                   count(DISTINCT product_id) AS products,
+                   coalesce(sum(price) FILTER (event_type = 'purchase'), 0) AS revenue,
+                   min({'since': event_time, 'last': category_code IS NULL, 'code': category_code}).code
+                   AS landing_category_code,
+                   list(event_time) FILTER (event_type = 'view') AS views,
+                   list(event_time) FILTER (event_type = 'cart') AS carts,
+                   list(event_time) FILTER (event_type = 'purchase') AS purchases,
+                   list(step ORDER BY event_time, turn, step) AS all_steps
+            FROM mine GROUP BY ALL
+        ), walked AS (
+            SELECT *, [cart FOR cart IN carts IF cart >= list_min(views)] AS carts_since_view,
+                   [cart FOR cart IN carts IF cart <= list_max(purchases)] AS carts_till_purchase,
+                   [step FOR step, n IN all_steps IF n = 1 OR step != all_steps[n - 1]] AS way
+            FROM whole
+        )
+        SELECT event_date, user_session, user_id, started_at,
+               date_sub('second', started_at, ended_at) AS seconds,
+               EXISTS (FROM events AS bought WHERE event_type = 'purchase' AND bought.user_id = walked.user_id
+                       AND bought.event_date BETWEEN walked.event_date - 89 AND walked.event_date - 1)
+               AS is_returning_customer,
+               events, events_after_midnight, products, coalesce(len(views), 0) AS views,
+               coalesce(len(carts), 0) AS carts, coalesce(len(purchases), 0) AS purchases,
+               coalesce(carted_products, 0) AS carted_products,
+               coalesce(abandoned_products, 0) AS abandoned_products, revenue::VARCHAR AS revenue,
+               coalesce(cart_value, 0)::VARCHAR AS cart_value,
+               coalesce(abandoned_value, 0)::VARCHAR AS abandoned_value,
+               landing_category_code, string_split(landing_category_code, '.')[2] AS landing_subcategory,
+               CASE WHEN purchases IS NULL AND views IS NULL THEN 'cart'
+                    WHEN purchases IS NULL THEN if(len(carts_since_view) > 0, 'view_cart', 'view')
+                    WHEN views IS NULL THEN 'purchase_without_view'
+                    WHEN list_max(purchases) < list_min(views) THEN 'purchase_before_view'
+                    WHEN list_has_any(carts_since_view, carts_till_purchase) THEN 'view_cart_purchase'
+                    WHEN len(carts_till_purchase) > 0 THEN 'cart_view_purchase'
+                    ELSE 'view_purchase' END AS funnel,
+               len(way) AS steps, array_to_string(way[:6], ' > ') || if(len(way) > 6, ' > ...', '') AS path
+        FROM walked LEFT JOIN baskets USING (event_date, user_session)""",
 }
 """The summaries over the distinct events of all files; `events` has the typed columns, event_date, and
 subcategory, the second level of the category code; `days` has each day from the first event to the last.
@@ -293,6 +357,7 @@ KEYS = (
     "weekday_name",
     "event_type",
     "user_id",
+    "user_session",
     "cohort_week",
     "scope",
     "unit",
@@ -341,6 +406,12 @@ INTEGERS = (
     "buyers",
     "orders_week_before",
     "buyers_week_before",
+    "seconds",
+    "events_after_midnight",
+    "products",
+    "carted_products",
+    "abandoned_products",
+    "steps",
 )
 AVERAGES = (
     "price_average",
@@ -371,6 +442,8 @@ RATIOS = (
     "revenue_change",
 )
 DATES = ("event_date", "landing_day", "last_purchase_date", "cohort_week")
+TIMES = ("started_at",)
+"""In UTC, with or without saying so."""
 CHANGES = ("revenue_change",)
 """Ratios that are given as two amounts, "0.5/12.5", so that nothing is lost before they are divided."""
 AVERAGE_DECIMALS = 6
@@ -680,6 +753,8 @@ def _plain(column: str, value: Any) -> Any:
         return Decimal(str(value))
     if column in RATIOS:
         return float(value)
+    if column in TIMES:
+        return pd.Timestamp(value).tz_localize(None)
     return str(value)[:10] if column in DATES else str(value)
 
 

@@ -34,7 +34,7 @@ EARLIER = sorted(
 """Days at the edges of what two of DAYS look back on: 90 days of customers, 12 and 25 weeks of cohorts."""
 EVENTS, EARLIER_EVENTS = 700, 150
 SEED = 7
-SECONDS = (0, 1, 2, 3, 3600, 36_000, 36_001, 36_002, 86_398, 86_399)
+SECONDS = (0, 1, 2, 3, 3600, 36_000, 36_001, 36_002, 43_199, 43_200, 86_398, 86_399)
 CATEGORIES = (None, "medicine", "apparel.shoes", "apparel.shoes.keds", "electronics.smartphone", "toys.shoes")
 
 

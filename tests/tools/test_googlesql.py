@@ -96,6 +96,18 @@ BROKEN = [
         "reads @day-1 to the last day of shop_raw.ev",
     ),
     ("metadata.yaml", "lookback_days: 0", "lookback_days: 1", "looks back 0 days; metadata.yaml says"),
+    (
+        "query.sql",
+        "= @day",
+        "IN (@day, DATE_ADD(@day, INTERVAL 1 DAY))",
+        "looks ahead 1 days; metadata.yaml says lookahead_days: 0",
+    ),
+    (
+        "checks.sql",
+        "event_date = @day",
+        "event_date = DATE_ADD(@day, INTERVAL 1 DAY)",
+        "reads @day+1 of shop.daily_event_count, days after its own",
+    ),
     ("checks.sql", "    event_date = @day", "    @day = @d", "sql:7:12: Query parameter 'd' not found"),
     ("checks.sql", "    event_date = @day", "    events = @day", "sql:7:5: No matching signature for"),
     ("checks.sql", "users < 1 OR", "users < '' OR", "sql:21:24: No matching signature for"),

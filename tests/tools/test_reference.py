@@ -139,6 +139,12 @@ def test_the_summaries_of_sessions_products_and_revenue_are_those_computed_by_ha
     assert tuple(brands.loc["nan", list(sessions)]) == (Decimal("0.01"), 1, 0)
     assert saturday("top_brands_by_revenue", "place", "brand") == [(1, "apple"), (2, "brw")]
     assert saturday("top_products_by_revenue", "place", "product_id") == [(1, 1), (2, 5)]
+    visits = ("user_session", "user_id", "seconds", "events", "revenue", "funnel", "steps")
+    assert sorted(saturday("sessions", *visits)) == [
+        ("a", 7, 86_399, 3, Decimal(100), "view_cart_purchase", 3),
+        ("b", 7, 0, 1, Decimal(0), "view", 1),
+        ("c", 9, 0, 2, Decimal(50), "view_purchase", 2),
+    ]
     orders = ("orders", "buyers", "purchases", "revenue", "average_order_value")
     assert saturday("revenue_daily", *orders) == [(2, 2, 2, Decimal(150), Decimal(75))]
 

@@ -91,7 +91,7 @@ def _wrong_reads(
     statement: Statement, tables: Mapping[str, Table], reads: Mapping[str, Read]
 ) -> Iterator[str]:
     """Tell of days that no filter keeps out, and of tables and days other than those of metadata.yaml."""
-    metadata, lookback_days = statement.table.metadata, 0
+    metadata, lookback_days, lookahead_days = statement.table.metadata, 0, 0
     for name, read in sorted(reads.items()):
         days = read.days
         partition = tables[name].metadata.partition_by
@@ -100,16 +100,21 @@ def _wrong_reads(
                 f"reads {days} of {name}; compare its {partition} with @day, or in a view with "
                 "CURRENT_DATE(), where the comparison can reach the table"
             )
-        elif days.last.days > 0:
+        elif statement.columns is None and days.last.days > metadata.lookahead_days:
             yield f"reads {days} of {name}, days after its own"
         else:
-            lookback_days = max(lookback_days, -days.first.days)
+            # Days that a summary was made from count too: with them it changes.
+            below = tables[name].metadata if tables[name].query else None
+            lookback_days = max(lookback_days, -days.first.days + (below.lookback_days if below else 0))
+            lookahead_days = max(lookahead_days, days.last.days + (below.lookahead_days if below else 0))
     if statement.columns is None:
         return
     if set(reads) != (expected := _stored(tables, metadata.reads)):
         yield f"reads {', '.join(sorted(reads))}; by metadata.yaml it would be {', '.join(sorted(expected))}"
     if lookback_days != metadata.lookback_days:
         yield f"looks back {lookback_days} days; metadata.yaml says lookback_days: {metadata.lookback_days}"
+    if lookahead_days != (said := metadata.lookahead_days):
+        yield f"looks ahead {lookahead_days} days; metadata.yaml says lookahead_days: {said}"
 
 
 def _stored(tables: Mapping[str, Table], names: Iterable[str]) -> set[str]:

@@ -153,6 +153,18 @@ def _orders(rows: Sequence[Row]) -> str | None:
     )
 
 
+def _sessions(rows: Sequence[Row]) -> str | None:
+    sessions = sum(row["sessions"] for row in rows)
+    if sessions < SMALL_SAMPLE:
+        return None
+    so_far = 0
+    for row in sorted(rows, key=lambda row: row["length_number"]):
+        so_far += row["sessions"]
+        if so_far * 2 >= sessions:
+            return f"The median of {sessions:,} sessions lasted {row['length']}."
+    return None
+
+
 _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
     "daily_event_count": _days,
     "revenue_daily": _revenue,
@@ -168,6 +180,7 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
     "customer_retention": _retention,
     "customer_value": _segments,
     "customer_purchases": _orders,
+    "sessions": _sessions,
 }
 
 

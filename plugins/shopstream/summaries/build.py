@@ -48,23 +48,26 @@ class Change:
 
 
 def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
-    """Replace the summary's rows of the days and of all later days that look back on them; check each day.
+    """Replace the summary's rows of the days and of all days that look back or ahead on them; check each day.
 
     Returns:
         How many rows these days have now.
 
     Raises:
         CheckFailed: a check of severity fail found rows. On a provisional day rows stream in between the
-            build and its checks: there a check that also looks at other tables only warns.
+            build and its checks: there a check that also looks at other tables only warns, and so does it on
+            a day that looks ahead on a provisional one.
     """
-    known = known_days(client, days, table.metadata.lookback_days)
+    known = known_days(client, days, table)
+    ahead = range(table.metadata.lookahead_days + 1)
     rows, results = 0, list[CheckResult]()
     try:
         for day in days_to_build(table, days, known):
             build_day(client, table, day)
             # At once, since checks look at what the summary reads: if a load publishes late events in
             # between, they fail, and the retry builds the day again.
-            checked = as_provisional(table) if known.get(day, True) else table
+            is_provisional = any(known.get(day + dt.timedelta(days=number), True) for number in ahead)
+            checked = as_provisional(table) if is_provisional else table
             rows_of_day, found = look(client, checked, day)
             rows += rows_of_day
             results += found
@@ -97,7 +100,7 @@ def dry_run(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) ->
     wanted = [
         (table, day)
         for table in tables
-        for day in days_to_build(table, days, known_days(client, days, table.metadata.lookback_days))
+        for day in days_to_build(table, days, known_days(client, days, table))
     ]
     with ThreadPoolExecutor(DRY_RUN_THREADS) as threads:
         found = list(threads.map(lambda pair: _change(client, *pair), wanted))
@@ -140,22 +143,28 @@ def describe(changes: Sequence[Change]) -> str:
     return text
 
 
-def known_days(client: Client, days: Sequence[dt.date], lookback_days: int = 0) -> dict[dt.date, bool]:
-    """Return the days that shop.days has from the first of `days` to `lookback_days` after the last of them.
+def known_days(client: Client, days: Sequence[dt.date], table: Table | None = None) -> dict[dt.date, bool]:
+    """Return the days that shop.days has from the first of `days` to the last of them.
 
-    The value tells whether a day is provisional.
+    With a table, also those before and after them that look ahead or back on them, and those on which these
+    look ahead. The value tells whether a day is provisional.
     """
     if not days:
         return {}
+    ahead = table.metadata.lookahead_days if table else 0
+    back = table.metadata.lookback_days if table else 0
     sql = "SELECT event_date, is_provisional FROM shop.days WHERE event_date BETWEEN @first_day AND @last_day"
-    params = {"first_day": min(days), "last_day": max(days) + dt.timedelta(days=lookback_days)}
+    params = {
+        "first_day": min(days) - dt.timedelta(days=ahead),
+        "last_day": max(days) + dt.timedelta(days=back + ahead),
+    }
     job = run(client, sql, params, job_id_prefix="known-days", maximum_bytes_billed=SMALL_MAX_BYTES)
     return {row.event_date: row.is_provisional for row in job.result()}
 
 
 def days_to_build(table: Table, days: Sequence[dt.date], known: Mapping[dt.date, bool]) -> list[dt.date]:
-    """Return `days`, and each later known day whose rows the summary makes from one of them, in order."""
-    reach = range(1, table.metadata.lookback_days + 1)
+    """Return `days`, and each known day whose rows the summary makes from one of them, in order."""
+    reach = range(-table.metadata.lookahead_days, table.metadata.lookback_days + 1)
     return sorted({*days, *(day for day in known if any((day - built).days in reach for built in days))})
 
 

@@ -51,7 +51,7 @@ _KEYS: Mapping[str, type] = {
     "maximum_bytes_billed": int,
 }
 _KEYS_UNLESS_VIEW: Mapping[str, type] = {"partition_by": str, "cluster_by": list}
-_OPTIONAL_KEYS: Mapping[str, type] = {"parameters": dict, "headline": dict}
+_OPTIONAL_KEYS: Mapping[str, type] = {"lookahead_days": int, "parameters": dict, "headline": dict}
 _HEADLINE_KEYS: Mapping[str, type] = {"by": str, "where": dict, "most": str, "first": int, "latest_day": bool}
 
 
@@ -113,7 +113,8 @@ class Metadata:
 
     `grain` names the columns that identify a row, and is empty where rows may repeat. `reads` names the
     tables of the query, as dataset.table. `lookback_days` is how many days before its own day a build reads
-    or writes. `partition_by` is the DATE column of the daily partitions; a view has none.
+    or writes, `lookahead_days` how many after it; days that a summary which it reads was made from count too.
+    `partition_by` is the DATE column of the daily partitions; a view has none.
     `maximum_bytes_billed` limits each job of a build: it is about three times what the dearest build or check
     of a day of the published data set reads with both paths full, but 1 GiB at least. `parameters` are the
     types, by name, of what the query takes beside @day.
@@ -127,6 +128,7 @@ class Metadata:
     labels: Mapping[str, str]
     reads: tuple[str, ...]
     lookback_days: int
+    lookahead_days: int
     maximum_bytes_billed: int
     parameters: Mapping[str, str]
     headline: Headline | None
@@ -284,8 +286,11 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         raise TableError(
             f"{path}: cluster_by has {len(entry['cluster_by'])} columns; BigQuery takes at most 4"
         )
-    if entry["maximum_bytes_billed"] <= 0 or entry["lookback_days"] < 0:
-        raise TableError(f"{path}: maximum_bytes_billed must be above 0 and lookback_days 0 or more")
+    lookahead_days = entry.get("lookahead_days", 0)
+    if entry["maximum_bytes_billed"] <= 0 or min(entry["lookback_days"], lookahead_days) < 0:
+        raise TableError(
+            f"{path}: maximum_bytes_billed must be above 0, lookback_days and lookahead_days 0 or more"
+        )
     return Metadata(
         owner=entry["owner"],
         description=entry["description"],
@@ -295,6 +300,7 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         labels=entry["labels"],
         reads=_reads(path, entry),
         lookback_days=entry["lookback_days"],
+        lookahead_days=lookahead_days,
         maximum_bytes_billed=entry["maximum_bytes_billed"],
         parameters=_parameters(path, entry),
         headline=_headline(path, entry["headline"], types) if "headline" in entry else None,

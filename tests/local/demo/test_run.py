@@ -142,6 +142,10 @@ HEADLINES = {
         rows_of("orders revenue", (1_200, Decimal("1000.500000000")), (1, Decimal(2))),
         "1,201 orders, 1,002.50 revenue",
     ),
+    "sessions": (
+        rows_of("user_session events_after_midnight", ("a", 1_000), ("b", 2)),
+        "2 sessions, 1,002 of their events past midnight",
+    ),
     "purchase_funnels": (
         rows_of(
             "scope unit view_cart_purchase view_purchase",

@@ -51,6 +51,15 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
             "Of 200 sessions that viewed, 2.0% bought through the cart and 3.0% without.",
         ),
         (
+            "sessions",
+            [
+                {"length_number": 3, "length": "1 to 5 min", "sessions": 300},
+                {"length_number": 1, "length": "a moment", "sessions": 900},
+                {"length_number": 2, "length": "under 1 min", "sessions": 700},
+            ],
+            "The median of 1,900 sessions lasted under 1 min.",
+        ),
+        (
             "product_performance",
             [{"product_id": 7, "brand": None, "revenue": 12.5, "purchases": 2}],
             "Product 7 of no brand: 12 from 2 purchases.",

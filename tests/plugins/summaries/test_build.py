@@ -22,7 +22,7 @@ from shopstream.tables.names import LOADS
 from tests.plugins.load.landed import audit
 from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
 
-FILLED = ("shop.customer_purchases", "shop.customer_value", "shop.daily_event_count")
+FILLED = ("shop.customer_purchases", "shop.customer_value", "shop.daily_event_count", "shop.sessions")
 SUMMARIES = tables.summaries_in_order(settings().sql_dir)
 FIRST, SECOND, THIRD = (dt.date(2019, 11, day) for day in (1, 2, 3))
 
@@ -74,9 +74,12 @@ def purchase(day: dt.date, **given: Any) -> dict[str, Any]:
         ("customer_value", [FIRST - dt.timedelta(days=89)], [FIRST - dt.timedelta(days=89), FIRST]),
         ("customer_value", [FIRST - dt.timedelta(days=90)], [FIRST - dt.timedelta(days=90)]),
         ("customer_value", [], []),
+        ("sessions", [THIRD], [SECOND, THIRD]),
+        ("sessions", [FIRST], [FIRST, SECOND, THIRD]),
+        ("sessions", [THIRD + dt.timedelta(days=1)], [THIRD, THIRD + dt.timedelta(days=1)]),
     ],
 )
-def test_a_changed_day_is_built_and_each_known_later_day_that_looks_back_on_it(
+def test_a_changed_day_is_built_and_each_known_day_that_looks_back_or_ahead_on_it(
     name: str, days: list[dt.date], built: list[dt.date]
 ) -> None:
     known = {FIRST: False, SECOND: False, THIRD: True}
@@ -98,6 +101,35 @@ def test_a_late_purchase_is_seen_by_the_later_days_that_look_back_on_it(client: 
     assert [tuple(row.values()) for row in rows_of(client, seen)] == [
         (FIRST, 1), (FIRST, 3), (SECOND, 1), (SECOND, 2), (SECOND, 3)
     ]  # fmt: skip
+
+
+@pytest.mark.integration
+def test_a_session_grows_when_the_day_after_its_own_is_published_and_is_checked_in_full_only_then(
+    client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    publish(client, FIRST)
+    evening, night = (dt.datetime.combine(day, dt.time(hour)) for day, hour in ((FIRST, 23), (SECOND, 1)))
+    events = [
+        batch_event(event_id="a", event_time=evening),
+        batch_event(event_id="b", event_time=night) | {"load_id": "20191102-00000000"},
+    ]
+    table = table_of("sessions")
+    fill(client, "shop_raw.events_batch", events[:1])
+    assert summaries.build(client, table, [FIRST]) == 1
+
+    def build_and_load(*arguments: Any) -> None:
+        build_day(*arguments)
+        fill(client, "shop_raw.events_batch", events)
+
+    with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
+        patch.setattr(summaries, "build_day", build_and_load)
+        assert summaries.build(client, table, [FIRST]) == 1
+    assert "every_event_counted (warn) found expected_events = 2, found_events = 1" in caplog.text
+
+    publish(client, SECOND)
+    assert summaries.build(client, table, [SECOND]) == 1
+    shown = "SELECT event_date, events, events_after_midnight FROM shop.sessions ORDER BY 1"
+    assert [tuple(row.values()) for row in rows_of(client, shown)] == [(FIRST, 2, 1)]
 
 
 NOON = dt.datetime(2019, 11, 3, 12, tzinfo=dt.UTC)
@@ -260,7 +292,7 @@ def test_a_dry_run_can_be_made_of_every_summary_and_names_the_later_days_too(
     found = summaries.dry_run(client, chosen, [FIRST])
     for change in found:
         days[change.table].append(change.day)
-    # Known by its audit row, and looked back from by customer_value, customer_retention and revenue_daily.
+    # Known by its audit row, and looked back from by some.
     assert days == {
         table.full_name: [FIRST, SECOND] if table.metadata.lookback_days else [FIRST] for table in chosen
     }

@@ -281,6 +281,8 @@ def test_a_slip_in_schema_yaml_is_told_with_its_file(folder: Path, entry: str, p
         ({"reads": "shop.events"}, "give a list"),
         ({"reads": [1]}, "reads is \\[1\\]; give a list of tables"),
         ({"maximum_bytes_billed": 0}, "must be above 0"),
+        ({"lookahead_days": -1}, "lookahead_days 0 or more"),
+        ({"lookahead_days": "1"}, "lookahead_days is '1'; give a int"),
         ({"parameters": {"day": "DATE"}}, "parameters has 'day'; give a name .* other than day"),
         ({"parameters": {"a b": "DATE"}}, "parameters has 'a b'"),
         ({"parameters": {"share": "FLOAT"}}, "parameter share is of type 'FLOAT'; give one of BOOL"),
