@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest
+from google.api_core.exceptions import BadRequest, Conflict
 from google.cloud import bigquery as bigquery_api
 
 pytestmark = pytest.mark.integration
@@ -136,3 +136,12 @@ def test_a_load_job_of_more_than_10_000_uris_is_refused(client: bigquery_api.Cli
     config = bigquery_api.LoadJobConfig(source_format="NEWLINE_DELIMITED_JSON")
     with pytest.raises(BadRequest, match="Too many source URIs: 10001"):
         client.load_table_from_uri(uris, "shop.counted", job_config=config).result(timeout=10)
+
+
+def test_a_second_job_of_an_id_is_refused_and_the_first_is_told(client: bigquery_api.Client) -> None:
+    insert = "INSERT INTO shop.counted (id, day) VALUES ('new', DATE '2019-11-03')"
+    client.query(insert, job_id="one", job_retry=None).result()
+    with pytest.raises(Conflict, match="Already Exists: Job"):
+        client.query(insert, job_id="one", job_retry=None)
+    assert client.get_job("one").state == "DONE"
+    assert counted(client)[2:] == [("2019-11-03", 1, 1)]
