@@ -15,6 +15,7 @@ from requests.exceptions import ChunkedEncodingError, Timeout
 from requests.exceptions import ConnectionError as RequestsConnectionError
 
 from beam_jobs.rejected import Refusal
+from beam_jobs.waiting import tell_waiting
 
 MAX_REQUEST_ROWS = 500
 """BigQuery recommends at most so many; its limit is 50,000."""
@@ -67,6 +68,7 @@ class BigQuerySink:
 
     def __init__(self, table: str, retry_seconds: float = RETRY_SECONDS) -> None:
         """Name the table as PROJECT:DATASET.TABLE; the first insert connects."""
+        tell_waiting()
         project, _, name = table.rpartition(":")
         self._table = f"{project}.{name}"
         self._client = bigquery.Client(project=project)

@@ -48,6 +48,7 @@ from beam_jobs.parse import REJECTED_SCHEMA, parse_block
 from beam_jobs.rejected import Refusal, batch_envelopes
 from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
+from beam_jobs.waiting import tell_waiting
 
 PROGRESS_SECONDS = 10.0
 MAX_REJECTS = 1000
@@ -123,6 +124,7 @@ def run(argv: list[str] | None = None) -> PipelineResult:
         SystemExit: an option is missing or malformed; the message on stderr says which.
     """
     load, beam_arguments = parse_options(argv)
+    tell_waiting()
     # On Dataflow Beam would send what __main__ holds to workers, which import this module from their image.
     pipeline = beam.Pipeline(options=PipelineOptions(beam_arguments, save_main_session=False))
     build(pipeline, load)

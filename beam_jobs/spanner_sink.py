@@ -18,6 +18,7 @@ from google.cloud.spanner_v1 import CommitRequest, TransactionOptions
 from google.cloud.spanner_v1.database_sessions_manager import TransactionType
 
 from beam_jobs.rejected import Refusal
+from beam_jobs.waiting import tell_waiting
 
 TABLE = "events"
 KEY_COLUMNS = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day")
@@ -91,6 +92,7 @@ class SpannerSink:
 
     def __init__(self, project: str, instance: str, database: str) -> None:
         """Name the database by ids, without their resource prefixes; the first write connects."""
+        tell_waiting()
         self._instance = spanner.Client(project=project).instance(instance)
         self._database = self._instance.database(database)
         self._refusals_in_a_row = 0

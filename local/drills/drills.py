@@ -111,15 +111,26 @@ def a_stream_whose_new_version_does_not_start(ground: Ground) -> tuple[int, int]
     ground.airflow.set_variable(DESIRED_STATE, json.dumps({"desired": "running", "version": None}))
     ground.do("set the version back and triggered keep_stream_alive")
     ground.ends_well("keep_stream_alive", ground.airflow.trigger("keep_stream_alive", {}))
-    sql = (
-        "SELECT COUNT(*) AS found_rows, COUNT(DISTINCT event_id) AS events "
-        "FROM shop.events WHERE event_date = @day"
-    )
-    ground.until(lambda: ground.query(sql, day)[0]["events"] >= expected, "the stream to catch up")
-    [row] = ground.query(sql, day)
-    ground.airflow.pause("keep_stream_alive")
-    ground.ends_well("stop_stream", ground.airflow.trigger("stop_stream", {"how": "drain"}))
-    return max(0, expected - row["events"]), row["found_rows"] - row["events"]
+    return _caught_up(ground, day, expected)
+
+
+def a_store_away_during_the_stream(ground: Ground) -> tuple[int, int]:
+    """docs/runbooks/stream-unhealthy.md"""
+    day = next(ground.days)
+    name, whole, expected = _export_of(ground, day)
+    ground.bucket.blob(name).upload_from_string(whole)
+    ground.airflow.unpause("keep_stream_alive")
+    ground.ends_well("keep_stream_alive", ground.airflow.trigger("keep_stream_alive", {}))
+    with ground.away("bigquery"):
+        ground.do(f"BigQuery does not answer for {ground.away_seconds:.0f} s while events are published")
+        published = ground.airflow.trigger("simulate_stream", {"object": name, "speed": None})
+        time.sleep(ground.away_seconds)
+    ground.ends_well("simulate_stream", published)
+    # It starts a job that has given up meanwhile, and fails while what has waited is still being read.
+    run_id = ground.airflow.trigger("keep_stream_alive", {})
+    ground.airflow.wait({("keep_stream_alive", run_id): "keep_stream_alive"}, ground.progress)
+    ground.do("triggered keep_stream_alive")
+    return _caught_up(ground, day, expected)
 
 
 def stores_that_lost_everything(ground: Ground) -> tuple[int, int]:
@@ -183,6 +194,7 @@ DRILLS: dict[str, Drill] = {
     "build-away": a_store_away_during_a_build,
     "export": an_export_that_broke_off,
     "stream-version": a_stream_whose_new_version_does_not_start,
+    "stream-away": a_store_away_during_the_stream,
     "lost-stores": stores_that_lost_everything,
     "summary": a_summary_that_fails_in_the_middle_of_a_rebuild,
     "scheduler": a_scheduler_that_was_killed,
@@ -197,6 +209,20 @@ def _clear_if_failed(ground: Ground, run_id: str) -> None:
         ground.airflow.clear("load_events_daily", run_id, "launch_load")
         ground.do("cleared from launch_load on")
         ground.ends_well("load_events_daily", run_id)
+
+
+def _caught_up(ground: Ground, day: date, expected: int) -> tuple[int, int]:
+    """Wait until the stream has brought the day's events and is well; stop it, and count them."""
+    sql = (
+        "SELECT COUNT(*) AS found_rows, COUNT(DISTINCT event_id) AS events "
+        "FROM shop.events WHERE event_date = @day"
+    )
+    ground.until(lambda: ground.query(sql, day)[0]["events"] >= expected, "the stream to catch up")
+    ground.ends_well("keep_stream_alive", ground.airflow.trigger("keep_stream_alive", {}))
+    [row] = ground.query(sql, day)
+    ground.airflow.pause("keep_stream_alive")
+    ground.ends_well("stop_stream", ground.airflow.trigger("stop_stream", {"how": "drain"}))
+    return max(0, expected - row["events"]), row["found_rows"] - row["events"]
 
 
 def _count_summary(ground: Ground, day: date, expected: int) -> tuple[int, int]:

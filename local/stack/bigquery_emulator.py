@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with nine things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with ten things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -29,20 +29,24 @@ would affect such a row, which is not told before the statement runs: so nothing
 
 It answers a statement that failed, if sent by jobs.query, as one without rows, and the client takes that for
 success. Now it answers with the error, as BigQuery does.
+
+It runs a second job of the same id. BigQuery answers that the job is there, by which a client that lost the
+answer to its request learns that it need not ask again.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, wraps
 from typing import Any
 
 import sqlglot
 from bqemulator.cli import main
-from bqemulator.domain.errors import InvalidQueryError
+from bqemulator.domain.errors import AlreadyExistsError, InvalidQueryError
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.versioning.snapshots import SnapshotManager
@@ -233,10 +237,39 @@ def _changed_tables(project_id: str, bq_sql: str) -> list[tuple[str, str, str]]:
     ]
 
 
+_begun: set[tuple[str, str]] = set()
+POLL_SECONDS = 0.05
+
+
+def _once(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    """Run a job of a project's id once; a dry run makes no job, and one that is refused none either."""
+
+    @wraps(run)
+    async def run_once(project_id: str, job_id: str, config: dict[str, Any], *args: Any, **more: Any) -> Any:
+        if more.get("dry_run"):
+            return await run(project_id, job_id, config, *args, **more)
+        ctx = more["ctx"] if "ctx" in more else args[0]
+        if (project_id, job_id) in _begun:
+            # Only when it has ended does the emulator know a job.
+            while (project_id, job_id) in _begun and ctx.catalog.get_job(project_id, job_id) is None:
+                await asyncio.sleep(POLL_SECONDS)
+            raise AlreadyExistsError(f"Already Exists: Job {project_id}:{job_id}")
+        _begun.add((project_id, job_id))
+        try:
+            return await run(project_id, job_id, config, *args, **more)
+        except BaseException:
+            _begun.discard((project_id, job_id))
+            raise
+
+    return run_once
+
+
 if __name__ == "__main__":
     _replace_route(jobs.router, jobs.query, _query_or_fail)
     _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
     executor._reject_dml_on_immutable = _refuse_change_of_streamed_rows
+    jobs._handle_query_job = _once(jobs._handle_query_job)
+    jobs._handle_load_job_with_async_envelope = _once(jobs._handle_load_job_with_async_envelope)
     executor._parse_load_job_config = _parse_load_of_few_uris
     SQLTranslator.translate = _kept_translation
     Dialect.generator = _kept_generator

@@ -9,8 +9,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
+from uuid import uuid4
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import Conflict, GoogleAPICallError
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 
@@ -80,6 +81,32 @@ def run(
 
     retry_seconds = min(JOB_RETRY_SECONDS, timeout_seconds)
     return Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=retry_seconds)(attempt)()
+
+
+def load_files(
+    client: bigquery.Client,
+    uris: Sequence[str],
+    table: bigquery.TableReference,
+    config: bigquery.LoadJobConfig,
+    *,
+    job_id_prefix: str,
+) -> None:
+    """Load files into a table by one job, and wait for its end.
+
+    Raises:
+        google.api_core.exceptions.GoogleAPICallError: BigQuery refused the job, or it failed.
+        google.api_core.exceptions.RetryError: BigQuery did not answer for REQUEST_TIMEOUT_SECONDS.
+        concurrent.futures.TimeoutError: the job had not ended after JOB_TIMEOUT_SECONDS.
+    """
+    job_id = f"{job_id_prefix}-{uuid4()}"
+    asked: dict[str, Any] = {"retry": REQUEST_RETRY, "timeout": REQUEST_TIMEOUT_SECONDS}
+    try:
+        job = client.load_table_from_uri(list(uris), table, job_id=job_id, job_config=config, **asked)
+    except Conflict:
+        # The answer to the first request was lost, and the client asked again: the job is there. Of a query
+        # the client finds it itself.
+        job = client.get_job(job_id, location=client.location, **asked)
+    job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS)
 
 
 def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> int:

@@ -1,5 +1,7 @@
 """Google's clients, with the credentials of Airflow's connection google_cloud_default.
 
+While one tries a request again, it says in the task's log what it waits for.
+
 Tasks call these; the imports are inside, since they take seconds that parsing a DAG file should not.
 """
 
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from beam_jobs.waiting import tell_waiting
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ def spanner_database() -> Database:
     from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
     from google.cloud import spanner
 
+    tell_waiting()
     env = settings()
     client = spanner.Client(project=env.project, credentials=GoogleBaseHook().get_credentials())
     return client.instance(env.spanner_instance).database(env.spanner_database)
@@ -32,6 +36,7 @@ def bigquery_client() -> BigQueryClient:
     """A BigQuery client of the deployment's project and region."""
     from airflow.providers.google.cloud.hooks.bigquery import BigQueryHook
 
+    tell_waiting()
     env = settings()
     return BigQueryHook(location=env.region).get_client(project_id=env.project, location=env.region)
 
@@ -40,4 +45,5 @@ def storage_client() -> StorageClient:
     """A Cloud Storage client."""
     from airflow.providers.google.cloud.hooks.gcs import GCSHook
 
+    tell_waiting()
     return GCSHook().get_conn()

@@ -21,10 +21,10 @@ from google.cloud import bigquery
 from beam_jobs.contract import first_event_day
 from beam_jobs.manifest import Manifest
 from shopstream.gcp.bigquery import (
-    JOB_TIMEOUT_SECONDS,
     REQUEST_RETRY,
     REQUEST_TIMEOUT_SECONDS,
     get_table,
+    load_files,
     run,
 )
 from shopstream.load.held import HELD, Held
@@ -308,14 +308,15 @@ def _stage(
     table = bigquery.Table(f"{client.project}.{staging}", schema=schema)
     table.labels = LABELS
     table.expires = dt.datetime.now(dt.UTC) + dt.timedelta(days=STAGING_EXPIRATION_DAYS)
-    table = client.create_table(table, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+    # It was dropped just now. It is there if the answer to the first request was lost.
+    table = client.create_table(table, exists_ok=True, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
     # Nobody reads the table before all jobs have ended.
     for start in range(0, len(files), MAX_JOB_URIS):
-        job = client.load_table_from_uri(
-            list(files[start : start + MAX_JOB_URIS]),
+        load_files(
+            client,
+            files[start : start + MAX_JOB_URIS],
             table.reference,
-            job_id_prefix=f"stage-{load_id}-",
-            job_config=bigquery.LoadJobConfig(
+            bigquery.LoadJobConfig(
                 schema=schema,
                 source_format=source_format,
                 write_disposition=bigquery.WriteDisposition.WRITE_APPEND
@@ -323,8 +324,6 @@ def _stage(
                 else bigquery.WriteDisposition.WRITE_EMPTY,
                 labels=LABELS,
             ),
-            retry=REQUEST_RETRY,
-            timeout=REQUEST_TIMEOUT_SECONDS,
+            job_id_prefix=f"stage-{load_id}",
         )
-        job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS)
     return staging

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery as bigquery_api
 
 pytestmark = pytest.mark.integration
@@ -191,3 +191,12 @@ def test_a_statement_that_fails_is_an_error_by_whichever_call_it_is_sent(
         client.query(sql).result()
     with pytest.raises(failure):
         client.query_and_wait(sql)
+
+
+def test_a_second_job_of_an_id_is_refused_and_the_first_is_told(client: bigquery_api.Client) -> None:
+    insert = "INSERT INTO shop.counted (id, day) VALUES ('new', DATE '2019-11-03')"
+    client.query(insert, job_id="one", job_retry=None).result()
+    with pytest.raises(Conflict, match="Already Exists: Job"):
+        client.query(insert, job_id="one", job_retry=None)
+    assert client.get_job("one").state == "DONE"
+    assert counted(client)[2:] == [("2019-11-03", 1, 1)]
