@@ -25,5 +25,5 @@ resource "google_pubsub_subscription" "events_stream" {
   }
 
   # No dead letter topic and no retry policy: Dataflow, which reads this subscription, supports neither. Lines that break
-  # the contract go to shop_raw.rejected_events with their bytes. See docs/adr/0007.
+  # the contract go to shop.rejected_events with their bytes. See docs/adr/0007.
 }

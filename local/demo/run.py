@@ -252,7 +252,7 @@ WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id = @load_id
 """
 _REASONS = """
 SELECT reason, SUM(lines) AS lines, MIN_BY(file, byte_offset) AS file, MIN(byte_offset) AS byte_offset
-FROM shop_raw.rejected_events
+FROM shop.rejected_events
 WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id IN UNNEST(@load_ids)
 GROUP BY reason
 ORDER BY lines DESC, reason

@@ -32,10 +32,10 @@ from shopstream.settings import settings
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
 MAX_SHOWN = 1000
-COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop_raw.rejected_events")
+COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop.rejected_events")
 _REJECTED = """
 SELECT reason, SUM(lines) AS lines, MIN(CONCAT(file, ' at byte ', CAST(byte_offset AS STRING))) AS an_example
-FROM shop_raw.rejected_events
+FROM shop.rejected_events
 WHERE source = 'batch' AND rejected_date = @day AND load_id = @load_id
 GROUP BY reason
 ORDER BY lines DESC, reason

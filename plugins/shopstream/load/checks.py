@@ -94,7 +94,7 @@ def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share:
         raise LoadRefused(
             f"{_name(manifest)}: every one of its {manifest.read:,} lines was rejected:\n{reasons}\n"
             "The day is not published, and nothing of it is in Spanner. Its lines are in "
-            "shop_raw.rejected_events. Land files as the contract wants them, then run load_events_daily for "
+            "shop.rejected_events. Land files as the contract wants them, then run load_events_daily for "
             "the day again."
         )
     if manifest.rejected > max_rejected_share * manifest.read:
