@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with nine things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with ten things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -29,10 +29,14 @@ would affect such a row, which is not told before the statement runs: so nothing
 
 It answers a statement that failed, if sent by jobs.query, as one without rows, and the client takes that for
 success. Now it answers with the error, as BigQuery does.
+
+It runs a second job of an id that is used up. Now it refuses that with 409, as BigQuery does; but only when
+the first job has ended, since it does not know jobs that run.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
 from collections.abc import Callable
@@ -42,7 +46,7 @@ from typing import Any
 
 import sqlglot
 from bqemulator.cli import main
-from bqemulator.domain.errors import InvalidQueryError
+from bqemulator.domain.errors import AlreadyExistsError, InvalidQueryError
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
 from bqemulator.versioning.snapshots import SnapshotManager
@@ -94,6 +98,7 @@ _parse_load = executor._parse_load_job_config
 _refuse_immutable = executor._reject_dml_on_immutable
 _Context, _Caller = jobs._Ctx, jobs._Caller
 _FAILURES = {failure.bq_reason: failure for failure in jobs._SQL_EXECUTION_DOMAIN_ERRORS}
+_job_ended: dict[tuple[str, str], asyncio.Event] = {}
 _last_streamed: dict[tuple[str, str, str], datetime] = {}
 """When insertAll last put a row into a table, by project, dataset and table."""
 
@@ -180,6 +185,26 @@ def _parse_load_of_few_uris(project_id: str, config: dict[str, Any]) -> Any:
     return job
 
 
+async def _insert_job_once(
+    project_id: str, request: Request, ctx: _Context, caller: _Caller
+) -> dict[str, Any]:
+    body = await request.json()
+    job_id = body.get("jobReference", {}).get("jobId")
+    if not job_id or body.get("configuration", {}).get("dryRun"):  # A dry run is no job.
+        return await jobs.insert_job(project_id, request, ctx, caller)
+    if ended := _job_ended.get((project_id, job_id)):
+        await ended.wait()
+        raise AlreadyExistsError(f"Already Exists: Job {project_id}:{job_id}")
+    ended = _job_ended[project_id, job_id] = asyncio.Event()
+    try:
+        return await jobs.insert_job(project_id, request, ctx, caller)
+    except BaseException:
+        del _job_ended[project_id, job_id]
+        raise
+    finally:
+        ended.set()
+
+
 async def _query_or_fail(project_id: str, request: Request, ctx: _Context, caller: _Caller) -> dict[str, Any]:
     answer = await jobs.query(project_id, request, ctx, caller)
     for error in answer.get("errors", []):
@@ -235,6 +260,7 @@ def _changed_tables(project_id: str, bq_sql: str) -> list[tuple[str, str, str]]:
 
 if __name__ == "__main__":
     _replace_route(jobs.router, jobs.query, _query_or_fail)
+    _replace_route(jobs.router, jobs.insert_job, _insert_job_once)
     _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
     executor._reject_dml_on_immutable = _refuse_change_of_streamed_rows
     executor._parse_load_job_config = _parse_load_of_few_uris

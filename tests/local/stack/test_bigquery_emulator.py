@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from google.api_core.exceptions import BadRequest, NotFound
+from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery as bigquery_api
 
 pytestmark = pytest.mark.integration
@@ -191,3 +191,15 @@ def test_a_statement_that_fails_is_an_error_by_whichever_call_it_is_sent(
         client.query(sql).result()
     with pytest.raises(failure):
         client.query_and_wait(sql)
+
+
+def test_the_id_of_a_job_is_used_up_whether_it_ended_well_or_not(client: bigquery_api.Client) -> None:
+    client.query("INSERT INTO shop.counted (id) VALUES ('once')", job_id="well").result()
+    with pytest.raises(BadRequest):
+        client.query("SELECT ERROR('stop')", job_id="badly").result()
+    for job_id in ("well", "badly"):
+        with pytest.raises(Conflict, match=f"Already Exists: Job .*{job_id}"):
+            client.query("INSERT INTO shop.counted (id) VALUES ('twice')", job_id=job_id)
+    assert [row.id for row in client.query_and_wait("SELECT id FROM shop.counted WHERE day IS NULL")] == [
+        "once"
+    ]
