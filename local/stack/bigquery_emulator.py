@@ -96,7 +96,8 @@ _partition_rows = tabledata._partition_rows_for_insert
 _translate = SQLTranslator.translate
 _parse_load = executor._parse_load_job_config
 _refuse_immutable = executor._reject_dml_on_immutable
-_Context, _Caller = jobs._Ctx, jobs._Caller
+_Context: Any = jobs._Ctx
+_Caller: Any = jobs._Caller
 _FAILURES = {failure.bq_reason: failure for failure in jobs._SQL_EXECUTION_DOMAIN_ERRORS}
 _last_streamed: dict[tuple[str, str, str], datetime] = {}
 """When insertAll last put a row into a table, by project, dataset and table."""
@@ -202,7 +203,8 @@ async def _insert_all_and_remember(
 
 
 def _replace_route(router: APIRouter, endpoint: Callable[..., Any], other: Callable[..., Any]) -> None:
-    [route] = [route for route in router.routes if route.endpoint is endpoint]
+    route: Any
+    [route] = [one for one in router.routes if getattr(one, "endpoint", None) is endpoint]
     router.routes.remove(route)
     router.add_api_route(route.path.removeprefix(router.prefix), other, methods=route.methods)
 

@@ -7,7 +7,10 @@ project: the client's project completes them.
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from collections.abc import Mapping, Sequence
+from concurrent.futures import TimeoutError as JobTimeoutError
+from itertools import count
 from typing import Any, TypeAlias
 from uuid import uuid4
 
@@ -45,6 +48,7 @@ def run(
     job_id_prefix: str,
     maximum_bytes_billed: int,
     timeout_seconds: float = JOB_TIMEOUT_SECONDS,
+    once: bool = False,
 ) -> bigquery.QueryJob:
     """Run one statement, wait for its end, and return the finished job.
 
@@ -52,6 +56,12 @@ def run(
     parameter. BigQuery refuses to start a job that would bill more than `maximum_bytes_billed`. A job that
     failed for a passing reason, such as another statement changing the same table, is run again for up to
     JOB_RETRY_SECONDS: `sql` must bear that. `timeout_seconds`, for somebody who waits, limits all of it.
+
+    With `once` a statement never runs beside itself, whoever asks for it: a task that was killed leaves its
+    job running, and what its retry runs beside it may insert the same rows a second time. The job's id
+    follows from `job_id_prefix`, which must tell all that `params` do, from `sql`, and from how often it has
+    ended before; a job of that id which still runs is waited for instead. One that has not ended in time is
+    cancelled, and its end awaited.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: BigQuery refused the statement.
@@ -68,15 +78,21 @@ def run(
 
     def attempt() -> bigquery.QueryJob:
         # The client's job_retry would wait ten minutes for a BigQuery that does not answer, whatever `retry`.
-        job = client.query(
-            sql,
-            job_config=config,
-            job_id_prefix=f"{job_id_prefix}-",
-            retry=retry,
-            timeout=request_seconds,
-            job_retry=None,
-        )
-        job.result(retry=retry, timeout=timeout_seconds, job_retry=None)
+        options: dict[str, Any] = {"retry": retry, "timeout": request_seconds}
+        if once:
+            job = _begin_or_join(client, sql, config, job_id_prefix, options)
+        else:
+            prefix = f"{job_id_prefix}-"
+            job = client.query(sql, job_config=config, job_id_prefix=prefix, job_retry=None, **options)
+        try:
+            job.result(retry=retry, timeout=timeout_seconds, job_retry=None)
+        except JobTimeoutError:
+            if not once:
+                raise
+            job.cancel(**options)
+            # It may have ended well just before.
+            if job.exception(timeout=REQUEST_TIMEOUT_SECONDS) is not None:
+                raise
         return job
 
     retry_seconds = min(JOB_RETRY_SECONDS, timeout_seconds)
@@ -107,6 +123,27 @@ def load_files(
         # the client finds it itself.
         job = client.get_job(job_id, location=client.location, **asked)
     job.result(retry=REQUEST_RETRY, timeout=JOB_TIMEOUT_SECONDS)
+
+
+def _begin_or_join(
+    client: bigquery.Client,
+    sql: str,
+    config: bigquery.QueryJobConfig,
+    job_id_prefix: str,
+    options: Mapping[str, Any],
+) -> bigquery.QueryJob:
+    """Begin a job of the first id that is not used up, or return the one of that id that runs already."""
+    began = dt.datetime.now(dt.UTC)
+    digest = hashlib.sha256(sql.encode()).hexdigest()[:12]
+    for number in count(1):
+        job_id = f"{job_id_prefix}-{digest}-{number}"
+        try:
+            return client.query(sql, job_config=config, job_id=job_id, job_retry=None, **options)
+        except Conflict:
+            job = client.get_job(job_id, **options)
+            if job.state != "DONE" or job.ended >= began:
+                return job
+    raise AssertionError("there is always a next number")
 
 
 def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> int:

@@ -140,7 +140,7 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
     dates = run(client, touched, params, **options).result()
     event_dates = tuple(sorted(row.event_date for row in dates))
     columns = [field.name for field in get_table(client, EVENTS_BATCH).schema]
-    once = f"""
+    distinct = f"""
         SELECT {", ".join(columns)}
         FROM {staging}
         WHERE {_unless(_NEWER_ROW, _NEWER_AUDIT)}
@@ -150,7 +150,7 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
         "AND target.load_id <= @load_id"
     )
     with _refusing_overtaken(manifest):
-        run(client, replace_statement(EVENTS_BATCH, columns, once, old), params, **options)
+        run(client, replace_statement(EVENTS_BATCH, columns, distinct, old), params, once=True, **options)
     return event_dates
 
 
@@ -204,6 +204,7 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
             {"landing_day": manifest.landing_day, "load_id": manifest.load_id},
             job_id_prefix=f"rejected-{manifest.load_id}",
             maximum_bytes_billed=PUBLISH_MAX_BYTES,
+            once=True,
         )
     drop_staging(client, staging)
 
@@ -257,6 +258,7 @@ def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, pu
             maximum_bytes_billed=PUBLISH_MAX_BYTES,
             where=_unless(other_row, _NEWER_AUDIT),
             params={"first_day": first_event_day(manifest.landing_day)},
+            once=True,
         )
 
 

@@ -165,10 +165,12 @@ def replace_row(
     maximum_bytes_billed: int = SMALL_MAX_BYTES,
     where: str = "TRUE",
     params: Mapping[str, Any] | None = None,
+    once: bool = False,
 ) -> None:
     """Write one row in place of those with the same values of `keys`; dates may be YYYY-MM-DD.
 
     `where` is a condition on other tables, with the parameters `params` and those named as the row's columns.
+    `once` is that of gcp.bigquery.run.
 
     Raises:
         ValueError: the row lacks a column of the table or has one more.
@@ -186,7 +188,14 @@ def replace_row(
     given = "SELECT " + ", ".join(f"@{name} AS {name}" for name in names) + f" FROM (SELECT 1) WHERE {where}"
     same = " AND ".join(f"target.{key} = @{key}" for key in keys)
     statement = replace_statement(table, names, given, same)
-    run(client, statement, values, job_id_prefix=job_id_prefix, maximum_bytes_billed=maximum_bytes_billed)
+    run(
+        client,
+        statement,
+        values,
+        job_id_prefix=job_id_prefix,
+        maximum_bytes_billed=maximum_bytes_billed,
+        once=once,
+    )
 
 
 def build_statement(table: Table) -> str:

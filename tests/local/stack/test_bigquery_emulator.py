@@ -200,3 +200,15 @@ def test_a_second_job_of_an_id_is_refused_and_the_first_is_told(client: bigquery
         client.query(insert, job_id="one", job_retry=None)
     assert client.get_job("one").state == "DONE"
     assert counted(client)[2:] == [("2019-11-03", 1, 1)]
+
+
+def test_the_id_of_a_job_is_used_up_whether_it_ended_well_or_not(client: bigquery_api.Client) -> None:
+    client.query("INSERT INTO shop.counted (id) VALUES ('once')", job_id="well", job_retry=None).result()
+    with pytest.raises(BadRequest):
+        client.query("SELECT ERROR('stop')", job_id="badly", job_retry=None).result()
+    for job_id in ("well", "badly"):
+        with pytest.raises(Conflict, match=f"Already Exists: Job .*{job_id}"):
+            client.query("INSERT INTO shop.counted (id) VALUES ('twice')", job_id=job_id, job_retry=None)
+    assert [row.id for row in client.query_and_wait("SELECT id FROM shop.counted WHERE day IS NULL")] == [
+        "once"
+    ]

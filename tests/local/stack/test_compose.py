@@ -114,14 +114,14 @@ def test_the_images_hold_the_versions_that_are_locked() -> None:
     assert f"UV_VERSION := {uv}\n" in (ROOT / "Makefile").read_text()
 
 
-def test_the_local_image_is_not_run_by_root_and_the_template_is_as_dataflow_needs_it() -> None:
+def test_no_image_is_run_by_root_but_the_template_as_dataflow_needs_it() -> None:
     stages = re.split(r"^FROM .* AS ", DOCKERFILE, flags=re.MULTILINE)[1:]
     users = {
         stage.split()[0]: re.findall(r"^USER (\S+)$", stage, re.MULTILINE)[-1:]
         for stage in stages
         if "ENTRYPOINT" in stage
     }
-    assert users == {"local": ["shopstream"], "flex-template": ["root"]}
+    assert users == {"local": ["shopstream"], "dashboard": ["shopstream"], "flex-template": ["root"]}
 
 
 @each_service

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 import os
 import random
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as JobTimeoutError
+from typing import Any
 
 import pytest
+import requests
 from google.api_core.client_options import ClientOptions
 from google.api_core.exceptions import BadRequest, Forbidden, RetryError
 from google.auth.credentials import AnonymousCredentials
@@ -111,3 +117,106 @@ def test_run_gives_up_on_a_bigquery_that_does_not_answer(monkeypatch: pytest.Mon
 )
 def test_a_job_is_run_again_only_after_an_error_that_passes(error: Exception, again: bool) -> None:
     assert bigquery._is_transient(error) is again
+
+
+# Statements that never run beside themselves
+
+INSERT = "INSERT INTO shop.found (n) SELECT 1"
+
+
+def insert_once(client: bigquery_api.Client, sql: str = INSERT, **options: Any) -> bigquery_api.QueryJob:
+    return bigquery.run(
+        client, sql, {}, job_id_prefix="insert-it", maximum_bytes_billed=10**7, once=True, **options
+    )
+
+
+@pytest.mark.integration
+def test_of_two_that_ask_for_a_statement_at_once_one_runs_it_and_the_other_waits_for_it(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    bigquery_clean.create_dataset("shop")
+    bigquery_clean.query_and_wait("CREATE TABLE shop.found (n INT64)")
+    both_there = threading.Barrier(2)
+
+    def ask() -> str:
+        both_there.wait(30)
+        return str(insert_once(bigquery_clean).job_id)
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = [asked.result() for asked in (threads.submit(ask), threads.submit(ask))]
+    assert first == second
+    assert first.startswith("insert-it-")
+    assert [row.n for row in bigquery_clean.query_and_wait("SELECT n FROM shop.found")] == [1]
+
+    assert insert_once(bigquery_clean).job_id == first[:-1] + "2", "the first has ended long since"
+    with pytest.raises(BadRequest):
+        insert_once(bigquery_clean, "INSERT INTO shop.found (n) SELECT CAST('x' AS INT64)")
+    assert len(list(bigquery_clean.query_and_wait("SELECT n FROM shop.found"))) == 2
+
+
+class Running(requests.Session):
+    """A BigQuery with one job, which ends, as `ending` says, when it is cancelled or after `looks` looks.
+
+    The emulator's jobs have always ended.
+    """
+
+    def __init__(self, *, there: bool, looks: int | None = None, **ending: Any) -> None:
+        super().__init__()
+        self.there, self.looks, self.ending = there, looks, ending
+        self.begun: list[str] = []
+        self.state = "RUNNING"
+        self.is_mtls = False
+
+    def request(self, method: str, url: str, *_: Any, **sent: Any) -> requests.Response:  # type: ignore[override]
+        path = url.partition("?")[0].partition("/projects/p/")[2]
+        answer = requests.Response()
+        answer.request = requests.Request(method, url).prepare()
+        answer.status_code, answer._content = 200, json.dumps(self._answer(method, path, sent)).encode()
+        answer.headers["Content-Type"] = "application/json"
+        if (method, path, self.there) == ("POST", "jobs", True):
+            answer.status_code = 409
+        return answer
+
+    def _answer(self, method: str, path: str, sent: dict[str, Any]) -> dict[str, Any]:
+        reference = {"projectId": "p", "jobId": "insert-it", "location": "EU"}
+        if path.startswith("queries/"):
+            self.looks = self.looks and self.looks - 1
+            if self.looks == 0:
+                self.state = "DONE"
+            ended = {"totalRows": "0", "schema": {"fields": []}} if self.state == "DONE" else {}
+            return {"jobReference": reference, "jobComplete": self.state == "DONE", **ended}
+        if path == "jobs":
+            self.begun.append(json.loads(sent["data"])["jobReference"]["jobId"])
+        elif path.endswith("/cancel"):
+            self.state = "DONE"
+        job = {
+            "jobReference": reference,
+            "configuration": {"query": {"query": INSERT}},
+            "status": {"state": self.state, **(self.ending if self.state == "DONE" else {})},
+        }
+        return {"job": job} if path.endswith("/cancel") else job
+
+    @property
+    def client(self) -> bigquery_api.Client:
+        return bigquery_api.Client(project="p", _http=self)
+
+
+def test_a_job_that_a_killed_task_has_left_running_is_waited_for() -> None:
+    answering = Running(there=True, looks=2)
+    assert insert_once(answering.client).state == "DONE"
+    assert len(answering.begun) == 1
+
+
+STOPPED = {"reason": "stopped", "message": "Job execution was cancelled: User requested cancellation"}
+
+
+def test_a_job_that_does_not_end_in_time_is_cancelled_and_its_end_awaited() -> None:
+    answering = Running(there=False, errorResult=STOPPED, errors=[STOPPED])
+    with pytest.raises(JobTimeoutError):
+        insert_once(answering.client, timeout_seconds=0.1)
+    assert answering.state == "DONE"
+
+
+def test_a_job_that_ended_well_before_it_was_cancelled_has_ended_well() -> None:
+    answering = Running(there=False)
+    assert insert_once(answering.client, timeout_seconds=0.1).state == "DONE"

@@ -35,7 +35,7 @@ def changed_tables() -> Iterator[tuple[str, str]]:
                 # A table of Spanner has no dataset.
                 changed = [table for table in CHANGE.findall(ast.unparse(node)) if re.search(r"[.{]", table)]
                 yield from ((place, table.strip("{}")) for table in changed)
-            elif isinstance(node, ast.Call) and getattr(node.func, "id", None) in REPLACING:
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in REPLACING:
                 table = node.args[0] if node.func.id == "replace_statement" else node.args[1]
                 yield f"{path}:{node.lineno}", ast.unparse(table)
 
