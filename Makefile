@@ -16,7 +16,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down reset status put load sql dashboard screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down reset status put load sql dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,9 @@ sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql,
 
 dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
 	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")
+
+bi-link: $(INSTALLED) ## Print the addresses that open each summary in Looker Studio; PROJECT=id
+	@$(BIN)/python -m tools.bi_link --project "$(PROJECT)"
 
 screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, beside the running stack; USER_ID=a customer's
 	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$(USER_ID)")

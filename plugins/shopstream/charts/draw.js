@@ -1,6 +1,6 @@
 "use strict";
-// How the report and the dashboard draw a chart: the options of Vega-Embed, and a specification made as wide
-// as its place.
+// How the report and the dashboard draw a chart: the options of Vega-Embed, a specification made as wide as its place,
+// and its colours.
 
 const OPTIONS = {
   mode: "vega-lite",
@@ -10,11 +10,11 @@ const OPTIONS = {
   tooltip: { disableDefaultStyle: true },
   ast: true, // expressions are interpreted, so that the page needs no eval
 };
-// Stripes of a colour, for what is provisional; Vega knows no pattern, but a gradient with hard edges is one.
+// Stripes of paper over the bars of what is provisional; Vega knows no pattern, but a gradient with hard edges is one.
 const STRIPES = 7;
-function hatched(colour, paper) {
-  const stops = Array.from({ length: STRIPES }, (_, n) => [colour, paper].flatMap((side, half) =>
-    [half, half + 1].map((edge) => ({ offset: (n + edge / 2) / STRIPES, color: side })))).flat();
+function hatch(paper) {
+  const stops = Array.from({ length: STRIPES }, (_, n) => ["transparent", paper].flatMap((color, half) =>
+    [half, half + 1].map((edge) => ({ offset: (n + edge / 2) / STRIPES, color })))).flat();
   return { gradient: "linear", x1: 0, y1: 0, x2: 1, y2: 1, stops };
 }
 
@@ -47,4 +47,24 @@ function fitted(spec, width) {
   const columns = copy.columns ?? 1;
   plot.width = Math.floor((width - copy.usermeta.beside_px - GAP_PX * (columns - 1)) / columns);
   return copy;
+}
+
+// The charts' configuration with the colours of the page's theme, which its style sheet holds.
+function chartConfig(config) {
+  const style = getComputedStyle(document.documentElement);
+  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
+  const made = structuredClone(config);
+  made.background = "transparent";
+  made.range = { category: [colour("view"), colour("cart"), colour("purchase")], heatmap: colour("heat").split(" "),
+    ramp: colour("heat").split(" ") };
+  const params = { ink: "ink", paper: "card", on_mark: "on-mark", on_cart: "on-cart", view: "view", cart: "cart",
+    purchase: "purchase", earlier: "earlier" };
+  made.params = Object.entries(params).map(([name, token]) => ({ name, value: colour(token) }));
+  made.params.push({ name: "hatch", value: hatch(colour("card")) });
+  Object.assign(made.axis, { labelColor: colour("soft"), titleColor: colour("soft"), domainColor: colour("earlier"),
+    tickColor: colour("earlier"), gridColor: colour("grid") });
+  made.header.labelColor = colour("ink");
+  Object.assign(made.legend, { labelColor: colour("soft"), titleColor: colour("soft") });
+  made.text.color = colour("ink");
+  return made;
 }

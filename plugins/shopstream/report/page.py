@@ -1,10 +1,11 @@
-"""The report's page: one self-contained HTML file of five charts over the summary tables.
+"""The report's page: one self-contained HTML file of all charts over the summary tables.
 
-The charts are the Vega-Lite specifications in charts/, each named after the table of dataset shop that it
-reads, which is also its `data.name`. Their `usermeta` says what of the table they need: `keys` to group by,
-`sums` to add up over the days; and for the page, `figures`, the columns of the table of numbers below the
-chart, and `beside_px`, the width of everything beside its plot. A browser draws them with the library
-charts/vega.js, which the page carries inside it.
+The charts are the Vega-Lite specifications in charts/. CHARTS, the five of the mission, are each named after
+the table of dataset shop that they read, which is also their `data.name`, and are drawn from a table's rows
+alone. Their `usermeta` says what of the table they need: `keys` to group by, `sums` to add up over the days;
+and for the page, `figures`, the columns of the table of numbers below the chart. FURTHER are drawn from the
+rows of their queries, as in the dashboard. `beside_px` is the width of everything beside a plot. A browser
+draws them with the library charts/vega.js, which the page carries inside it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from typing import Any
 import jinja2
 
 from beam_jobs.contract import EVENT_TYPES
-from shopstream.charts import CHARTS_DIR, DRAW, LIBRARY, read_spec, read_theme
+from shopstream.charts import CHARTS_DIR, DRAW, LIBRARY, chart_names, read_spec, read_theme
 from shopstream.retries import Refused
 
 CHARTS = (
@@ -31,6 +32,11 @@ CHARTS = (
     "purchase_conversion_volume",
     "purchase_conversion_rate",
 )
+FURTHER = tuple(name for name in chart_names() if name not in CHARTS)
+MOST_LINES = 50
+"""So many lines has a table of numbers of FURTHER at most."""
+SMALL_SAMPLE = 30
+"""A share of fewer says nothing, and is not told in the headline."""
 NOTHING = "\N{EN DASH}"
 
 Rows = list[dict[str, Any]]
@@ -44,7 +50,8 @@ def summary_columns() -> dict[str, list[str]]:
 def chart_specs(datasets: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     """Return each chart as a Vega-Lite specification that holds its data and the common theme.
 
-    `datasets` holds the rows of each summary table, by table name; a chart without rows is left out.
+    `datasets` holds the rows of each summary table, by table name, and what the queries of FURTHER answered,
+    by their names; a chart without rows is left out.
 
     Raises:
         ValueError: a table's rows are missing.
@@ -54,16 +61,24 @@ def chart_specs(datasets: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     for name, spec in _specs().items():
         if rows := _totals(spec, datasets):
             charts[name] = spec | {"config": config, "datasets": {name: rows}}
+    for name in FURTHER:
+        if rows := [_plain_row(row) for row in datasets.get(name, ())]:
+            charts[name] = read_spec(name) | {"config": config, "datasets": {name: rows}}
     return charts
 
 
 def render(
-    datasets: Mapping[str, Rows], first_day: date, last_day: date, written_at: datetime | None = None
+    datasets: Mapping[str, Rows],
+    first_day: date,
+    last_day: date,
+    written_at: datetime | None = None,
+    currency: str = "",
 ) -> str:
     """Return the report of the days from `first_day` to `last_day` as one HTML page; same input, same bytes.
 
     `datasets` holds the rows of each summary table for these days, by table name, as dicts of (at least) the
-    columns of `summary_columns()`.
+    columns of `summary_columns()`; and the rows of the queries of FURTHER that are to be shown, by their
+    names. `currency` is in which the shop's prices are, "" if that is not known.
 
     Raises:
         ValueError: a table's rows are missing.
@@ -71,14 +86,22 @@ def render(
     """
     specs = chart_specs(datasets)
     charts = []
-    for name, spec in _specs().items():
-        header, rows = _numbers(specs[name]) if name in specs else ([], [])
+    for name in (*CHARTS, *(name for name in FURTHER if name in datasets)):
+        spec = read_spec(name)
+        header: list[str] = []
+        rows: list[list[str]] = []
+        key_columns = 0
+        if name in CHARTS and name in specs:
+            header, rows = _numbers(specs[name], currency)
+            key_columns = len(header) - len(spec["usermeta"]["figures"])
+        elif name in specs:
+            header, rows, key_columns = _numbers_as_answered(datasets[name], currency)
         charts.append(
             {
                 "name": name,
                 "title": spec["title"]["text"],
                 "definition": spec["title"]["subtitle"],
-                "key_columns": len(header) - len(spec["usermeta"]["figures"]),
+                "key_columns": key_columns,
                 "header": header,
                 "rows": rows,
             }
@@ -97,7 +120,7 @@ def render(
         coverage=f"Days with events: {len(days):,} of {(last_day - first_day).days + 1:,} "
         f"({_span(first_day, last_day)}). Days and hours are UTC.",
         asked=_span(first_day, last_day),
-        headline=_headline(specs, len(days)) if days else [],
+        headline=_headline(specs, len(days), currency) if days else [],
         charts=charts if days else [],
         policy=f"default-src 'none'; script-src {_hash(library)} {_hash(script)}; style-src {_hash(style)}; "
         "base-uri 'none'; form-action 'none'",
@@ -130,6 +153,10 @@ def _totals(spec: dict[str, Any], datasets: Mapping[str, Rows]) -> Rows:
     ]
 
 
+def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in row.items()}
+
+
 def _plain(value: Any) -> Any:
     """Return a value of BigQuery as one of JSON."""
     if isinstance(value, Decimal):
@@ -143,6 +170,16 @@ _LABELS = {
     "weekday_name": "weekday",
     "subcategory": "sub-category",
     "event_type": "type",
+    "cart_hour": "hour",
+    "product_id": "product",
+    "category_code": "category",
+    "cohort_week": "first bought in the week of",
+    "active_customers": "bought again",
+    "retention_rate": "share",
+    "share_of_viewed": "of those that viewed",
+    "orders_each": "orders",
+    "converted_sessions": "of them bought",
+    "abandonment_rate": "share abandoned",
 }
 # Figures below a chart: the heading, and the text for a row whose sub-category has so many events in all.
 _FIGURES: dict[str, tuple[str, Callable[[dict[str, Any], int], str]]] = {
@@ -156,7 +193,49 @@ _FIGURES: dict[str, tuple[str, Callable[[dict[str, Any], int], str]]] = {
 }
 
 
-def _numbers(spec: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _numbers_as_answered(rows: Rows, currency: str) -> tuple[list[str], list[list[str]], int]:
+    """Return heading, lines and how many columns are texts, of the rows of a query, its first MOST_LINES."""
+    names = [name for name in rows[0] if name not in ("weekday", "step_number")]
+    is_text = {
+        name: name.endswith("_id") or not any(isinstance(row[name], int | float | Decimal) for row in rows)
+        for name in names
+    }
+    names.sort(key=lambda name: not is_text[name])
+    header = [
+        _with_currency(_LABELS.get(name, name.replace("_", " ")), currency if _is_money(name, rows) else "")
+        for name in names
+    ]
+    lines = [[_cell(name, row[name]) for name in names] for row in rows[:MOST_LINES]]
+    return header, lines, sum(is_text.values())
+
+
+def _is_money(name: str, rows: Rows) -> bool:
+    return not _is_share(name) and any(isinstance(row[name], Decimal) for row in rows)
+
+
+def _is_share(name: str) -> bool:
+    return name.endswith(("_rate", "_per_view")) or "share" in name
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return NOTHING
+    if name.endswith("_hour"):
+        return f"{value:02}:00"
+    if _is_share(name):
+        return f"{value:.2%}"
+    if name.endswith("_id") or isinstance(value, str | date):
+        return str(value)
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,.2f}" if isinstance(value, Decimal | float) else f"{value:,}"
+
+
+def _with_currency(label: str, currency: str) -> str:
+    return f"{label} ({currency})" if currency else label
+
+
+def _numbers(spec: dict[str, Any], currency: str) -> tuple[list[str], list[list[str]]]:
     """Return the heading and the lines of a chart's table of numbers.
 
     Sub-categories come with the largest first, everything else in the order of its key.
@@ -172,7 +251,10 @@ def _numbers(spec: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
 
     keys = [name for name in meta["keys"] if name in _LABELS]
     figures = [_FIGURES[name] for name in meta["figures"]]
-    header = [*(_LABELS[name] for name in keys), *(title for title, _ in figures)]
+    header = [
+        *(_LABELS[name] for name in keys),
+        *(_with_currency(title, currency if "price" in title else "") for title, _ in figures),
+    ]
     lines = [
         [_label(name, row[name]) for name in keys]
         + [text(row, wholes[row.get("subcategory", "")]) for _, text in figures]
@@ -189,7 +271,7 @@ def _ratio(part: float, whole: float, form: str) -> str:
     return format(part / whole, form) if whole else NOTHING
 
 
-def _headline(specs: Mapping[str, dict[str, Any]], days: int) -> list[tuple[str, str]]:
+def _headline(specs: Mapping[str, dict[str, Any]], days: int, currency: str) -> list[tuple[str, str]]:
     """Return the page's headline figures as (name, text), out of the rows that the charts show."""
     daily, hourly = (
         specs[name]["datasets"][name] if name in specs else []
@@ -204,8 +286,11 @@ def _headline(specs: Mapping[str, dict[str, Any]], days: int) -> list[tuple[str,
     return [
         ("Events", f"{sum(row['events'] for row in daily):,}"),
         ("Purchases", f"{purchases:,}"),
-        ("Purchases per view", _ratio(purchases, views, ".2%")),
-        ("Sum of purchase prices", f"{total(hourly, 'purchase', 'price_sum'):,.2f}"),
+        ("Purchases per view", _ratio(purchases, views if views >= SMALL_SAMPLE else 0, ".2%")),
+        (
+            "Sum of purchase prices",
+            f"{currency} ".lstrip() + f"{total(hourly, 'purchase', 'price_sum'):,.2f}",
+        ),
         (f"Viewers{a_day}", f"{round(total(daily, 'view', 'users') / days):,}"),
         (f"Buyers{a_day}", f"{round(total(daily, 'purchase', 'users') / days):,}"),
     ]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink
 
-from shopstream.charts import query_params, read_sql
+from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.layout import REPORTS
-from shopstream.report.page import CHARTS, Rows, render
+from shopstream.report.page import Rows, render
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HISTORY_DAYS = 31
 """A report shows at least this many days up to its last, so that a single new day is seen in its context."""
 
-MAX_BYTES_BILLED = 2**30
+MAX_BYTES_BILLED = 4 * 2**30
 LATEST = f"{REPORTS}latest.html"
 LAST_DAY = "last_day"
 """The key, in a report object's metadata, of the last day that it shows."""
@@ -72,7 +72,7 @@ class WriteReport(BaseOperator):
 
         client = bigquery_client()
         pages = {
-            days: render(read_summaries(client, *days), *days, written_at=datetime.now(UTC))
+            days: render(read_summaries(client, *days), *days, datetime.now(UTC), settings().currency)
             for days in set(days_shown.values())
         }
         for object_name, days in days_shown.items():
@@ -85,7 +85,7 @@ class WriteReport(BaseOperator):
 
 
 def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str, Rows]:
-    """Return what the charts need of the summary tables from `first_day` to `last_day`, by table name.
+    """Return what the queries of the charts answer of `first_day` to `last_day`, by the charts' names.
 
     Rows are dicts, in no set order. The client's project and location are the tables'.
     """
@@ -93,7 +93,7 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
     from shopstream.gcp.bigquery import run
 
     datasets = {}
-    for table in CHARTS:
+    for table in chart_names():
         sql = read_sql(table)
         job = run(
             client,

@@ -116,7 +116,7 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
 def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: str, browser: Browser) -> None:
     with Reader(browser, server) as reader:
         page = reader.open(f"/?{BOTH}")
-        for card, bars, of_the_second_day in (("daily_event_count", 6, 2), ("revenue_daily", 2, 1)):
+        for card, bars, of_the_second_day in (("daily_event_count", 8, 2), ("revenue_daily", 3, 1)):
             fills = [
                 bar.get_attribute("fill") or ""
                 for bar in page.locator(f"#{card} path[aria-roledescription=bar]").all()

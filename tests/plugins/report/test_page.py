@@ -6,7 +6,9 @@ import base64
 import hashlib
 import json
 import random
+import re
 from datetime import UTC, date, datetime
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -198,3 +200,41 @@ def test_a_missing_library_is_told_with_the_command_that_makes_it(
     monkeypatch.setattr(page, "LIBRARY", tmp_path / "vega.js")
     with pytest.raises(Refused, match=r"python -m tools\.vega_bundle"):
         rendered(summaries(ONE_DAY))
+
+
+FURTHER: dict[str, Rows] = {
+    "revenue_daily": [
+        {"event_date": FIRST, "orders": 2, "buyers": 2, "purchases": 3, "revenue": Decimal("0E-9")},
+    ],
+    "product_performance": [
+        {"product_id": 1003461, "brand": None, "category_code": "electronics.audio", "views": 1200,
+         "carts": 3, "purchases": 2, "revenue": Decimal("1234.5"), "viewing_sessions": 9,
+         "converted_sessions": 2},
+    ],
+}  # fmt: skip
+
+
+def test_what_further_queries_answered_is_drawn_and_told_for_people() -> None:
+    parsed = Parsed(page.render(summaries(ONE_DAY) | FURTHER, FIRST, LAST, currency="USD"))
+    assert set(json.loads(parsed.scripts[0])) == {*page.CHARTS, *FURTHER}
+    lines = [" | ".join(line) for line in parsed.lines]
+    assert "day | orders | buyers | purchases | revenue (USD)" in lines
+    assert f"{FIRST} | 2 | 2 | 3 | 0.00" in lines
+    assert "1003461 | \N{EN DASH} | electronics.audio | 1,200 | 3 | 2 | 1,234.50 | 9 | 2" in lines
+    assert "None" not in parsed.text
+    assert re.search(r"Sum of purchase prices\s*USD [\d,]+\.\d\d", parsed.text)
+
+
+def test_a_share_of_a_few_is_no_headline() -> None:
+    few = rendered(summaries({FIRST: (3, 2, 2)}))
+    assert "66.67%" not in few.text
+    assert "33.33%" in rendered(summaries({FIRST: (30, 2, 10)})).text
+
+
+def test_the_report_has_the_colours_of_the_dashboard_by_day_and_by_night() -> None:
+    pages = (page.CHARTS_DIR.parent / "dashboard" / "static" / "style.css").read_text()
+    report = (page.CHARTS_DIR / "report.css").read_text()
+    for selector in (":root {", ':root[data-theme="dark"] {'):
+        colours = re.findall(r"--[\w-]+: [^;]+;", pages.partition(selector)[2].partition("}")[0])
+        assert len(colours) > 15
+        assert [one for one in colours if one not in report] == []

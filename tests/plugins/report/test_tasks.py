@@ -11,12 +11,12 @@ from airflow.sdk import DAG
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
+from shopstream.charts import chart_names
 from shopstream.defaults import START_DATE
 from shopstream.gcp.clients import bigquery_client
 from shopstream.report.page import CHARTS
 from shopstream.report.tasks import LATEST, WriteReport
 from shopstream.settings import settings
-from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
 from tests.airflow_home import airflow_home, run_task, store  # noqa: F401
 from tests.plugins.report.summary_rows import summaries
@@ -27,12 +27,11 @@ NOVEMBER = {date(2019, 11, day): (1000 + day, 50 + day, 10 + day) for day in (1,
 
 
 @pytest.fixture(autouse=True)
-def tables(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
-    """The summary tables, with rows of 1 to 3 November 2019."""
+def tables(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
+    """The summary tables; those of CHARTS with rows of 1 to 3 November 2019, the others empty."""
     client = bigquery_client()
     for name, rows in summaries(NOVEMBER).items():
         table = load_table(settings().sql_dir, f"shop.{name}")
-        apply(client, table)
         # Columns that no chart reads still need a value.
         full = [dict.fromkeys(("price_average", "share_of_events"), 0.5) | row for row in rows]
         plain = [{key: row[key] for key in table.column_names if key in row} for row in full]
@@ -95,6 +94,8 @@ def test_a_report_shows_the_days_built_and_a_month_before_them(
     assert returned["uri"] == f"gs://{bucket.name}/{name}"
     specs = charts_of(bucket, name)
     assert set(specs) == set(CHARTS)
+    html = bucket.blob(name).download_as_text()
+    assert all(f'id="{chart}_title"' in html for chart in chart_names())
     daily = specs["daily_event_count"]["datasets"]["daily_event_count"]
     assert [row["events"] for row in daily if row["event_type"] == "view"] == [1001, 1002, 1003]
     blob = bucket.get_blob(name)

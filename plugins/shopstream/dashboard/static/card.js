@@ -2,9 +2,8 @@
 
 import { address, ask } from "./ask.js";
 import { clock, element, table } from "./format.js";
-import { chartConfig } from "./theme.js";
 
-/* global drawInto, fitted */
+/* global chartConfig, drawInto, fitted */
 
 export class Card {
   // `described` is one of api/charts: name, spec, filters. `pick` is called with a mark's datum when it is clicked.

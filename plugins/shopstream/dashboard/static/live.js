@@ -2,9 +2,8 @@
 
 import { ask } from "./ask.js";
 import { amount, clock, element, percent, short, table } from "./format.js";
-import { chartConfig } from "./theme.js";
 
-/* global drawInto, fitted */
+/* global chartConfig, drawInto, fitted */
 
 export const title = "Live";
 

@@ -1,7 +1,5 @@
 // Light and dark: style.css holds the colours, and the charts' configuration takes them from there.
 
-/* global hatched */
-
 const root = document.documentElement;
 
 export function currentTheme() {
@@ -31,26 +29,4 @@ function read() {
   } catch {
     return null;
   }
-}
-
-// The report's configuration with the colours of the page's theme.
-export function chartConfig(config) {
-  const style = getComputedStyle(root);
-  const colour = (name) => style.getPropertyValue(`--${name}`).trim();
-  const made = structuredClone(config);
-  made.background = "transparent";
-  made.range = { category: [colour("view"), colour("cart"), colour("purchase")], heatmap: colour("heat").split(" "),
-    ramp: colour("heat").split(" ") };
-  const params = { ink: "ink", paper: "card", on_mark: "on-mark", on_cart: "on-cart", view: "view", cart: "cart",
-    purchase: "purchase", earlier: "earlier" };
-  made.params = Object.entries(params).map(([name, token]) => ({ name, value: colour(token) }));
-  for (const type of ["view", "cart", "purchase"]) {
-    made.params.push({ name: `${type}_hatched`, value: hatched(colour(type), colour("card")) });
-  }
-  Object.assign(made.axis, { labelColor: colour("soft"), titleColor: colour("soft"), domainColor: colour("earlier"),
-    tickColor: colour("earlier"), gridColor: colour("grid") });
-  made.header.labelColor = colour("ink");
-  Object.assign(made.legend, { labelColor: colour("soft"), titleColor: colour("soft") });
-  made.text.color = colour("ink");
-  return made;
 }
