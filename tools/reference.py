@@ -220,70 +220,90 @@ SUMMARIES = {
                before.average_order_value AS average_order_value_week_before,
                (now.revenue - before.revenue)::VARCHAR || '/' || nullif(before.revenue, 0) AS revenue_change
         FROM built AS now LEFT JOIN built AS before ON before.event_date = now.event_date - 7""",
-    "sessions": """
-        WITH mine AS (
-            SELECT * REPLACE (if(hour(event_time) < 12 AND EXISTS (
-                       FROM events AS earlier WHERE earlier.user_session = own.user_session
-                       AND earlier.event_time >= own.event_date - INTERVAL 12 HOUR
-                       AND earlier.event_time < own.event_date), event_date - 1, event_date) AS event_date),
-                   event_date AS day_of_event,
-                   event_type || ' ' || coalesce(subcategory, '(no sub-category)') AS step,
-                   list_position(['view', 'cart', 'purchase'], event_type) AS turn
-            FROM events AS own WHERE user_session IS NOT NULL
-        ), carted AS (
-            SELECT event_date, user_session, product_id, min(event_time) AS since, max(price) AS price
-            FROM mine WHERE event_type = 'cart' GROUP BY ALL
-        ), judged AS (
-            SELECT *, EXISTS (FROM mine AS bought
-                              WHERE event_type = 'purchase' AND bought.event_date = carted.event_date
-                              AND bought.user_session = carted.user_session
-                              AND bought.product_id = carted.product_id AND event_time >= since) AS is_sold
-            FROM carted
-        ), baskets AS (
-            SELECT event_date, user_session, count(*) AS carted_products, sum(price) AS cart_value,
-                   count(*) FILTER (NOT is_sold) AS abandoned_products,
-                   sum(price) FILTER (NOT is_sold) AS abandoned_value
-            FROM judged GROUP BY ALL
-        ), whole AS (
-            SELECT event_date, user_session, min({'since': event_time, 'id': user_id}).id AS user_id,
-                   min(event_time) AS started_at, max(event_time) AS ended_at, count(*) AS events,
-                   count(*) FILTER (day_of_event > event_date) AS events_after_midnight,
-                   count(DISTINCT product_id) AS products,
-                   coalesce(sum(price) FILTER (event_type = 'purchase'), 0) AS revenue,
-                   min({'since': event_time, 'last': category_code IS NULL, 'code': category_code}).code
-                   AS landing_category_code,
-                   list(event_time) FILTER (event_type = 'view') AS views,
-                   list(event_time) FILTER (event_type = 'cart') AS carts,
-                   list(event_time) FILTER (event_type = 'purchase') AS purchases,
-                   list(step ORDER BY event_time, turn, step) AS all_steps
-            FROM mine GROUP BY ALL
-        ), walked AS (
-            SELECT *, [cart FOR cart IN carts IF cart >= list_min(views)] AS carts_since_view,
-                   [cart FOR cart IN carts IF cart <= list_max(purchases)] AS carts_till_purchase,
-                   [step FOR step, n IN all_steps IF n = 1 OR step != all_steps[n - 1]] AS way
-            FROM whole
+    "sessions": "FROM whole_sessions",
+    "session_paths": """
+        SELECT event_date, path, count(*) AS sessions, sum(count(*)) OVER of_day AS all_sessions,
+               count(*)::DOUBLE / sum(count(*)) OVER of_day AS share_of_sessions,
+               count(*) FILTER (purchases > 0) AS purchasing_sessions,
+               sum(revenue::DECIMAL(38, 9))::VARCHAR AS revenue,
+               row_number() OVER (PARTITION BY event_date ORDER BY count(*) DESC, path) AS place
+        FROM whole_sessions GROUP BY event_date, path
+        WINDOW of_day AS (PARTITION BY event_date)
+        QUALIFY place <= 100""",
+    "bought_together": """
+        WITH bought AS (
+            SELECT event_date, 'session' AS unit, user_session AS who, product_id, subcategory
+            FROM events WHERE event_type = 'purchase' AND user_session IS NOT NULL
+            UNION ALL
+            SELECT event_date, 'customer', user_id::VARCHAR, product_id, subcategory
+            FROM events WHERE event_type = 'purchase'
+        ), filled AS (
+            SELECT event_date, unit, who, 'product' AS kind, list_distinct(list(product_id::VARCHAR)) AS held
+            FROM bought GROUP BY ALL
+            UNION ALL
+            SELECT event_date, unit, who, 'subcategory', list_distinct(list(subcategory))
+            FROM bought WHERE subcategory IS NOT NULL GROUP BY ALL
+        ), single AS (
+            SELECT event_date, unit, kind, item, count(*) AS n
+            FROM (SELECT *, unnest(held) AS item FROM filled) GROUP BY ALL
+        ), paired AS (
+            SELECT event_date, unit, kind, pair.a AS item_a, pair.b AS item_b, count(*) AS baskets
+            FROM (SELECT *, unnest(flatten([[{'a': a, 'b': b} FOR b IN held IF a < b] FOR a IN held])) AS pair
+                  FROM filled)
+            GROUP BY ALL
+        ), counted AS (
+            SELECT paired.*, one.n AS baskets_a, other.n AS baskets_b,
+                   (SELECT count(*) FROM filled WHERE filled.event_date = paired.event_date
+                    AND filled.unit = paired.unit AND filled.kind = paired.kind) AS all_baskets
+            FROM paired
+            JOIN single AS one ON one.event_date = paired.event_date AND one.unit = paired.unit
+                 AND one.kind = paired.kind AND one.item = item_a
+            JOIN single AS other ON other.event_date = paired.event_date AND other.unit = paired.unit
+                 AND other.kind = paired.kind AND other.item = item_b
         )
-        SELECT event_date, user_session, user_id, started_at,
-               date_sub('second', started_at, ended_at) AS seconds,
-               EXISTS (FROM events AS bought WHERE event_type = 'purchase' AND bought.user_id = walked.user_id
-                       AND bought.event_date BETWEEN walked.event_date - 89 AND walked.event_date - 1)
-               AS is_returning_customer,
-               events, events_after_midnight, products, coalesce(len(views), 0) AS views,
-               coalesce(len(carts), 0) AS carts, coalesce(len(purchases), 0) AS purchases,
-               coalesce(carted_products, 0) AS carted_products,
-               coalesce(abandoned_products, 0) AS abandoned_products, revenue::VARCHAR AS revenue,
-               coalesce(cart_value, 0)::VARCHAR AS cart_value,
-               coalesce(abandoned_value, 0)::VARCHAR AS abandoned_value,
-               landing_category_code, string_split(landing_category_code, '.')[2] AS landing_subcategory,
-               CASE WHEN purchases IS NULL AND views IS NULL THEN 'cart'
-                    WHEN purchases IS NULL THEN if(len(carts_since_view) > 0, 'view_cart', 'view')
-                    WHEN views IS NULL THEN 'purchase_without_view'
-                    WHEN list_max(purchases) < list_min(views) THEN 'purchase_before_view'
-                    WHEN list_has_any(carts_since_view, carts_till_purchase) THEN 'view_cart_purchase'
-                    WHEN len(carts_till_purchase) > 0 THEN 'cart_view_purchase'
-                    ELSE 'view_purchase' END AS funnel,
-               len(way) AS steps, array_to_string(way[:6], ' > ') || if(len(way) > 6, ' > ...', '') AS path
-        FROM walked LEFT JOIN baskets USING (event_date, user_session)""",
+        SELECT *, baskets::DOUBLE / all_baskets AS support, baskets::DOUBLE / baskets_a AS confidence_a,
+               baskets::DOUBLE / baskets_b AS confidence_b,
+               (baskets::DOUBLE / baskets_a) / (baskets_b::DOUBLE / all_baskets) AS lift,
+               row_number() OVER (PARTITION BY event_date, unit, kind
+                                  ORDER BY baskets DESC, baskets_a * baskets_b, item_a, item_b) AS place
+        FROM counted QUALIFY place <= 100""",
+    "time_to_purchase": """
+        WITH sold AS (
+            SELECT event_date, 'session' AS unit, user_session AS who, product_id,
+                   max(subcategory) AS subcategory, min(event_time) AS bought_at
+            FROM events WHERE event_type = 'purchase' AND user_session IS NOT NULL GROUP BY ALL
+            UNION ALL
+            SELECT event_date, 'customer', user_id::VARCHAR, product_id, max(subcategory), min(event_time)
+            FROM events WHERE event_type = 'purchase' GROUP BY ALL
+        ), seen AS (
+            SELECT 'session' AS unit, user_session AS who, product_id, event_time
+            FROM events WHERE event_type = 'view'
+            UNION ALL
+            SELECT 'customer', user_id::VARCHAR, product_id, event_time FROM events WHERE event_type = 'view'
+        ), timed AS (
+            SELECT sold.*, date_sub('second', min(event_time), any_value(bought_at)) AS seconds
+            FROM sold LEFT JOIN seen ON seen.unit = sold.unit AND seen.who = sold.who
+                 AND seen.product_id = sold.product_id AND event_time <= bought_at
+                 AND event_time >= bought_at - INTERVAL 30 DAY
+            GROUP BY ALL
+        ), leveled AS (
+            SELECT event_date, unit, subcategory,
+                   if(grouping(subcategory) = 1, 'shop', 'subcategory') AS scope,
+                   count(*) AS purchases, coalesce(list_sort(list(seconds) FILTER (seconds IS NOT NULL)), [])
+                   AS times
+            FROM timed GROUP BY GROUPING SETS ((event_date, unit), (event_date, unit, subcategory))
+        )
+        SELECT event_date, scope, subcategory, unit, purchases, len(times) AS viewed_purchases,
+               len([t FOR t IN times IF t <= 60]) AS up_to_1_minute,
+               len([t FOR t IN times IF t <= 10 * 60]) AS up_to_10_minutes,
+               len([t FOR t IN times IF t <= 60 * 60]) AS up_to_1_hour,
+               len([t FOR t IN times IF t <= 24 * 60 * 60]) AS up_to_1_day,
+               len([t FOR t IN times IF t <= 7 * 24 * 60 * 60]) AS up_to_7_days,
+               times[(len(times) + 3) // 4] AS first_quartile_seconds,
+               times[(len(times) + 1) // 2] AS median_seconds,
+               times[(3 * len(times) + 3) // 4] AS third_quartile_seconds,
+               times[(9 * len(times) + 9) // 10] AS ninth_decile_seconds
+        FROM leveled""",
 }
 """The summaries over the distinct events of all files; `events` has the typed columns, event_date, and
 subcategory, the second level of the category code; `days` has each day from the first event to the last.
@@ -291,6 +311,22 @@ subcategory, the second level of the category code; `days` has each day from the
 An average is given as its sum and its count, "12.5/3"."""
 
 VIEWS = {
+    "session_funnels": """
+        SELECT event_date, landing_subcategory, count(*) AS sessions, count(*) FILTER (views > 0) AS viewed,
+               count(*) FILTER (carts > 0) AS carted, count(*) FILTER (purchases > 0) AS purchased,
+               count(*) FILTER (funnel LIKE 'view_cart%') AS view_cart,
+               count(*) FILTER (funnel = 'view_cart_purchase') AS view_cart_purchase,
+               count(*) FILTER (funnel = 'view_purchase') AS view_purchase,
+               count(*) FILTER (funnel = 'cart_view_purchase') AS cart_view_purchase,
+               count(*) FILTER (funnel = 'purchase_before_view') AS purchase_before_view,
+               count(*) FILTER (funnel = 'purchase_without_view') AS purchase_without_view,
+               count(*) FILTER (purchases > 0 AND funnel NOT LIKE 'purchase_%')::DOUBLE
+               / nullif(count(*) FILTER (views > 0), 0) AS conversion_rate,
+               sum(carted_products) AS carts, sum(cart_value::DECIMAL(38, 9))::VARCHAR AS cart_value,
+               sum(abandoned_products) AS abandoned_carts,
+               sum(abandoned_value::DECIMAL(38, 9))::VARCHAR AS abandoned_value,
+               sum(abandoned_products)::DOUBLE / nullif(sum(carted_products), 0) AS abandonment_rate
+        FROM whole_sessions GROUP BY event_date, landing_subcategory""",
     "top_brands_by_revenue": """
         WITH sold AS (
             SELECT event_date, brand AS what, sum(price) AS paid
@@ -313,6 +349,73 @@ VIEWS = {
         WHERE paid > 0 QUALIFY place <= 100""",
 }
 """The views that show days of summaries."""
+
+WHOLE_SESSIONS = """
+    CREATE TABLE whole_sessions AS
+    WITH mine AS (
+        SELECT * REPLACE (if(hour(event_time) < 12 AND EXISTS (
+                   FROM events AS earlier WHERE earlier.user_session = own.user_session
+                   AND earlier.event_time >= own.event_date - INTERVAL 12 HOUR
+                   AND earlier.event_time < own.event_date), event_date - 1, event_date) AS event_date),
+               event_date AS day_of_event,
+               event_type || ' ' || coalesce(subcategory, '(no sub-category)') AS step,
+               list_position(['view', 'cart', 'purchase'], event_type) AS turn
+        FROM events AS own WHERE user_session IS NOT NULL
+    ), carted AS (
+        SELECT event_date, user_session, product_id, min(event_time) AS since, max(price) AS price
+        FROM mine WHERE event_type = 'cart' GROUP BY ALL
+    ), judged AS (
+        SELECT *, EXISTS (FROM mine AS bought
+                          WHERE event_type = 'purchase' AND bought.event_date = carted.event_date
+                          AND bought.user_session = carted.user_session
+                          AND bought.product_id = carted.product_id AND event_time >= since) AS is_sold
+        FROM carted
+    ), baskets AS (
+        SELECT event_date, user_session, count(*) AS carted_products, sum(price) AS cart_value,
+               count(*) FILTER (NOT is_sold) AS abandoned_products,
+               sum(price) FILTER (NOT is_sold) AS abandoned_value
+        FROM judged GROUP BY ALL
+    ), whole AS (
+        SELECT event_date, user_session, min({'since': event_time, 'id': user_id}).id AS user_id,
+               min(event_time) AS started_at, max(event_time) AS ended_at, count(*) AS events,
+               count(*) FILTER (day_of_event > event_date) AS events_after_midnight,
+               count(DISTINCT product_id) AS products,
+               coalesce(sum(price) FILTER (event_type = 'purchase'), 0) AS revenue,
+               min({'since': event_time, 'last': category_code IS NULL, 'code': category_code}).code
+               AS landing_category_code,
+               list(event_time) FILTER (event_type = 'view') AS views,
+               list(event_time) FILTER (event_type = 'cart') AS carts,
+               list(event_time) FILTER (event_type = 'purchase') AS purchases,
+               list(step ORDER BY event_time, turn, step) AS all_steps
+        FROM mine GROUP BY ALL
+    ), walked AS (
+        SELECT *, [cart FOR cart IN carts IF cart >= list_min(views)] AS carts_since_view,
+               [cart FOR cart IN carts IF cart <= list_max(purchases)] AS carts_till_purchase,
+               [step FOR step, n IN all_steps IF n = 1 OR step != all_steps[n - 1]] AS way
+        FROM whole
+    )
+    SELECT event_date, user_session, user_id, started_at,
+           date_sub('second', started_at, ended_at) AS seconds,
+           EXISTS (FROM events AS bought WHERE event_type = 'purchase' AND bought.user_id = walked.user_id
+                   AND bought.event_date BETWEEN walked.event_date - 89 AND walked.event_date - 1)
+           AS is_returning_customer,
+           events, events_after_midnight, products, coalesce(len(views), 0) AS views,
+           coalesce(len(carts), 0) AS carts, coalesce(len(purchases), 0) AS purchases,
+           coalesce(carted_products, 0) AS carted_products,
+           coalesce(abandoned_products, 0) AS abandoned_products, revenue::VARCHAR AS revenue,
+           coalesce(cart_value, 0)::VARCHAR AS cart_value,
+           coalesce(abandoned_value, 0)::VARCHAR AS abandoned_value,
+           landing_category_code, string_split(landing_category_code, '.')[2] AS landing_subcategory,
+           CASE WHEN purchases IS NULL AND views IS NULL THEN 'cart'
+                WHEN purchases IS NULL THEN if(len(carts_since_view) > 0, 'view_cart', 'view')
+                WHEN views IS NULL THEN 'purchase_without_view'
+                WHEN list_max(purchases) < list_min(views) THEN 'purchase_before_view'
+                WHEN list_has_any(carts_since_view, carts_till_purchase) THEN 'view_cart_purchase'
+                WHEN len(carts_till_purchase) > 0 THEN 'cart_view_purchase'
+                ELSE 'view_purchase' END AS funnel,
+           len(way) AS steps, array_to_string(way[:6], ' > ') || if(len(way) > 6, ' > ...', '') AS path
+    FROM walked LEFT JOIN baskets USING (event_date, user_session)"""
+"""Each session, on its first day, with its events up to the noon of the day after."""
 
 PERFORMANCE = """
     CREATE VIEW performance_of_{column}s AS
@@ -361,6 +464,8 @@ KEYS = (
     "cohort_week",
     "scope",
     "unit",
+    "kind",
+    "landing_subcategory",
     "cart_hour",
     "place",
     "product_id",
@@ -412,6 +517,22 @@ INTEGERS = (
     "carted_products",
     "abandoned_products",
     "steps",
+    "baskets",
+    "baskets_a",
+    "baskets_b",
+    "all_baskets",
+    "all_sessions",
+    "purchasing_sessions",
+    "viewed_purchases",
+    "up_to_1_minute",
+    "up_to_10_minutes",
+    "up_to_1_hour",
+    "up_to_1_day",
+    "up_to_7_days",
+    "first_quartile_seconds",
+    "median_seconds",
+    "third_quartile_seconds",
+    "ninth_decile_seconds",
 )
 AVERAGES = (
     "price_average",
@@ -440,6 +561,11 @@ RATIOS = (
     "conversion_rate",
     "abandonment_rate",
     "revenue_change",
+    "share_of_sessions",
+    "support",
+    "confidence_a",
+    "confidence_b",
+    "lift",
 )
 DATES = ("event_date", "landing_day", "last_purchase_date", "cohort_week")
 TIMES = ("started_at",)
@@ -520,6 +646,7 @@ def landing_day_of(path: Path) -> date | None:
 def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
     for column in ("product_id", "brand"):
         database.execute(PERFORMANCE.format(column=column))
+    database.execute(WHOLE_SESSIONS)
     frames = {name: database.sql(query).df() for name, query in (SUMMARIES | VIEWS).items()}
     for frame in frames.values():
         for column in frame.columns.intersection(list(MONEY)):

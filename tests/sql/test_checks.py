@@ -33,7 +33,7 @@ COMPARED_WITH = {
 
 
 def ordinary_day(day: dt.date) -> list[dict[str, Any]]:
-    """Return events in every hour, of twelve sub-categories; some are carted, some of these purchased."""
+    """Return events in every hour, of twelve sub-categories; some carted, some bought, two by one."""
     events = []
     for hour in range(24):
         # Of DAY, two customers are new.
@@ -46,7 +46,7 @@ def ordinary_day(day: dt.date) -> list[dict[str, Any]]:
             "user_id": user_id,
             "user_session": f"{day} {user_id}",
         }
-        steps = ("view", "cart", "purchase")[: 3 if 8 <= hour < 13 else 2 if hour < 8 else 1]
+        steps = ("view", "cart", "purchase")[: 3 if 8 <= hour < 13 or hour == 14 else 2 if hour < 8 else 1]
         for minute, event_type in enumerate(steps):
             moment = dt.datetime.combine(day, dt.time(hour, minute))
             event_id = f"{day} {hour} {event_type}"

@@ -92,6 +92,15 @@ def _funnels(rows: Sequence[Row]) -> str | None:
     )
 
 
+def _whole_sessions(rows: Sequence[Row]) -> str | None:
+    shares = {(row["funnel"], row["step_number"]): row for row in rows}
+    carts = shares[("products put into the cart", 1)]["counted"]
+    bought = shares[("products put into the cart", 2)]["share_of_first"]
+    if carts < SMALL_SAMPLE:
+        return None
+    return f"{1 - bought:.1%} of {carts:,} products in carts were left by whole sessions."
+
+
 def _abandonment(rows: Sequence[Row]) -> str | None:
     carts, abandoned = (sum(row[name] for row in rows) for name in ("carts", "abandoned_carts"))
     value = sum(row["abandoned_value"] for row in rows)
@@ -165,6 +174,36 @@ def _sessions(rows: Sequence[Row]) -> str | None:
     return None
 
 
+def _paths(rows: Sequence[Row]) -> str | None:
+    bought = [row for row in rows if row["purchasing_sessions"]]
+    return _most(
+        bought,
+        "purchasing_sessions",
+        lambda row: f"Most purchases come by {_name(row['path'])}: {row['purchasing_sessions']:,} sessions.",
+    )
+
+
+def _time_to_purchase(rows: Sequence[Row]) -> str | None:
+    own = [row for row in rows if row["seen"] == "by one customer"]
+    purchases = sum(row["purchases"] for row in own)
+    if purchases < SMALL_SAMPLE:
+        return None
+    within_an_hour = sum(row["purchases"] for row in own if row["time_number"] <= 3)
+    return f"{within_an_hour / purchases:.1%} of {purchases:,} were bought within an hour of the first look."
+
+
+def _pairs(rows: Sequence[Row]) -> str | None:
+    frequent = [row for row in rows if row["kind"] == "subcategory" and row["baskets"] >= SMALL_SAMPLE]
+    return _most(
+        frequent,
+        "lift",
+        lambda row: (
+            f"{_name(row['item_a'])} and {_name(row['item_b'])} are bought together "
+            f"{row['lift']:.1f} times as often as by chance."
+        ),
+    )
+
+
 _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
     "daily_event_count": _days,
     "revenue_daily": _revenue,
@@ -181,6 +220,10 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
     "customer_value": _segments,
     "customer_purchases": _orders,
     "sessions": _sessions,
+    "time_to_purchase": _time_to_purchase,
+    "session_paths": _paths,
+    "session_funnels": _whole_sessions,
+    "bought_together": _pairs,
 }
 
 

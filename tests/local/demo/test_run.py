@@ -146,6 +146,28 @@ HEADLINES = {
         rows_of("user_session events_after_midnight", ("a", 1_000), ("b", 2)),
         "2 sessions, 1,002 of their events past midnight",
     ),
+    "bought_together": (
+        rows_of(
+            "unit kind place item_a baskets",
+            ("customer", "subcategory", 1, "a", 1_000),
+            ("customer", "subcategory", 2, "b", 2_000),
+            ("session", "subcategory", 1, "b", 9_000),
+            ("customer", "subcategory", 1, "c", 2),
+        ),
+        "most baskets with a and another sub-category: 1,000",
+    ),
+    "session_paths": (
+        rows_of("path sessions", ("view a", 1_000), ("view b", 2), ("view a", 1)),
+        "most sessions on the path view a: 1,001",
+    ),
+    "time_to_purchase": (
+        rows_of(
+            "scope unit viewed_purchases up_to_10_minutes",
+            ("shop", "session", 1_000, 2),
+            ("shop", "customer", 9, 9),
+        ),
+        "1,000 products bought after a view in the same session, 2 within 10 minutes",
+    ),
     "purchase_funnels": (
         rows_of(
             "scope unit view_cart_purchase view_purchase",

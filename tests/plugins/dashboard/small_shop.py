@@ -35,6 +35,7 @@ def fill_shop(bigquery: bigquery_api.Client) -> None:
             at(DAY, 9, "view", 1),
             at(DAY, 10, "cart", 1),
             at(DAY, 11, "purchase", 1, price="100.25"),
+            at(DAY, 11, "purchase", 1, product_id=3, category_code="appliances.kitchen", price="0"),
             at(DAY, 9, "view", 2, product_id=2, brand=HOSTILE),
             at(DAY, 12, "purchase", 2, product_id=2, brand=HOSTILE, price="7"),
             at(DAY, 9, "view", 3, product_id=3, category_code="appliances.kitchen", brand=None),

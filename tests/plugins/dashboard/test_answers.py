@@ -60,6 +60,50 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
             "The median of 1,900 sessions lasted under 1 min.",
         ),
         (
+            "time_to_purchase",
+            [
+                {"seen": "by one customer", "time_number": 2, "purchases": 30},
+                {"seen": "by one customer", "time_number": 4, "purchases": 10},
+                {"seen": "in one session", "time_number": 1, "purchases": 99},
+            ],
+            "75.0% of 40 were bought within an hour of the first look.",
+        ),
+        (
+            "bought_together",
+            [
+                {"kind": "subcategory", "item_a": "a", "item_b": "b", "baskets": 29, "lift": 9.0},
+                {"kind": "subcategory", "item_a": "a", "item_b": "living_room", "baskets": 30, "lift": 2.5},
+                {"kind": "product", "item_a": "1", "item_b": "2", "baskets": 99, "lift": 9.0},
+            ],
+            "a and living room are bought together 2.5 times as often as by chance.",
+        ),
+        (
+            "session_funnels",
+            [
+                {
+                    "funnel": "products put into the cart",
+                    "step_number": 1,
+                    "counted": 40,
+                    "share_of_first": 1,
+                },
+                {
+                    "funnel": "products put into the cart",
+                    "step_number": 2,
+                    "counted": 10,
+                    "share_of_first": 0.25,
+                },
+            ],
+            "75.0% of 40 products in carts were left by whole sessions.",
+        ),
+        (
+            "session_paths",
+            [
+                {"path": "view a", "purchasing_sessions": 0},
+                {"path": "view living_room > purchase living_room", "purchasing_sessions": 1200},
+            ],
+            "Most purchases come by view living room > purchase living room: 1,200 sessions.",
+        ),
+        (
             "product_performance",
             [{"product_id": 7, "brand": None, "revenue": 12.5, "purchases": 2}],
             "Product 7 of no brand: 12 from 2 purchases.",
