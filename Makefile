@@ -16,7 +16,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak drill fuzz up down reset status put load sql dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated mo
 
 soak: $(INSTALLED) ## Kill, drain and update the stream under a million messages; fail if any is lost or doubled
 	@$(BIN)/python -m bench.soak_stream
+
+faults: $(INSTALLED) ## Kill loads at 20 moments, and let each store fail in each way, under a load and the stream
+	@$(BIN)/pytest -n0 -m "killpoint or outage" $(ARGS)
 
 drill: $(INSTALLED) ## Carry out the runbooks on the local stack and print what came of it; ARGS="gate --away-seconds 600" for some
 	@$(BIN)/python -m local.drills $(ARGS)

@@ -22,6 +22,7 @@ from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
 from shopstream.tables.migrations import apply_migrations
+from tests.docs.guarantees import PAGE, promises
 from tests.sql.events import apply_all
 
 # A folder for each of the processes that run the tests.
@@ -202,8 +203,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with an Airflow of their own, whose database takes seconds to make."""
+    """Mark tests with an Airflow of their own, which takes seconds to make, and those of promises."""
+    named = {test for promise in promises(PAGE) for test in promise.tests}
     for item in items:
+        if item.nodeid.partition("[")[0] in named:
+            item.add_marker(pytest.mark.guarantee)
         if "airflow_home" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.integration)
 

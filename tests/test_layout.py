@@ -12,6 +12,7 @@ from local.root import ROOT
 
 OF_NO_MODULE = {
     "tests/dags/test_clearing.py": "of each DAG whose tasks are cleared",
+    "tests/dags/test_faults.py": "of loads and streams that are killed, or whose stores fail",
     "tests/dags/test_main_job.py": "of several DAGs, one after the other",
     "tests/dags/test_policy.py": "of all DAG files",
     "tests/docs/test_guarantees.py": "of docs/guarantees.md",

@@ -12,7 +12,7 @@ from beam_jobs.waiting import tell_waiting
 
 
 def test_a_request_that_is_tried_again_is_told_as_a_warning_with_what_was_answered(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [ServiceUnavailable("the store is away")]
 
@@ -21,6 +21,8 @@ def test_a_request_that_is_tried_again_is_told_as_a_warning_with_what_was_answer
             raise answers.pop()
         return "here"
 
+    # As the clients leave it.
+    monkeypatch.setattr(logging.getLogger("google"), "propagate", False)
     caplog.set_level(logging.WARNING)
     tell_waiting()
     tell_waiting()
