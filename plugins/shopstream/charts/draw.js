@@ -25,9 +25,18 @@ const GAP_PX = 20;
 const TAKEN = new Set(Object.getOwnPropertyNames(Object.prototype));
 const MARK = "\u200b";
 
-// Draws, and leaves to screen readers only what has words: a layer without marks, such as an earlier period that is
-// not there, has none.
-async function drawInto(place, spec) {
+// Draws one chart after the other: all at once would each wait for all, and the first be seen with the last.
+let turn = Promise.resolve();
+function drawInto(place, spec) {
+  const mine = turn.then(() => embedInto(place, spec));
+  const pause = () => new Promise((next) => setTimeout(next)); // in which the browser shows what is drawn
+  turn = mine.then(pause, pause);
+  return mine;
+}
+
+// Leaves to screen readers only what has words: a layer without marks, such as an earlier period that is not there, has
+// none.
+async function embedInto(place, spec) {
   const embedded = await vegaEmbed(place, spec, OPTIONS);
   for (const part of place.querySelectorAll("[role=graphics-symbol]:not([aria-label])")) {
     part.setAttribute("aria-hidden", "true");

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from shopstream.report import page
+from tests.plugins.dashboard.browser import browser as browser
 from tools import vega_bundle
 
 

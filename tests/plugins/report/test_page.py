@@ -11,8 +11,10 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser, expect
 
 from shopstream.report import page
 from shopstream.retries import Refused
@@ -238,3 +240,21 @@ def test_the_report_has_the_colours_of_the_dashboard_by_day_and_by_night() -> No
         colours = re.findall(r"--[\w-]+: [^;]+;", pages.partition(selector)[2].partition("}")[0])
         assert len(colours) > 15
         assert [one for one in colours if one not in report] == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_browser_draws_every_chart_in_the_colours_of_the_readers_scheme(
+    browser: Browser, tmp_path: Path, library: Path, scheme: Literal["light", "dark"]
+) -> None:
+    (tmp_path / "report.html").write_text(page.render(summaries(THREE_DAYS) | FURTHER, FIRST, LAST))
+    context = browser.new_context(color_scheme=scheme)
+    shown, console = context.new_page(), list[str]()
+    shown.on("console", lambda said: console.extend([said.text] if said.type == "error" else []))
+    shown.on("pageerror", lambda error: console.append(str(error)))
+    shown.goto((tmp_path / "report.html").as_uri())
+    expect(shown.locator(".chart svg")).to_have_count(len(page.CHARTS) + len(FURTHER))
+    assert console == []
+    bar = shown.locator("#most_visited_subcategories path[aria-roledescription=bar]").first
+    assert bar.get_attribute("fill") == {"light": "#0072b2", "dark": "#56b4e9"}[scheme]
+    context.close()

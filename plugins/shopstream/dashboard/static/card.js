@@ -43,6 +43,7 @@ export class Card {
         told.is_cut ? `Only the first ${told.rows.length} rows.` : null,
         ...this.#notApplied(params),
       ].filter(Boolean).join(" ");
+      this.#fill();
       this.place.className = "chart";
       if (told.rows.length) await this.draw();
       else this.place.replaceChildren(element("p", { class: "empty" }, "Nothing to show in these days."));
@@ -50,13 +51,13 @@ export class Card {
       if (this.loading !== mine) return;
       this.told = null;
       this.rows = [];
+      this.#fill();
       this.answer.textContent = "";
       this.place.className = "chart";
       this.place.replaceChildren(element("div", { class: "failed", role: "alert" },
         element("p", {}, element("b", {}, error.store ? `${error.store}: ` : ""), error.message),
         element("button", { type: "button", onclick: () => this.load(params, before, days) }, "Try again")));
     }
-    this.#fill();
   }
 
   async draw() {

@@ -1,7 +1,7 @@
 // The page "Customer": one customer's journey from Spanner, sessions folded, the newest first, page by page.
 
 import { ask } from "./ask.js";
-import { amount, element, exact, longDay } from "./format.js";
+import { amount, element, exact, longDay, price } from "./format.js";
 
 export const title = "Customer";
 
@@ -94,7 +94,7 @@ function summary(user, events) {
   const visits = new Set(events.map((event) => event.user_session));
   const orders = new Set(bought.map((event) => `${event.user_session} ${event.event_time.slice(0, 10)}`));
   return `Customer ${user}: first seen ${longDay(events.at(-1).event_time.slice(0, 10))}, last ${longDay(events[0].event_time.slice(0, 10))} · `
-    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${amount(exact)(bought.reduce((total, event) => total + event.price, 0))}`;
+    + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${amount(price)(bought.reduce((total, event) => total + event.price, 0))}`;
 }
 
 // Sessions in order of their newest event; events without one are together.
@@ -115,14 +115,14 @@ function sessions(events) {
         element("b", {}, `${longDay(oldest.slice(0, 10))} ${oldest.slice(11, 16)} UTC`),
         name ? ` · session of ${minutes} min` : " · events without a session",
         ` · ${steps.slice(0, 8).join(" › ")}${steps.length > 8 ? " …" : ""}`,
-        bought.length ? ` · ${exact(bought.reduce((total, event) => total + event.price, 0))}` : ""),
+        bought.length ? ` · ${amount(price)(bought.reduce((total, event) => total + event.price, 0))}` : ""),
       element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Events of the session of ${oldest}` },
         element("table", {}, element("tbody", {}, some.map((event) => element("tr", {},
           element("td", { class: "text" }, event.event_time.slice(11, 19)),
           element("td", { class: `text kind ${event.event_type}` }, event.event_type),
           element("td", { class: "text" }, [event.brand, event.category_code?.replaceAll("_", " ")].filter(Boolean).join(", ") || "–"),
           element("td", {}, `product ${event.product_id}`),
-          element("td", {}, exact(event.price)),
+          element("td", {}, price(event.price)),
           element("td", { class: "text" }, event.streamed ? "from the stream" : "")))))));
   });
 }

@@ -11,6 +11,9 @@ const NUMERIC_RATES = /rate$|share|change$|per_view$/;
 // An amount of money, written as `write` writes numbers, with the shop's currency where that is known.
 export const amount = (write) => (value) => (CURRENCY && value != null ? `${CURRENCY}\u00a0${write(value)}` : write(value));
 
+// To the cent.
+export const price = (value) => (value == null ? "–" : money.format(value));
+
 export const exact = (value) => exactly.format(value);
 
 // Three digits: 9,820; 68.4 k; 1.42 M.

@@ -115,13 +115,15 @@ function refresh() {
 function controls(now) {
   const list = element("datalist", { id: "subcategories" });
   const brands = element("datalist", { id: "brands" });
-  ask("api/choices", { first_day: now.first_day, last_day: now.last_day }).then(({ rows }) => {
+  const choose = () => ask("api/choices", { first_day: now.first_day, last_day: now.last_day }).then(({ rows }) => {
     for (const { kind, choice } of rows) {
       (kind === "brand" ? brands : list).append(element("option", { value: choice }));
     }
   }).catch(() => {}); // a name can still be typed
+  let isAsked = false;
   const field = (label, name, options) => element("label", {}, label, element("input", {
     list: options.id, value: now[name] ?? "", placeholder: "all", size: 16, autocomplete: "off",
+    onfocus: () => { if (!isAsked) choose(); isAsked = true; },
     onchange: (event) => go({ [name]: event.target.value.trim() || null }) }));
   const day = (label, name) => element("label", {}, label, element("input", { type: "date", value: now[name],
     onchange: (event) => event.target.value && go({ range: "any", [name]: event.target.value,
