@@ -136,7 +136,7 @@ def test_without_an_image_nothing_of_the_dashboard_is_made(check: Check, tmp_pat
     small = json.loads((tmp_path / "small.json").read_text())
     made = [one["address"] for one in small["planned_values"]["root_module"]["resources"]]
     assert len(made) > 50
-    assert [address for address in made if re.search("dashboard|iap|cloud_run", address)] == []
+    assert [address for address in made if re.search(r"\.\w*dashboard|iap|cloud_run", address)] == []
 
 
 def test_composer_is_given_a_package_as_its_name_and_what_follows(check: Check, tmp_path: Path) -> None:
