@@ -81,7 +81,7 @@ def rows_of(client: bigquery_api.Client, sql: str) -> list[dict[str, Any]]:
 def _literal(field: bigquery_api.SchemaField, value: Any) -> str:
     if value is None:
         return "NULL"
-    if field.field_type == "INT64":
+    if field.field_type in ("BOOL", "FLOAT64", "INT64"):
         return str(value)
     text = json.dumps(str(value), ensure_ascii=False)
     return text if field.field_type == "STRING" else f"{field.field_type} {text}"

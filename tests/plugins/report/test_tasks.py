@@ -20,6 +20,7 @@ from shopstream.settings import settings
 from shopstream.tables.folder import load_table
 from tests.airflow_home import airflow_home, run_task, store  # noqa: F401
 from tests.plugins.report.summary_rows import summaries
+from tests.sql.events import fill
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("airflow_home", "library")]
 
@@ -34,11 +35,8 @@ def tables(bigquery_tables: bigquery_api.Client) -> bigquery_api.Client:
         table = load_table(settings().sql_dir, f"shop.{name}")
         # Columns that no chart reads still need a value.
         full = [dict.fromkeys(("price_average", "share_of_events"), 0.5) | row for row in rows]
-        plain = [{key: row[key] for key in table.column_names if key in row} for row in full]
-        errors = client.insert_rows_json(
-            f"{client.project}.shop.{name}", json.loads(json.dumps(plain, default=str))
-        )
-        assert not errors
+        # In DML, not streamed: rows that were just streamed in could be neither deleted nor replaced.
+        fill(client, table.full_name, full)
     return client
 
 
