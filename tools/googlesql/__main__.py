@@ -22,7 +22,7 @@ from tools.googlesql.reads import Read, reads_of
 from tools.googlesql.statements import Statement, statements_of
 
 LOG = ROOT / "build" / "googlesql.log"
-ONE_DAY_OF = "SELECT event_date FROM {} WHERE event_date = @day"
+ONE_DAY_OF = "SELECT {1} FROM {0} WHERE {1} = @day"
 """How a view is read that shows days: the filter must reach the partitions of all tables below it."""
 
 
@@ -60,8 +60,10 @@ def verdict_on(analyzer: Analyzer, tables: Mapping[str, Table], statement: State
     if statement.columns is not None:
         told = f"{len(statement.columns)} columns; "
         problems += _wrong_columns(analyzed, statement.columns)
-    if statement.table.view and "event_date" in statement.table.column_names:
-        analyzed = analyzer.analyze(ONE_DAY_OF.format(statement.table.full_name), {"day": "DATE"})
+    table = statement.table
+    days = {tables[name].metadata.partition_by for name in _stored(tables, table.metadata.reads)}
+    if table.view and (shown := [name for name in table.column_names if name in days]):
+        analyzed = analyzer.analyze(ONE_DAY_OF.format(table.full_name, shown[0]), {"day": "DATE"})
     try:
         reads = reads_of(analyzed, tables, lambda view: analyzer.analyze(view.view or "", {}))
     except Refused as error:
