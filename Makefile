@@ -16,7 +16,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ load: $(INSTALLED) ## Load a landing day and tell what came of it: DAY=
 
 sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql, or a prompt
 	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$(STORE)") $(if $(CSV),--csv) $(if $(value Q),"$$Q")
+
+stream: $(INSTALLED) ## Start the local stack's stream, and publish a landed day as if it happened now: DAY=
+	@$(BIN)/python -m local.hand stream "$(DAY)"
+
+kill-stream: $(INSTALLED) ## Kill the process of the local stack's stream, as a crash would
+	@$(BIN)/python -m local.hand kill-stream
 
 dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
 	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")

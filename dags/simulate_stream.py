@@ -54,6 +54,14 @@ from shopstream.tags import Tag
             description="Seconds of event time that pass in one second: 1 is real time, 60 plays a day in "
             "24 minutes. Empty: as fast as possible.",
         ),
+        "times_of_now": Param(
+            False,
+            type="boolean",
+            title="Times of now",
+            description="Give each event the moment of its publication for its event_time, so that the live "
+            "views and the page Live fill. They are then other events than the landed ones: for a stack to "
+            "look at, not for a shop's own.",
+        ),
         "format": Param(
             "csv",
             type="string",

@@ -1,6 +1,7 @@
 """The shop by hand, on the running local stack or, with --env and --project, in a real project.
 
 python -m local.hand up | status | put FILE [--day DAY] | load DAY | sql [STATEMENT or FILE.sql]
+python -m local.hand stream DAY | kill-stream     on the local stack alone
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ from rich.table import Table
 
 from beam_jobs.contract import ContractError
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, read_place
+from local.dataflow.jobs import running_workers
 from local.hand import shop
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
+from local.stack.services import STATE
 from shopstream.settings import settings
+from shopstream.stream.decide import STREAM_JOB
 
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
 MAX_SHOWN = 1000
+STREAM_SPEED = 60
+"""A day in 24 minutes."""
 COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop.rejected_events")
 _REJECTED = """
 SELECT reason, SUM(lines) AS lines, MIN(CONCAT(file, ' at byte ', CAST(byte_offset AS STRING))) AS an_example
@@ -54,6 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         "put": _put,
         "load": _load,
         "sql": _sql,
+        "stream": _stream,
+        "kill-stream": _kill_stream,
     }
     try:
         return commands[options.command](options)
@@ -82,6 +90,11 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
     sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
     sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
+    stream = commands.add_parser(
+        "stream", help="start the stream, and publish a landed day as if it were now"
+    )
+    stream.add_argument("day", type=_day)
+    commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
     for command in (put, load, sql):
         command.add_argument("--env", choices=ENVIRONMENTS, help="of a real project; see --project")
         command.add_argument("--project", help="the project's id")
@@ -197,6 +210,36 @@ def _sql(options: argparse.Namespace) -> int:
             _print_rows(*ask(statement), as_csv=as_csv)
         except GoogleAPICallError as error:
             print(error.message, file=sys.stderr)
+    return 0
+
+
+def _stream(options: argparse.Namespace) -> int:
+    control.environment()
+    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
+    for dag_id in ("keep_stream_alive", "simulate_stream"):
+        airflow.unpause(dag_id)
+    airflow.run("keep_stream_alive", {}, _progress)
+    airflow.trigger(
+        "simulate_stream", {"landing_day": str(options.day), "speed": STREAM_SPEED, "times_of_now": True}
+    )
+    print(
+        f"The stream runs, and the events of {options.day} come in at {STREAM_SPEED} times their pace, as if "
+        "they happened now. Next:\n"
+        "  make dashboard          its page Live\n"
+        "  make kill-stream        and see it come back"
+    )
+    return 0
+
+
+def _kill_stream(options: argparse.Namespace) -> int:
+    seconds = control.environment()["SHOPSTREAM_KEEP_ALIVE_SECONDS"]
+    killed = running_workers(STATE / "dataflow", STREAM_JOB)
+    for worker in killed.values():
+        worker.kill()
+    if not killed:
+        print("No stream runs. Start it: make stream DAY=2019-11-01", file=sys.stderr)
+        return 1
+    print(f"Killed. keep_stream_alive looks each {seconds} s and launches it anew; no event is lost.")
     return 0
 
 

@@ -77,6 +77,7 @@ _IS_TRANSIENT = if_exception_type(
     exceptions.TooManyRequests,
     exceptions.Unknown,
 )
+_PLAIN_TIME = re.compile(rb'(?<=\A)\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC|(?<=\A{"event_time": ")[^"]+ UTC')
 _Message, _Request = pubsub.PubsubMessage.pb(), pubsub.PublishRequest.pb()
 """The bare protobuf classes: the wrapped ones take ten times as long to make."""
 
@@ -127,6 +128,7 @@ def publish(
     speed: float | None = None,
     limit: int | None = None,
     max_gap_seconds: float = math.inf,
+    times_of_now: bool = False,
     credentials: Credentials | None = None,
     stopping: Callable[[], bool] = lambda: False,
     now: Callable[[], float] = time.monotonic,
@@ -141,6 +143,8 @@ def publish(
         speed: how many seconds of event time pass in one second; 1 is real time, None as fast as possible.
         limit: publish at most so many lines.
         max_gap_seconds: of event time, between a line and the next; what is longer is cut to it, and told.
+        times_of_now: give each event the moment of its publication for its event_time, if that is written in
+            the plain form; its day, hour and id are then others than the file's.
         credentials: for Pub/Sub and Cloud Storage; None for those of the environment.
         stopping: asked at least each SLEEP_SECONDS; once true, what was taken is sent, and no more is taken.
         now: a clock, in seconds.
@@ -164,11 +168,16 @@ def publish(
             if stopping():
                 sender.done.stopped = True
                 break
-            sender.take(due, message)
+            sender.take(due, _of_now(message) if times_of_now else message)
         sender.send()
     finally:
         sender.report()
     return sender.done
+
+
+def _of_now(message: bytes) -> bytes:
+    """The message with the present second in place of a plain event_time, which stands first in it."""
+    return _PLAIN_TIME.sub(datetime.now(UTC).strftime(TIME_FORMAT).encode(), message, count=1)
 
 
 def _bounded_gap(last_due: float, due: float, max_gap_seconds: float) -> float:

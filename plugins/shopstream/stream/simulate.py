@@ -20,9 +20,9 @@ OBJECT_PATTERN = r"^[^*?#\[\]\r\n]+\.csv(\.gz)?$"
 class PublishEvents(BaseOperator):
     """Publishes a landing day, or one object of the bucket, as the run's parameters say.
 
-    They are landing_day, object (instead of a landing day), speed (None: as fast as possible), format and
-    limit (None: all). Killing the task stops it in order: what was read is sent, and the log says how far it
-    came.
+    They are landing_day, object (instead of a landing day), speed (None: as fast as possible), format, limit
+    (None: all) and times_of_now. Killing the task stops it in order: what was read is sent, and the log says
+    how far it came.
 
     Returns {"source", "lines", "published", "event_time"}.
     """
@@ -55,6 +55,7 @@ class PublishEvents(BaseOperator):
             speed=params["speed"],
             limit=params["limit"],
             max_gap_seconds=env.max_publish_gap_seconds,
+            times_of_now=params["times_of_now"],
             credentials=GoogleBaseHook().get_credentials(),
             stopping=lambda: self._killed,
         )

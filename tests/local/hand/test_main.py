@@ -57,11 +57,11 @@ def test_a_stack_that_is_down_is_told_with_the_command_that_starts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(hand.control, "STATE", tmp_path)
-    for arguments in (["status"], ["sql", "SELECT 1"], ["load", "2019-11-01"]):
+    for arguments in (["status"], ["sql", "SELECT 1"], ["load", "2019-11-01"], ["kill-stream"]):
         assert hand.main(arguments) == 1
     told = capsys.readouterr()
     assert "The stack is down. Start it: make up" in told.out
-    assert told.err.count("The local stack is down: run `make up`.") == 2
+    assert told.err.count("The local stack is down: run `make up`.") == 3
 
 
 @pytest.fixture
@@ -80,8 +80,6 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     commands = [command for block in blocks for command in block.splitlines()]
     told: dict[str, str] = {}
     for command in commands:
-        if command.startswith("pkill"):  # All stacks' streams of this machine; and none runs here.
-            continue
         done = subprocess.run(
             # make's own variables of the run that started the tests are not meant for these.
             command.replace("build/look", str(tmp_path)),
@@ -115,6 +113,8 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert len(after("make sql Q='SELECT reason").splitlines()) >= 6
     assert after("make sql Q='SELECT COUNT(*) AS rejected_lines").split() == ["rejected_lines", "0"]
     assert ",purchase," in after("make sql STORE=spanner")
+    assert "and launches it anew" in after("make kill-stream")
+    assert re.fullmatch(r"streamed\n\d+\n", after("make sql Q='SELECT COUNT(DISTINCT"))
     assert "shop_ops.loads             3" in after("make status")
     assert "Its rows and objects are gone" in after("make down")
 

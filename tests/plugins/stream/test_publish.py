@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 
@@ -338,6 +339,23 @@ def test_every_line_is_published_once_and_in_order(channel: Channel, tmp_path: P
         assert (done.lines, done.published, done.failed, done.stopped) == (2500, 2500, 0, False)
         assert str(done.event_time) == "2019-11-01 00:41:39+00:00"
         assert channel.received(2500) == [message for _, message in read_lines(source, message_format)]
+
+
+@pytest.mark.integration
+def test_events_get_the_moment_of_their_publication_if_asked_for(channel: Channel, tmp_path: Path) -> None:
+    # The last is no event; a time in another form stays as it is.
+    lines = [*seconds_of_day(3), line("00:00:03").replace(" 00:00:03 UTC", "T00:00:03Z"), "rubbish"]
+    for message_format in ("csv", "json"):
+        before = datetime.now(UTC).replace(microsecond=0)
+        source = write(tmp_path / "a.csv", lines)
+        publish(source, channel.topic, message_format=message_format, times_of_now=True)
+        judged = judge([Message(data) for data in channel.received(5)])
+        *moved, kept = judged.events["event_time"].to_pylist()
+        assert all(before <= moment <= datetime.now(UTC) for moment in moved)
+        assert len(moved) == 3
+        assert kept == datetime(2019, 11, 1, 0, 0, 3, tzinfo=UTC)
+        assert judged.events["brand"].to_pylist()[:3] == ["0", "1", "2"]
+        assert len(judged.rejects) == 1
 
 
 @pytest.mark.integration

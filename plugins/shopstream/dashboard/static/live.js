@@ -48,7 +48,7 @@ function draw() {
   const heading = element("h1", {}, "The last 60 minutes");
   if (!rows.length) {
     place.replaceChildren(heading, element("p", { class: "note" },
-      "The stream has brought nothing in the last 60 minutes. Is it running? See Pipelines; simulate_stream brings events of old days under their own times."));
+      "The stream has brought nothing in the last 60 minutes. Is it running? See Pipelines; simulate_stream brings events of old days under their own times, unless its form says “Times of now”."));
     return;
   }
   const of = (kind) => rows.filter((row) => row.event_type === kind);
