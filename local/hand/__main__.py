@@ -91,7 +91,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
     sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
     stream = commands.add_parser(
-        "stream", help="start the stream, and publish a landed day as if it were now"
+        "stream", help="start the stream, and play a landed day as if it were now"
     )
     stream.add_argument("day", type=_day)
     commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
@@ -277,9 +277,9 @@ def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: 
         table.add_column(name, overflow="fold")
     for row in islice(rows, MAX_SHOWN):
         table.add_row(*("" if value is None else str(value) for value in row))
-    if next(rows, None) is not None:
-        table.caption = f"The first {MAX_SHOWN:,} rows; as CSV all are printed."
     console.print(table, highlight=False, markup=False)
+    if next(rows, None) is not None:
+        print(f"These are the first {MAX_SHOWN:,} rows; as CSV all are printed.")
 
 
 def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], Any]:

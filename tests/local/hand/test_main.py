@@ -129,4 +129,4 @@ def test_more_rows_than_a_person_reads_are_cut_and_it_is_said(capsys: pytest.Cap
     told = capsys.readouterr().out
     assert "999" in told
     assert "1000" not in told.replace("1,000", "")
-    assert "The first 1,000 rows; as CSV all are printed." in told
+    assert "These are the first 1,000 rows; as CSV all are printed." in told
