@@ -41,7 +41,7 @@ from shopstream.tags import Tag
     schedule=[EVENTS_PUBLISHED],
     # Two, so that building many old days by hand does not hold up the days just published.
     max_active_runs=2,
-    dagrun_timeout=timedelta(hours=60),
+    dagrun_timeout=timedelta(hours=80),
     deadline=due_after_the_usual("Summaries take at most 2 hours longer than usual", timedelta(hours=2)),
     params={
         "first_day": day_param(

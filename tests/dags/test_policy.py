@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import operator
 import os
 import re
 import shutil
@@ -333,11 +332,16 @@ def test_deadlines_call_back_on_the_executor(bag: Any) -> None:
 
 
 SUMMARIES = summaries_in_order(settings().sql_dir)
+
+
+def depth(name: str) -> int:
+    """How many summaries must be built one after the other before this one."""
+    return max((1 + depth(read) for read in SUMMARIES[name]), default=0)
+
+
 SUMMARY_TASKS = " > ".join(
-    ", ".join(
-        f"summaries.{name.removeprefix('shop.')}" for name in sorted(SUMMARIES) if wanted(SUMMARIES[name])
-    )
-    for wanted in (operator.not_, operator.truth)  # those that read no other, and those that do
+    ", ".join(f"summaries.{name.removeprefix('shop.')}" for name in sorted(SUMMARIES) if depth(name) == level)
+    for level in range(1 + max(map(depth, SUMMARIES)))
 )
 
 
@@ -365,7 +369,7 @@ def test_the_tasks_run_in_this_order(bag: Any, dag_id: str, order: str) -> None:
 
 def steps(dag: Any) -> list[list[str]]:
     """The task ids in the order of their running; those that may run side by side are one step."""
-    depth: dict[str, int] = {}
+    levels: dict[str, int] = {}
     for task in dag.topological_sort():
-        depth[task.task_id] = 1 + max((depth[name] for name in task.upstream_task_ids), default=-1)
-    return [[name for name in depth if depth[name] == level] for level in range(max(depth.values()) + 1)]
+        levels[task.task_id] = 1 + max((levels[name] for name in task.upstream_task_ids), default=-1)
+    return [[name for name in levels if levels[name] == level] for level in range(max(levels.values()) + 1)]
