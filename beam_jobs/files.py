@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
+from google.api_core.exceptions import NotFound
 
 from beam_jobs.contract import ContractError
 from beam_jobs.lines import (
@@ -85,10 +86,14 @@ def check_unchanged(directory: str, files: Iterable[LandingFile]) -> None:
     listed = {(file.path, file.size_bytes, file.updated) for file in files}
     found = {(item.path, item.size_in_bytes, item.last_updated_in_seconds) for item in _match(directory)}
     if changed := sorted({path for path, _, _ in listed ^ found}):
-        raise ContractError(
-            f"{directory}: files changed while they were loaded: {', '.join(changed)}. "
-            "Once the day is landed whole, load it again."
-        )
+        raise _changed(directory, changed)
+
+
+def _changed(directory: str, paths: Iterable[str]) -> ContractError:
+    return ContractError(
+        f"{directory}: files changed while they were loaded: {', '.join(paths)}. "
+        "Once the day is landed whole, load it again."
+    )
 
 
 def plan_ranges(file: LandingFile, range_bytes: int = RANGE_BYTES) -> list[ByteRange]:
@@ -105,14 +110,18 @@ def read_range(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Bloc
     """Read the lines of a range, as `lines.read_blocks` does.
 
     Raises:
-        ContractError: a compressed file is damaged or cut short.
+        ContractError: a compressed file is damaged or cut short, or an object of Cloud Storage is written
+            anew or deleted while it is read.
     """
-    with _open(part.path) as stored:
-        # A file that can be cut is not looked at: from Cloud Storage that would be a request of its own.
-        plain = nullcontext(io.BufferedReader(stored))
-        text = plain if part.end is not None else decompressed(stored, part.path)
-        with text as lines:
-            yield from read_blocks(lines, part.start, part.end or sys.maxsize, block_bytes)
+    try:
+        with _open(part.path) as stored:
+            # A file that can be cut is not looked at: from Cloud Storage that would be a request of its own.
+            plain = nullcontext(io.BufferedReader(stored))
+            text = plain if part.end is not None else decompressed(stored, part.path)
+            with text as lines:
+                yield from read_blocks(lines, part.start, part.end or sys.maxsize, block_bytes)
+    except NotFound as error:  # Of the generation that it began with.
+        raise _changed(FileSystems.split(part.path)[0], [part.path]) from error
 
 
 def count_lines(block: Block) -> int:
