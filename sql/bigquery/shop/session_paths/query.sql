@@ -9,25 +9,30 @@ WITH counted AS (
     GROUP BY path
 ),
 
-ranked AS (
+all_paths AS (
+    SELECT SUM(sessions) AS all_sessions
+    FROM counted
+),
+
+most_frequent AS (
     SELECT
         path,
         sessions,
         purchasing_sessions,
-        revenue,
-        ROW_NUMBER() OVER (ORDER BY sessions DESC, path ASC) AS place,
-        SUM(sessions) OVER () AS all_sessions
+        revenue
     FROM counted
+    ORDER BY sessions DESC, path ASC
+    LIMIT 100
 )
 
 SELECT
     @day AS event_date,
-    place,
-    path,
-    sessions,
-    all_sessions,
-    sessions / all_sessions AS share_of_sessions,
-    purchasing_sessions,
-    revenue
-FROM ranked
-WHERE place <= 100
+    ROW_NUMBER() OVER (ORDER BY most_frequent.sessions DESC, most_frequent.path ASC) AS place,
+    most_frequent.path,
+    most_frequent.sessions,
+    all_paths.all_sessions,
+    most_frequent.sessions / all_paths.all_sessions AS share_of_sessions,
+    most_frequent.purchasing_sessions,
+    most_frequent.revenue
+FROM most_frequent
+CROSS JOIN all_paths
