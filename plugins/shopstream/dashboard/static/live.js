@@ -71,6 +71,9 @@ function draw() {
       element("section", { class: "card" }, element("header", {}, element("h2", {}, "The numbers")),
         table(rows.toReversed(), told.minutes.types, "minutes"))));
   if (!config) return;
+  // The whole hour, so that a bar is a minute however few there are.
+  const end = 60_000 * (1 + Math.floor(Date.parse(told.minutes.as_of) / 60_000));
+  SPEC.spec.encoding.x.scale = { domain: [end - 3_600_000, end] };
   const spec = fitted({ ...SPEC, datasets: { minutes: rows }, config: chartConfig(config) }, chart.clientWidth);
   drawInto(chart, spec).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
 }
