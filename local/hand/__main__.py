@@ -90,9 +90,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
     sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
     sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
-    stream = commands.add_parser(
-        "stream", help="start the stream, and play a landed day as if it were now"
-    )
+    stream = commands.add_parser("stream", help="start the stream, and play a landed day as if it were now")
     stream.add_argument("day", type=_day)
     commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
     for command in (put, load, sql):
