@@ -16,11 +16,13 @@ import tempfile
 import threading
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from datetime import UTC, date, datetime
+from itertools import chain
 from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import psutil
 from google.cloud import storage
@@ -57,6 +59,14 @@ INPUT_BYTES_A_ROW = 133
 GZIP_RATIO = 5
 
 
+class Input(NamedTuple):
+    """A file of the user's own, its landing days, and whether to delete what a running stack has of them."""
+
+    file: Path
+    days: list[date]
+    replace: bool
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the demo; 0 when every run succeeded and every invariant holds."""
     options = _parse(argv)
@@ -68,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
             stack.up(progress)
         os.environ.update(stack.environment())
         airflow = AirflowClient(stack.airflow_url(), *stack.airflow_login())
-        _run_to_the_end(run, airflow, options.input, replace=options.replace)
+        _run_to_the_end(run, airflow, options.input)
         if run.stream and not run.stream.kills:
             run.broken.append("stream: its process was not found, so it was not killed")
         if run.stream and options.keep:
@@ -97,12 +107,10 @@ def run_in_running_stack(airflow: AirflowClient, out: Path) -> int:
     return run.tell()
 
 
-def _run_to_the_end(
-    run: Run, airflow: AirflowClient, input_file: Path | None = None, *, replace: bool = False
-) -> None:
+def _run_to_the_end(run: Run, airflow: AirflowClient, given: Input | None = None) -> None:
     """Do the job; an error ends it, and is among what is broken."""
     try:
-        _do_the_job(run, airflow, input_file, replace=replace)
+        _do_the_job(run, airflow, given)
     except RunFailed as error:
         run.broken.append(str(error))
     except Exception as error:
@@ -146,6 +154,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             parser.error(str(error))
         for line in shop.describe(landed):
             console.print(f"{options.input.name}: {line}", highlight=False, markup=False)
+        options.input = Input(options.input, list(landed.rows), options.replace)
     return options
 
 
@@ -166,22 +175,22 @@ def _too_large(file: Path, free_bytes: int) -> str | None:
     )
 
 
-def _do_the_job(run: Run, airflow: AirflowClient, input_file: Path | None, *, replace: bool) -> None:
+def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None) -> None:
     bucket = clients()[2].bucket(os.environ["SHOPSTREAM_BUCKET"])
-    if input_file:
-        _clear_days(bucket, input_file, replace=replace)
+    if given:
+        _clear_days(bucket, given.days, replace=given.replace)
     airflow.wait_for_dags([*BATCH_DAG_IDS, SUMMARIES_DAG_ID, *STREAM_DAG_IDS])
     for dag_id in BATCH_DAG_IDS:
         airflow.unpause(dag_id)
     # Landing needs no Airflow, but for splitting an export.
-    landing = None if input_file else _in_background(lambda: _land_generated(run, bucket))
+    landing = None if given else _in_background(lambda: _land_generated(run, bucket))
     with run.step("apply_schemas", "Applying the schemas"):
         airflow.run("apply_schemas", {}, progress)
-    with run.step("land", f"Landing {input_file or 'generated days'}"):
+    with run.step("land", f"Landing {given.file if given else 'generated days'}"):
         if landing:
             landing.result()
-        elif input_file:
-            landed = shop.land_export(airflow, bucket, input_file, progress)
+        elif given:
+            landed = shop.land_export(airflow, bucket, given.file, progress)
             run.landed = {day: {"rows": rows} for day, rows in landed["days"].items()}
     another = airflow.another_session()
     streamed = _in_background(lambda: _stream_first_day(run, another, bucket))
@@ -301,26 +310,19 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
             progress(f"landed {day}: {truth['rows']:,} rows")
 
 
-def _clear_days(bucket: storage.Bucket, input_file: Path, *, replace: bool) -> None:
-    """Delete what lies in the landing days of the input, of which its rows would be a part; if told to.
+def _clear_days(bucket: storage.Bucket, days: Iterable[date], *, replace: bool) -> None:
+    """Delete what lies in these landing days, of which the input's rows would be a part; if told to.
 
     Raises:
         RunFailed: it was not told to; the message names the days.
     """
-    days = {layout.landing(day): day for day in shop.look(input_file).rows}
-    blobs = [
-        blob
-        for blob in bucket.client.list_blobs(bucket, prefix=layout.LANDING)
-        if blob.name.rpartition("/")[0] in days
-    ]
-    if blobs and not replace:
-        found = sorted({str(days[blob.name.rpartition("/")[0]]) for blob in blobs})
+    blobs = {day: list(bucket.list_blobs(prefix=f"{layout.landing(day)}/")) for day in sorted(days)}
+    if not replace and (found := [str(day) for day, there in blobs.items() if there]):
         raise RunFailed(
-            f"The running stack has landed {', '.join(found)} already, and INPUT={input_file} has events of "
-            "these days. Nothing was changed. Give REPLACE=1 to delete what is landed there, or begin empty: "
-            "make down."
+            f"The running stack has landed {', '.join(found)} already, and INPUT has events of these days. "
+            "Nothing was changed. Give REPLACE=1 to delete what is landed there, or begin empty: make down."
         )
-    for blob in blobs:
+    for blob in chain.from_iterable(blobs.values()):
         blob.delete()
 
 

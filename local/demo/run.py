@@ -23,7 +23,7 @@ from rich.text import Text
 
 from local.demo import charts_to_png
 from local.demo.stream import StreamedDay
-from local.hand.shop import clients
+from local.hand.shop import clients, rejects
 from shopstream.report.page import chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
@@ -94,15 +94,7 @@ class Run:
                     drawn = background.submit(self._draw_charts)
             [seen] = _query(bigquery_client, _SEEN, days=sorted(touched))
         self.stores |= dict(seen.items())
-        load_ids = [load["load_id"] for load in launched]
-        self.rejects = [
-            (
-                row["reason"],
-                row["lines"],
-                f"{row['file'].rpartition('/events/')[2]} at byte {row['byte_offset']:,}",
-            )
-            for row in _query(bigquery_client, _REASONS, load_ids=load_ids)
-        ]
+        self.rejects = rejects([load["load_id"] for load in launched])
         drawn.result()
         bucket = storage_client.bucket(os.environ["SHOPSTREAM_BUCKET"])
         bucket.blob(LATEST_REPORT).download_to_filename(self.out / "report.html")
@@ -250,13 +242,6 @@ _REJECTED = """
 SELECT COALESCE(SUM(lines), 0) AS lines FROM shop.rejected_events
 WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id = @load_id
 """
-_REASONS = """
-SELECT reason, SUM(lines) AS lines, MIN_BY(file, byte_offset) AS file, MIN(byte_offset) AS byte_offset
-FROM shop.rejected_events
-WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id IN UNNEST(@load_ids)
-GROUP BY reason
-ORDER BY lines DESC, reason
-"""
 _SEEN = """
 SELECT COUNT(*) AS events, COUNT(DISTINCT event_id) AS distinct_events
 FROM shop.events WHERE event_date IN UNNEST(@days)
@@ -333,15 +318,11 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
 
 
 def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:
-    """The rows of a query; dates and texts, or lists of them, for its parameters."""
-
-    def kind(value: object) -> str:
-        return "DATE" if isinstance(value, date) else "STRING"
-
+    """The rows of a query; dates and texts, or lists of dates, for its parameters."""
     given = [
-        bigquery.ArrayQueryParameter(name, kind(value[0] if value else date.min), value)
+        bigquery.ArrayQueryParameter(name, "DATE", value)
         if isinstance(value, list)
-        else bigquery.ScalarQueryParameter(name, kind(value), value)
+        else bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
         for name, value in parameters.items()
     ]
     return list(client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=given)).result())

@@ -39,13 +39,6 @@ MAX_SHOWN = 1000
 STREAM_SPEED = 60
 """A day in 24 minutes."""
 COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop.rejected_events")
-_REJECTED = """
-SELECT reason, SUM(lines) AS lines, MIN(CONCAT(file, ' at byte ', CAST(byte_offset AS STRING))) AS an_example
-FROM shop.rejected_events
-WHERE source = 'batch' AND rejected_date = @day AND load_id = @load_id
-GROUP BY reason
-ORDER BY lines DESC, reason
-"""
 console = Console()
 
 
@@ -156,7 +149,8 @@ def _put(options: argparse.Namespace) -> int:
         print(line)
     airflow, bucket = _connect(options)
     if options.day:
-        print(f"landed as {shop.land_day(bucket, options.file, options.day)}, and the day marked complete")
+        uri = shop.land_day(bucket, options.file, options.day, landed)
+        print(f"landed as {uri}, and the day marked complete")
         days = [options.day]
     else:
         shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
@@ -181,10 +175,7 @@ def _load(options: argparse.Namespace) -> int:
         f"{counts['spanner_rows']:,} rows in Spanner, {counts['bigquery_rows']:,} in BigQuery."
     )
     if counts["rejected"]:
-        _print_rows(
-            *shop.ask_bigquery(_REJECTED, shop.parameters(day=options.day, load_id=counts["load_id"])),
-            as_csv=False,
-        )
+        _print_rows(("reason", "lines", "such as"), iter(shop.rejects([counts["load_id"]])), as_csv=False)
     print(
         "build_summaries starts by itself. Next:\n"
         "  make dashboard\n"
@@ -212,7 +203,6 @@ def _sql(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
-    control.environment()
     airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
     for dag_id in ("keep_stream_alive", "simulate_stream"):
         airflow.unpause(dag_id)

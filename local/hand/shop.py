@@ -23,6 +23,14 @@ from shopstream.settings import settings
 MAX_BYTES_BILLED = 20 * 2**30
 """Of one statement by hand, so that a slip over the raw tables of a year costs nothing."""
 
+_REJECTS = """
+SELECT reason, SUM(lines) AS lines, MIN_BY(file, byte_offset) AS file, MIN(byte_offset) AS byte_offset
+FROM shop.rejected_events
+WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id IN UNNEST(@load_ids)
+GROUP BY reason
+ORDER BY lines DESC, reason
+"""
+
 Progress = Callable[[str], None]
 
 
@@ -90,8 +98,10 @@ def land_export(
     return landed
 
 
-def land_day(bucket: storage.Bucket, file: Path, day: date) -> str:
-    """Land one plain or gzip CSV file as all of a landing day; returns its URI.
+def land_day(bucket: storage.Bucket, file: Path, day: date, landed: Landed) -> str:
+    """Land one plain or gzip CSV file, as it is, as all of a landing day; returns its URI.
+
+    `landed` is what `look` finds in it.
 
     Raises:
         ContractError: it is no such file, or the day has other files, which a load would read too.
@@ -99,6 +109,11 @@ def land_day(bucket: storage.Bucket, file: Path, day: date) -> str:
     if not file.name.endswith((".csv", ".csv.gz")):
         raise ContractError(
             f"{file}: a landing day has files *.csv and *.csv.gz; others are landed without DAY=."
+        )
+    if landed.translated:
+        raise ContractError(
+            f"{file}: with DAY= a file is landed as it is, and this one must be translated: "
+            f"{'; '.join(landed.translated)}. Land it without DAY=."
         )
     others = [blob.name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
     name = f"{landing(day)}/{file.name}"
@@ -119,29 +134,33 @@ def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any
         RunFailed: it failed; the message has the reason.
     """
     run_id = airflow.run("load_events_daily", {"landing_day": str(day)}, progress)
-    launched = airflow.returned("load_events_daily", run_id, "launch_load")
+    loaded = airflow.returned("load_events_daily", run_id, "wait_for_load")
     names, rows = ask_bigquery(
         "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id",
-        parameters(day=day, load_id=launched["load_id"]),
+        [
+            bigquery.ScalarQueryParameter("day", "DATE", day),
+            bigquery.ScalarQueryParameter("load_id", "STRING", loaded["load_id"]),
+        ],
     )
     for row in rows:
         return dict(zip(names, row, strict=True))
     raise RunFailed(f"load_events_daily {run_id} has left no row in shop_ops.loads.")
 
 
-def parameters(**given: date | str) -> list[bigquery.ScalarQueryParameter]:
-    """Parameters of a statement, by name: days and texts."""
+def rejects(load_ids: Sequence[str]) -> list[tuple[str, int, str]]:
+    """Why lines of loads were rejected: reason, lines, the place of one, the most frequent first."""
+    _, rows = ask_bigquery(_REJECTS, [bigquery.ArrayQueryParameter("load_ids", "STRING", load_ids)])
     return [
-        bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
-        for name, value in given.items()
+        (reason, lines, f"{file.rpartition('/events/')[2]} at byte {offset:,}")
+        for reason, lines, file, offset in rows
     ]
 
 
 def ask_bigquery(
-    sql: str, given: Sequence[bigquery.ScalarQueryParameter] = ()
+    sql: str, parameters: Sequence[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter] = ()
 ) -> tuple[list[str], Iterator[Sequence[Any]]]:
     """The column names and the rows of a statement in BigQuery; it costs at most MAX_BYTES_BILLED."""
-    config = bigquery.QueryJobConfig(query_parameters=list(given), maximum_bytes_billed=MAX_BYTES_BILLED)
+    config = bigquery.QueryJobConfig(query_parameters=list(parameters), maximum_bytes_billed=MAX_BYTES_BILLED)
     result = clients()[1].query(sql, job_config=config).result()
     return [column.name for column in result.schema], (row.values() for row in result)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -55,18 +56,17 @@ def test_an_input_without_an_event_is_refused_before_anything_starts(
 
 @pytest.mark.integration
 def test_what_a_running_stack_has_landed_of_the_inputs_days_is_deleted_only_if_told(
-    tmp_path: Path, bucket: Bucket
+    bucket: Bucket,
 ) -> None:
-    (tmp_path / "a.csv").write_bytes(HEADER + line())
     theirs, others = "landing/events/2019-11-01/theirs.csv", "landing/events/2019-11-02/theirs.csv"
     for name in (theirs, others):
         bucket.blob(name).upload_from_string(b"")
 
     with pytest.raises(RunFailed, match=r"has landed 2019-11-01 already, .* Give REPLACE=1"):
-        demo._clear_days(bucket, tmp_path / "a.csv", replace=False)
+        demo._clear_days(bucket, [date(2019, 11, 1)], replace=False)
     assert len(list(bucket.list_blobs())) == 2
 
-    demo._clear_days(bucket, tmp_path / "a.csv", replace=True)
+    demo._clear_days(bucket, [date(2019, 11, 1)], replace=True)
     assert [blob.name for blob in bucket.list_blobs()] == [others]
 
 

@@ -1,0 +1,60 @@
+"""A file landed by hand as all of a landing day."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+from google.cloud.storage import Bucket
+
+from beam_jobs.contract import ContractError
+from local.hand import shop
+from tests.bad_input import EVENT, HEADER, line
+
+DAY = date(2019, 11, 1)
+FOLDER = f"landing/events/{DAY}/"
+
+
+def written(file: Path, content: bytes) -> Path:
+    file.write_bytes(content)
+    return file
+
+
+@pytest.mark.integration
+def test_a_file_is_landed_as_it_is_as_all_of_a_day_and_again_in_place_of_itself(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    # An event of the day before is late, and still of this landing day.
+    content = HEADER + EVENT + line(event_time="2019-10-31 08:00:00 UTC")
+    file = written(tmp_path / "a.csv", content)
+    for _ in range(2):
+        assert shop.land_day(bucket, file, DAY, shop.look(file)) == f"gs://{bucket.name}/{FOLDER}a.csv"
+    assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}_SUCCESS", f"{FOLDER}a.csv"]
+    assert bucket.blob(f"{FOLDER}a.csv").download_as_bytes() == content
+
+
+@pytest.mark.integration
+def test_what_would_make_another_day_of_it_is_refused(bucket: Bucket, tmp_path: Path) -> None:
+    file = written(tmp_path / "a.csv", HEADER + EVENT)
+    landed = shop.look(file)
+    with pytest.raises(ContractError, match=r"a\.zip: a landing day has files \*\.csv and \*\.csv\.gz"):
+        shop.land_day(bucket, tmp_path / "a.zip", DAY, landed)
+    tabs = written(tmp_path / "tabs.csv", (HEADER + EVENT).replace(b",", b"\t"))
+    with pytest.raises(ContractError, match=r"tabs\.csv: with DAY= a file is landed as it is, and this one"):
+        shop.land_day(bucket, tabs, DAY, shop.look(tabs))
+    bucket.blob(f"{FOLDER}theirs.csv").upload_from_string(EVENT)
+    with pytest.raises(ContractError, match=r"holds other files, .*theirs\.csv\. Delete them"):
+        shop.land_day(bucket, file, DAY, landed)
+    assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}theirs.csv"]
+
+
+def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
+    one = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT)))
+    assert one == ["1 row of 1 day: 2019-11-01 (1 row)"]
+    bad = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT * 9 + line(price="free"))))
+    assert bad[0] == "10 rows of 1 day: 2019-11-01 (10 rows)"
+    assert bad[1] == "the load will reject 1 of 10 lines (10.00%): bad_price 1"
+    days = "".join(line(event_time=f"2019-11-{day:02d} 08:00:00 UTC").decode() for day in range(1, 11))
+    [many] = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
+    assert many.endswith("2019-11-08 (1 row) and 2 more")
