@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
+from decimal import Decimal
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -260,10 +261,12 @@ def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: 
         writer.writerow(names)
         writer.writerows(rows)
         return
+    shown = list(islice(rows, MAX_SHOWN))
     table = Table()
-    for name in names:
-        table.add_column(name, overflow="fold")
-    for row in islice(rows, MAX_SHOWN):
+    for number, name in enumerate(names):
+        are_numbers = all(isinstance(row[number], int | float | Decimal | None) for row in shown)
+        table.add_column(name, overflow="fold", justify="right" if are_numbers else "left")
+    for row in shown:
         table.add_row(*("" if value is None else str(value) for value in row))
     console.print(table, highlight=False, markup=False)
     if next(rows, None) is not None:

@@ -314,8 +314,8 @@ OUTAGES = [
 def trouble(way: Way, fault: str | int, total_bytes: int, pick: random.Random) -> Callable[[], bool]:
     """Let a way fail at moments by lot within so many bytes; return what tells whether it has."""
     if fault not in CUTS:
-        # Reads and new sessions are never aborted.
-        of = "Commit|BeginTransaction" if fault == "ABORTED" else ""
+        # Reads and new sessions are never aborted. What the local Dataflow reads to start a job is no job's.
+        of = "Commit|BeginTransaction" if fault == "ABORTED" else r"^(?!.*/templates%2F)"
         way.errors.storm = storm = Storm(fault, pick, of=of)
         return lambda: storm.failed > 0
     act = {
