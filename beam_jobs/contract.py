@@ -150,7 +150,7 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     if names is None:
         raise ContractError(
             f"{file}: the first line is neither an event nor a header: {line.strip()[:100]!r}. "
-            f"Put a header there, in UTF-8 and with commas. {wanted}"
+            f"{_what_instead(line)} {wanted}"
         )
     problems = []
     if extra := [name for name in names if name not in COLUMN_NAMES]:
@@ -162,6 +162,21 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     if problems:
         raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
     return names
+
+
+def _what_instead(line: str) -> str:
+    """Name what a file seems to be that begins so, and what to do with it."""
+    start = line.lstrip("\ufeff \t\r\n")
+    for called, begins in _OTHER_FILES.items():
+        if start.startswith(begins) or start.lower().startswith(begins):
+            return f"This is {called}."
+    if "\0" in line and header_names(line.replace("\0", "").lstrip("\ufffd")):
+        return "This is text in UTF-16 or UTF-32: save it as UTF-8."
+    for separator, called in {";": "semicolons", "\t": "tabs", "|": "pipes"}.items():
+        text = line.replace(separator, ",")
+        if separator in line and (header_names(text) or _is_event(_split(text))):
+            return f"Its fields are separated by {called}: separate them by commas."
+    return "Put a header there, in UTF-8 and with commas."
 
 
 def header_names(line: str) -> tuple[str, ...] | None:
@@ -201,3 +216,22 @@ def _is_event(fields: Sequence[str]) -> bool:
 
 
 _NAMES = {_folded(name): name for name in COLUMN_NAMES}
+_OTHER_FILES = {
+    "a page of HTML, as a failed download leaves: get the file again": (
+        "<!doctype",
+        "<html",
+        "<head",
+        "<body",
+    ),
+    "XML, as a refused download leaves: get the file again, or export it as CSV": ("<?xml", "<error"),
+    "JSON: publish it as messages, or export it as CSV": ("{", "["),
+    "Parquet: export it as CSV": ("PAR1",),
+    "ORC: export it as CSV": ("ORC",),
+    "Avro: export it as CSV": ("Obj\1",),
+    "PDF: export it as CSV": ("%PDF",),
+    "a workbook of Excel or another zip: save the sheet as CSV in UTF-8, or unpack it": ("PK\3\4",),
+    "a workbook of old Excel: save the sheet as CSV in UTF-8": ("\ufffd\ufffd\x11\u0871",),
+    "packed by another than gzip: unpack it": ("BZh", "\ufffd7zXZ", "(\ufffd/\ufffd", "7z\ufffd\ufffd"),
+    "a pointer of Git LFS and not the file: `git lfs pull` gets that": ("version https://git-lfs",),
+}
+"""How other files begin than those of events, as text in UTF-8 with what is none replaced."""

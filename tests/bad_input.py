@@ -79,7 +79,7 @@ FILES: dict[str, File] = {
     "byte order marks of joined files": File(csv(EVENT) + BOM + csv(EVENT), 2, {"repeated_header": 1}),
     "a byte order mark inside a value": File(csv(EVENT, line(brand="\ufeffacme")), 2),
     "Latin-1": File(csv(EVENT, EVENT.replace(b"acme", b"k\xe4rcher")), 1, {"invalid_utf8": 1}),
-    "UTF-16": File(csv(EVENT).decode().encode("utf-16"), refused="neither an event nor a header"),
+    "UTF-16": File(csv(EVENT).decode().encode("utf-16"), refused="This is text in UTF-16"),
     "UTF-8, cut in a character": File(csv(EVENT) + line(user_session="s-é")[:-2], 1, {"invalid_utf8": 1}),
     "an overlong form of a character": File(
         csv(EVENT, EVENT.replace(b"acme", b"\xc0\xaf")), 1, {"invalid_utf8": 1}
@@ -148,10 +148,12 @@ FILES: dict[str, File] = {
     ),
     "semicolons and decimal commas": File(
         csv(line(price="10#50")).replace(b",", b";").replace(b"#", b","),
-        refused="neither an event nor a header",
+        refused="separated by semicolons",
         door_accepted=1,
     ),
-    "tabs": File(csv(EVENT).replace(b",", b"\t"), refused="neither an event nor a header", door_accepted=1),
+    "tabs": File(
+        csv(EVENT).replace(b",", b"\t"), refused="separated by tabs: separate them by commas", door_accepted=1
+    ),
     "an index column": File(
         csv(b"0," + EVENT, header=b"," + HEADER), refused="extra columns ''", door_accepted=1
     ),
@@ -161,7 +163,7 @@ FILES: dict[str, File] = {
         door_accepted=1,
         door_rejected=WRONG_COUNT,
     ),
-    "pipes": File(csv(EVENT).replace(b",", b"|"), refused="neither an event nor a header"),
+    "pipes": File(csv(EVENT).replace(b",", b"|"), refused="separated by pipes"),
     # Long lines, and characters that are no text.
     "a line of 10 MB": File(csv(EVENT, LONG + b"\n", OTHER), 2, {"line_too_long": 1}),
     "a line of 10 MB without end": File(csv(EVENT) + LONG, 1, {"line_too_long": 1}),
@@ -183,15 +185,15 @@ FILES: dict[str, File] = {
     "an empty object": File(b"", refused="holds no event"),
     "blank lines alone": File(b"\n" * 1000, refused="holds no event"),
     "a header alone": File(HEADER, 0, {}, door="holds no event"),
-    "a page of HTML": File(b"<!DOCTYPE html>\n<html></html>\n", refused="neither an event nor a header"),
+    "a page of HTML": File(b"<!DOCTYPE html>\n<html></html>\n", refused="This is a page of HTML"),
     "a Git LFS pointer": File(
         b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\n",
-        refused="neither an event nor a header",
+        refused="This is a pointer of Git LFS",
     ),
-    "Parquet": File(b"PAR1\x15\x04\x15\x10", refused="neither an event nor a header"),
+    "Parquet": File(b"PAR1\x15\x04\x15\x10", refused="This is Parquet: export it as CSV"),
     "a PNG": File(b"\x89PNG\r\n\x1a\n\0\0", refused="neither an event nor a header"),
-    "a workbook": File(zipped(("xl/workbook.xml", b"<x/>")), refused="neither an event nor a header"),
-    "JSON lines": File(json.dumps(FIELDS).encode() + b"\n", refused="neither an event nor a header"),
+    "a workbook": File(zipped(("xl/workbook.xml", b"<x/>")), refused="This is a workbook of Excel"),
+    "JSON lines": File(json.dumps(FIELDS).encode() + b"\n", refused="This is JSON"),
     # Compression.
     "gzip": File(gzip.compress(csv(EVENT)), 1, name="a.csv.gz"),
     "gzip that is called .csv": File(gzip.compress(csv(EVENT)), 1),
