@@ -9,15 +9,16 @@ so they start empty.
 from __future__ import annotations
 
 import functools
+import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -151,10 +152,14 @@ def running(program: Program, log_file: Path) -> Iterator[subprocess.Popen[bytes
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
+    """A port of 127.0.0.1 that nothing listens on now.
+
+    By lot, of those that no system gives to a connection: what it names itself it may give away right after.
+    """
+    while True:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind((HOST, port := random.randrange(10_000, 32_768)))  # noqa: S311 (no secret)
+            return port
 
 
 def accepts(port: int) -> bool:
@@ -171,7 +176,8 @@ def answers(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=2):  # noqa: S310 (our own http:// URLs)
             return True
-    except (urllib.error.URLError, OSError):
+    # Something else than HTTP may listen there.
+    except (http.client.HTTPException, OSError):
         return False
 
 

@@ -163,3 +163,7 @@ def test_a_bucket_has_a_page_of_its_folders_and_objects(bucket: storage.Bucket, 
     )
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{gcs_emulator}/no-such-bucket/", timeout=10)
+
+
+def test_what_speaks_no_http_answers_nothing(spanner_emulator: str) -> None:
+    assert not emulators.answers(f"http://{spanner_emulator}/healthz")
