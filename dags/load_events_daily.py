@@ -1,10 +1,10 @@
 """
 ### Purpose
 Load one landing day of events: wait until it is landed whole, run the Dataflow job (rows to Spanner,
-accepted rows as Parquet, rejected lines with their reasons), check that nothing was lost and few lines were
-rejected, hold Spanner and BigQuery against the job's counters by counting in both, replace the day in
-`shop_raw.events_batch`, and write the audit row. That starts `build_summaries` for the days whose events
-changed.
+accepted rows as Parquet, rejected lines with their reasons), check that nothing was lost, ask a person if
+many lines were rejected, hold Spanner and BigQuery against the job's counters by counting in both, replace
+the day in `shop_raw.events_batch`, and write the audit row. That starts `build_summaries` for the days whose
+events changed.
 
 ### How to rerun
 Run the day again: trigger with `landing_day`, clear the run from `launch_load` on, or start a backfill for
@@ -14,9 +14,13 @@ same day that is still running. To correct a day, correct its landing files and 
 
 ### When it fails
 The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
-touched. Spanner may already hold the day's new rows. `gate` fails when more than 1 %
-(SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected: it names the reasons, and the lines are in
-`shop.rejected_events`. A run by hand for a day that is not landed fails at once and says what is there.
+touched. Spanner may already hold the day's new rows. A run by hand for a day that is not landed fails at
+once and says what is there.
+
+When more than 1 % (SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected, `gate` waits up to 24 hours for
+a person, and an alert says so: open the run's *Required Actions*, which show counts, reasons and what is
+usual, and answer. `Publish anyway` wants a reason, kept in `shop_ops.loads` with your name; `Refuse`, or no
+answer, fails the run. The lines are in `shop.rejected_events` either way.
 """
 
 from datetime import timedelta
@@ -41,7 +45,8 @@ from shopstream.tags import Tag
     # Days that wait for their files take no place of one that is landed: how many load at once is
     # SHOPSTREAM_MAX_LOADS.
     max_active_runs=100,
-    dagrun_timeout=timedelta(hours=50),
+    # The files' 24 hours, the load's 12, the question's 24, and the steps' own.
+    dagrun_timeout=timedelta(hours=74),
     deadline=due_after_the_day(
         "A day's events are published 6 hours after the day's end", timedelta(hours=6)
     ),
@@ -81,10 +86,12 @@ def load_events_daily() -> None:
 
     # The load that ended well: not the launched one, if that failed and was launched anew.
     load: Any = ended.output
-    gated = task(tasks.gate)(load)
+    gated = tasks.Gate(task_id="gate", load=load)
     reconciled = task(task_id="reconcile", multiple_outputs=False)(tasks.reconcile_stores)(load)
     published = task(multiple_outputs=False)(tasks.publish)(load, reconciled)
-    audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(load, reconciled, published)
+    audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(
+        load, gated.output, reconciled, published
+    )
     wait(tasks.has_landed)() >> launched >> ended >> gated >> reconciled >> published >> audited
 
 

@@ -129,7 +129,7 @@ resource "google_monitoring_alert_policy" "rejected_share" {
 
   documentation {
     mime_type = "text/markdown"
-    content   = "shop.rejected_events holds each message with its reason. Most often the publisher has changed its format. A load with too many rejected lines fails its gate instead, and alerts as a failed DAG. Runbook: docs/runbooks/rejected-rows.md."
+    content   = "shop.rejected_events holds each message with its reason. Most often the publisher has changed its format. A load with too many rejected lines asks at its gate instead, and alerts as a DAG. Runbook: docs/runbooks/rejected-rows.md."
   }
 }
 

@@ -107,14 +107,16 @@ def run_dag(
     conf: dict[str, Any],
     before_task: Callable[[str], None] = lambda task_id: None,
     *,
+    when_asked: Callable[[str, str], None] | None = None,
     by_hand: bool = True,
     run_after: datetime | None = None,
 ) -> Run:
     """Run a stored DAG to its end, its tasks one after another in this process, by hand or as scheduled.
 
     As dag.test() does, which would parse all DAG files anew each time; a task that waits for its next look or
-    its retry is run as soon as it may. `before_task` is called with a task's id each time before it runs.
-    `run_after` is when the run was due, now unless given.
+    its retry is run as soon as it may. `before_task` is called with a task's id each time before it runs,
+    `when_asked` with the run's and the task's id each time a task waits for a person's answer. `run_after` is
+    when the run was due, now unless given.
     """
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.sdk.definitions.dag import _run_task
@@ -149,6 +151,12 @@ def run_dag(
                     ti.try_number += 1
                 ti.state = "scheduled"
             session.commit()
+            for task_id in [ti.task_id for ti in run.get_task_instances(["awaiting_input"], session=session)]:
+                assert when_asked, f"{task_id} waits for a person's answer"
+                session.commit()
+                when_asked(run_id, task_id)
+                # Which an answer has made it.
+                ready = run.get_task_instances(["scheduled"], session=session)
             for ti in ready:
                 before_task(ti.task_id)
                 result = _run_task(ti=ti, task=dag.task_dict[ti.task_id])

@@ -20,6 +20,7 @@ from local.events.files import write_landing_day
 from local.root import ROOT
 from local.stack import control
 from shopstream import layout
+from shopstream.load.gate import REFUSE
 from shopstream.stream.tasks import DESIRED_STATE
 
 COUNTS = "shop.daily_event_count"
@@ -31,8 +32,9 @@ def a_load_refused_by_the_gate(ground: Ground) -> tuple[int, int]:
     day = next(ground.days)
     ground.land(day, bad_share=0.05)
     run_id = ground.load(day)
-    ground.fails("load_events_daily", run_id, "gate", "SHOPSTREAM_MAX_REJECTED_SHARE allows")
-    ground.do("gate refused a day with 5 % bad lines")
+    asked = ground.airflow.answer("load_events_daily", run_id, "gate", REFUSE, "the file is wrong")
+    ground.do(f"gate asked about a day with 5 % bad lines, and was told to refuse it: {asked['subject']}")
+    ground.fails("load_events_daily", run_id, "gate", "refused it: the file is wrong")
     expected = ground.land(day)
     ground.do("landed the corrected file")
     ground.airflow.clear("load_events_daily", run_id, "launch_load")

@@ -15,6 +15,7 @@ from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
 POLL_SECONDS = 1.5
+ANSWER_AFTER_SECONDS = 5.0
 PAGE_RUNS = 100
 REQUEST_TIMEOUT_SECONDS = 30
 FINAL_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
@@ -114,6 +115,28 @@ class AirflowClient:
             "reset_dag_runs": True,
         }
         self._call("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
+    def answer(self, dag_id: str, run_id: str, task_id: str, option: str, reason: str) -> dict[str, Any]:
+        """Wait until a task of a run asks a person, and answer as its form does; returns question and answer.
+
+        Raises:
+            RunFailed: the run ended without a question, or somebody else has answered otherwise.
+        """
+        while (task := self.task(dag_id, run_id, task_id))["state"] != "awaiting_input":
+            if task["state"] in FINAL_STATES:
+                raise RunFailed(f"{dag_id} {run_id}: {task_id} ended as {task['state']}, and asked nothing.")
+            time.sleep(POLL_SECONDS)
+        # Airflow takes a task for lost that goes on before the scheduler has heard that its first half ended.
+        time.sleep(ANSWER_AFTER_SECONDS)
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        body = {"chosen_options": [option], "params_input": {"reason": reason}}
+        self._call("PATCH", path, unless=requests.codes.conflict, json=body)
+        detail: dict[str, Any] = self._call("GET", path)
+        if detail["chosen_options"] != [option]:
+            raise RunFailed(
+                f"{dag_id} {run_id}: {task_id} was answered {detail['chosen_options']} meanwhile."
+            )
+        return detail
 
     def set_variable(self, key: str, value: str) -> None:
         """Write one of Airflow's Variables, as its page does."""
@@ -263,4 +286,6 @@ def _shown_state(task: dict[str, Any]) -> str | None:
         return f"done ({task['duration'] or 0:.1f} s)"
     if state == "up_for_reschedule":
         return "waiting"
+    if state == "awaiting_input":
+        return "asks you: answer it in Airflow, at Required Actions"
     return state if state in ("running", "failed", "up_for_retry", "upstream_failed", "skipped") else None

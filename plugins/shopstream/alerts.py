@@ -88,6 +88,18 @@ def task_failed(context: Mapping[str, Any]) -> None:
     )
 
 
+def answer_wanted(context: Mapping[str, Any], question: str) -> None:
+    """Tell that a task waits for a person's answer, and what it asks."""
+    task = context["ti"]
+    _alert(
+        kind="answer_wanted",
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        reason=question[:MAX_REASON_CHARS],
+    )
+
+
 def run_failed(context: Mapping[str, Any]) -> None:
     """Tell that a run has failed without a failed task, as when it timed out: tasks tell for themselves."""
     reason = context.get("reason")

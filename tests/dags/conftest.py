@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1
@@ -24,6 +25,18 @@ from tests.dags.shop import Shop
 from tests.dags.stream import Stream, write_variable
 from tests.local.dataflow.service import Service, serving, upload_template
 from tests.sql.events import apply_all
+
+
+@pytest.fixture(scope="session")
+def api(airflow_home: Path) -> Iterator[TestClient]:  # noqa: F811
+    """Airflow's API, asked as a user who may clear runs and answer questions."""
+    from airflow.api_fastapi.app import create_app, get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    with TestClient(create_app("core")) as client:
+        user = SimpleAuthManagerUser(username="operator", role="op")
+        client.headers["Authorization"] = f"Bearer {get_auth_manager().generate_jwt(user)}"
+        yield client
 
 
 @pytest.fixture(scope="session")

@@ -66,9 +66,13 @@ class Shop:
         return run_dag(load_dag(dag_id), conf)
 
     def load(
-        self, day: date = DAY, before_task: Callable[[str], None] = lambda task_id: None, **conf: Any
+        self,
+        day: date = DAY,
+        before_task: Callable[[str], None] = lambda task_id: None,
+        when_asked: Callable[[str, str], None] | None = None,
+        **conf: Any,
     ) -> Run:
-        """Run load_events_daily for the day to its end; `before_task` is called with each task's id."""
+        """Run load_events_daily for the day to its end; `before_task` and `when_asked`: see run_dag."""
         dag = load_dag("load_events_daily")
         # Jobs of tests take seconds: look each second, not ever more seldom.
         waiting = dag.get_task("wait_for_load")
@@ -83,7 +87,8 @@ class Shop:
             if looks == 2:
                 until(lambda: not self.dataflow.list(filter="ACTIVE").get("jobs"), "the load to end", 120)
 
-        return run_dag(dag, {"landing_day": str(day), **conf}, wait_before_the_second_look)
+        given = {"landing_day": str(day), **conf}
+        return run_dag(dag, given, wait_before_the_second_look, when_asked=when_asked)
 
     def spanner(self, day: date = DAY) -> list[tuple[int, str, str]]:
         """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -14,18 +13,6 @@ from local.root import ROOT
 from tests.airflow_home import airflow_home, load_dag  # noqa: F401
 
 DAG_IDS = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
-
-
-@pytest.fixture(scope="module")
-def api(airflow_home: Path) -> Iterator[TestClient]:  # noqa: F811
-    """Airflow's API, asked as a user who may clear runs."""
-    from airflow.api_fastapi.app import create_app, get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    with TestClient(create_app("core")) as client:
-        user = SimpleAuthManagerUser(username="operator", role="op")
-        client.headers["Authorization"] = f"Bearer {get_auth_manager().generate_jwt(user)}"
-        yield client
 
 
 @pytest.fixture(scope="module", params=DAG_IDS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
@@ -155,16 +156,25 @@ def test_a_day_with_too_many_rejected_lines_is_not_published_but_keeps_all_its_l
 
     bad = [*(line(n, price="free") for n in range(200, 203)), line(203, user_id="")]
     shop.land([*(line(n) for n in range(196)), *bad])
-    run = shop.load()
+
+    def let_24_hours_pass(run_id: str, task_id: str) -> None:
+        from airflow.jobs.job import Job
+        from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
+        from airflow.models import TaskInstance
+        from airflow.utils.session import create_session
+        from sqlalchemy import select
+
+        with create_session() as session:
+            ti = session.scalars(select(TaskInstance).filter_by(run_id=run_id, task_id=task_id)).one()
+            assert timedelta(hours=23) < ti.trigger_timeout - datetime.now(UTC) < timedelta(hours=24)
+            ti.trigger_timeout = datetime.now(UTC)
+        SchedulerJobRunner(job=Job()).check_awaiting_input_timeouts()
+
+    run = shop.load(when_asked=let_24_hours_pass)
     assert run.state == "failed"
-    assert run.states["gate"] == "failed"
+    assert (run.states["gate"], run.tries["gate"]) == ("failed", 1)
     assert run.states["publish"] == "upstream_failed"
-    error = run.errors["gate"]
-    assert "4 of 200 lines (2.00%) were rejected" in error
-    assert "SHOPSTREAM_MAX_REJECTED_SHARE allows 1.00%" in error
-    assert "bad_price: 3, such as" in error
-    assert "events.csv at byte" in error
-    assert "missing_value: 1, such as" in error
+    assert "nobody answered within 24 hours" in run.errors["gate"]
     assert shop.published() == published
     assert len(shop.audit()) == 1
     # The good rows are served, and the rejected lines kept.
@@ -176,6 +186,83 @@ def test_a_day_with_too_many_rejected_lines_is_not_published_but_keeps_all_its_l
     assert products(shop.spanner()) == [*range(196), 200]
     assert shop.spanner() == shop.published()
     assert shop.query("SELECT COUNT(*) FROM shop.rejected_events") == [(0,)]
+
+
+def test_a_day_with_too_many_rejected_lines_is_published_when_a_person_says_so_and_the_audit_row_says_who(
+    shop: Shop, api: TestClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.land([*(line(n) for n in range(196)), *(line(n, price="free") for n in range(196, 200))])
+    asked: list[dict[str, Any]] = []
+
+    def clear_and_then_answer(run_id: str, task_id: str) -> None:
+        path = f"/api/v2/dags/load_events_daily/dagRuns/{run_id}/taskInstances/{task_id}/-1/hitlDetails"
+        asked.append(api.get(path).json())
+        if len(asked) == 1:
+            clear(api, run_id, "gate")
+            return
+        answer = {"chosen_options": ["Publish anyway"], "params_input": {"reason": "a test shop's lines"}}
+        assert api.patch(path, json=answer, headers={"Authorization": ""}).status_code == 401
+        assert api.patch(path, json=answer | {"chosen_options": ["Yes"]}).status_code == 400
+        assert api.patch(path, json=answer).status_code == 200
+        assert api.patch(path, json=answer).status_code == 409
+
+    run = shop.load(when_asked=clear_and_then_answer)
+    assert run.errors == {}
+    assert products(shop.spanner()) == list(range(196))
+    assert shop.spanner() == shop.published()
+    assert shop.query("SELECT rejected, approved_by, approval_reason FROM shop_ops.loads") == [
+        (4, "operator", "a test shop's lines")
+    ]
+    assert len(asked) == 2
+    assert "4 of 200 lines (2.00%) were rejected" in asked[1]["subject"]
+    assert "bad_price: 4, such as" in asked[1]["body"]
+    assert asked[1]["options"] == ["Publish anyway", "Refuse"]
+    # The alert came with each question.
+    assert len([text for text in caplog.messages if '"kind": "answer_wanted"' in text]) == 2
+
+    # Another run of the day that nobody need be asked about; it tells what is usual.
+    shop.land([*(line(n) for n in range(99)), line(99, price="free")])
+    assert shop.load().errors == {}
+    assert shop.query("SELECT rejected, approved_by FROM shop_ops.loads ORDER BY load_id") == [
+        (4, "operator"),
+        (1, None),
+    ]
+
+
+def test_an_answer_is_never_taken_for_another_load_than_the_one_that_was_shown(
+    shop: Shop, api: TestClient
+) -> None:
+    shop.land([*(line(n) for n in range(97)), *(line(n, price="free") for n in range(97, 100))])
+
+    asked: list[str] = []
+
+    def land_other_bad_lines_and_load_anew(run_id: str, task_id: str) -> None:
+        assert not asked, "the same question was asked of another load"
+        asked.append(task_id)
+        shop.land(line(n, price="free" if n else "1") for n in range(100))
+        clear(api, run_id, "launch_load")
+
+    run = shop.load(when_asked=land_other_bad_lines_and_load_anew)
+    assert run.states["gate"] == "failed"
+    assert "99 of 100 lines (99.00%) were rejected" in run.errors["gate"]
+    assert "Airflow would show an earlier question" in run.errors["gate"]
+    assert "3 of 100 lines (3.00%) were rejected" in run.errors["gate"]
+    assert shop.published() == []
+
+
+def clear(api: TestClient, run_id: str, task_id: str) -> None:
+    """Clear a task and those after it, as the runbooks say."""
+    answer = api.post(
+        "/api/v2/dags/load_events_daily/clearTaskInstances",
+        json={
+            "dry_run": False,
+            "dag_run_id": run_id,
+            "task_ids": [task_id],
+            "include_downstream": True,
+            "only_failed": False,
+        },
+    )
+    assert answer.status_code == 200, answer.text
 
 
 @pytest.mark.parametrize("cleared", ["gate", "reconcile", "publish"])

@@ -36,6 +36,15 @@ def test_a_failed_task_is_told_with_its_reason(caplog: pytest.LogCaptureFixture)
     assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
 
 
+def test_a_question_is_told_when_it_is_asked(caplog: pytest.LogCaptureFixture) -> None:
+    task = SimpleNamespace(dag_id="load_events_daily", run_id="r", task_id="gate")
+    alerts.answer_wanted({"ti": task}, "4 of 200 lines were rejected." + "." * 5000)
+    alert = alert_in(caplog)
+    assert (alert["kind"], alert["task_id"]) == ("answer_wanted", "gate")
+    assert alert["reason"].startswith("4 of 200 lines were rejected.")
+    assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
+
+
 def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_promise(
     airflow_home: Path,  # noqa: F811
     caplog: pytest.LogCaptureFixture,

@@ -1,4 +1,4 @@
-"""Is a load complete? Its counters add up, its rejected share is small, and both stores hold what it read.
+"""Is a load complete? Its counters add up, its rejected lines are kept, and both stores hold what it read.
 
 Spanner and BigQuery are counted; what the pipeline says of itself is only the figure they are held against.
 """
@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from beam_jobs.contract import SHARDS, first_event_day
+from beam_jobs.contract import COLUMN_NAMES, SHARDS, first_event_day
 from beam_jobs.manifest import Manifest
 from shopstream.load.held import HELD, Held
 from shopstream.retries import Refused
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
     from google.cloud.storage import Client
 
-log = logging.getLogger(__name__)
-
 REASONS_SHOWN = 5
 RAW_CHARS_SHOWN = 160
+PERSONAL = {"user_id", "user_session"}
+"""The columns that tell of a customer."""
+_DIGIT, _LETTER = re.compile(r"\d"), re.compile(r"[^\W\d_]")
+_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
 
 # All shards by number, not as a range: so Spanner reads one short key range of days in each.
 _SHARDS = ", ".join(map(str, range(SHARDS)))
@@ -80,16 +82,17 @@ def check_counters(manifest: Manifest) -> None:
             )
 
 
-def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share: float) -> None:
-    """Check that the share of rejected lines, from 0 to 1, is not above `max_rejected_share`.
+def rejected_reasons(client: Client, manifest: Manifest) -> str:
+    """Return `describe_rejected` with a line for each of the most frequent reasons, from the load's files."""
+    return describe_rejected(manifest, _rejected_samples(client, manifest))
 
-    Logs the most frequent reasons, each with one line of the load's JSONL files, whatever the outcome.
+
+def check_accepted(manifest: Manifest, reasons: str) -> None:
+    """Check that some line was accepted, if there was any; `reasons` is what the message tells of the others.
 
     Raises:
-        LoadRefused: the share is above; the message has it, the threshold, these reasons and what to do.
+        LoadRefused: every line was rejected.
     """
-    reasons = describe_rejected(manifest, _rejected_samples(client, manifest))
-    log.info("%s: %d of %d lines rejected.\n%s", _name(manifest), manifest.rejected, manifest.read, reasons)
     if manifest.rejected and not manifest.accepted:
         raise LoadRefused(
             f"{_name(manifest)}: every one of its {manifest.read:,} lines was rejected:\n{reasons}\n"
@@ -97,22 +100,12 @@ def check_rejected_share(client: Client, manifest: Manifest, max_rejected_share:
             "shop.rejected_events. Land files as the contract wants them, then run load_events_daily for "
             "the day again."
         )
-    if manifest.rejected > max_rejected_share * manifest.read:
-        raise LoadRefused(
-            f"{_name(manifest)}: {manifest.rejected:,} of {manifest.read:,} lines "
-            f"({manifest.rejected / manifest.read:.2%}) were rejected; "
-            f"SHOPSTREAM_MAX_REJECTED_SHARE allows {max_rejected_share:.2%}. Most frequent:\n{reasons}\n"
-            "The day is not published. Its good rows are in Spanner, its rejected lines in "
-            "shop.rejected_events. Correct the landing files and run load_events_daily for the day "
-            "again; or, to give these lines up, raise SHOPSTREAM_MAX_REJECTED_SHARE and clear this task and "
-            "those after it."
-        )
 
 
 def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`.
 
-    Of the others a last line names each with its count.
+    Of the others a last line names each with its count. Nothing in it tells of a customer: see `_shown`.
     """
     reasons = _by_frequency(manifest)
     told = [
@@ -247,9 +240,33 @@ def _describe(sample: Mapping[str, Any] | None) -> str:
         return ""
     raw = base64.b64decode(sample["raw"] or "").decode(errors="replace")
     return (
-        f", such as {sample['file']} at byte {sample['byte_offset']:,}: {sample['detail']} "
-        f"The line is {raw[:RAW_CHARS_SHOWN]!r}"
+        f", such as {sample['file']} at byte {sample['byte_offset']:,}: {_shown_detail(sample['detail'])} "
+        f"The line is {_shown(raw)[:RAW_CHARS_SHOWN]!r}"
     )
+
+
+def _shown(raw: str) -> str:
+    """The line without what tells of a customer, as logs, alerts and questions may show it.
+
+    A line of other than the contract's columns shows its shape alone: its ids may be anywhere.
+    """
+    values = raw.split(",")
+    if len(values) != len(COLUMN_NAMES) or '"' in raw:
+        return _shape(raw)
+    pairs = zip(COLUMN_NAMES, values, strict=True)
+    return ",".join(_shape(value) if name in PERSONAL else value for name, value in pairs)
+
+
+def _shown_detail(detail: str) -> str:
+    """Why a line was rejected, with the value that it quotes if that is of a column that tells of nobody."""
+    if detail.partition(" is ")[0] in set(COLUMN_NAMES) - PERSONAL:
+        return detail
+    return _QUOTED.sub(lambda quoted: _shape(quoted[0]), detail)
+
+
+def _shape(text: str) -> str:
+    """Each digit as 9 and each letter as x."""
+    return _LETTER.sub("x", _DIGIT.sub("9", text))
 
 
 def _name(manifest: Manifest) -> str:

@@ -22,10 +22,14 @@ from shopstream.gcp.dataflow import (
     WaitForJob,
     created,
 )
+from shopstream.load import checks
 from shopstream.settings import LABELS, Settings, settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+    from google.cloud.storage import Client
+
+    from beam_jobs.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,19 @@ class Load:
         return cls(
             date.fromisoformat(texts["landing_day"]), texts["load_id"], texts["job_id"], texts["manifest"]
         )
+
+
+def newest_manifest(storage: Client, load: Load) -> Manifest:
+    """Return the load's manifest, once it is sure that no newer load of the day has begun.
+
+    Whatever changes a store asks this first: each task may be cleared long after another load of the day.
+
+    Raises:
+        LoadRefused: a newer one has.
+    """
+    manifest = checks.read_manifest(storage, load.manifest)
+    checks.check_newest(storage, load.manifest, DataflowHook().active_jobs(job_name(load.landing_day)))
+    return manifest
 
 
 JOB_PREFIX = "load-events-"

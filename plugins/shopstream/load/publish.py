@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
@@ -32,6 +32,9 @@ from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS_BATCH
+
+if TYPE_CHECKING:
+    from shopstream.load.gate import Approval
 
 STAGING_EXPIRATION_DAYS = 2
 PUBLISH_MAX_BYTES = 100 * 2**30
@@ -221,7 +224,13 @@ def count_rejected(client: bigquery.Client, landing_day: dt.date) -> dict[str, i
     return {row.load_id: row.found for row in job.result()}
 
 
-def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, published: Published) -> None:
+def write_audit_row(
+    client: bigquery.Client,
+    manifest: Manifest,
+    job_id: str,
+    published: Published,
+    approval: Approval | None = None,
+) -> None:
     """Write the row of shop_ops.loads of a published load, or replace the one of the same day and load id.
 
     The statement itself looks whether another load has replaced the day since, and then fails.
@@ -242,6 +251,8 @@ def write_audit_row(client: bigquery.Client, manifest: Manifest, job_id: str, pu
         "bigquery_rows": published.bigquery_rows,
         "event_dates": list(published.event_dates),
         "loaded_at": dt.datetime.now(dt.UTC),
+        "approved_by": approval and approval.approved_by,
+        "approval_reason": approval and approval.reason,
     }
     keys = ("landing_day", "load_id")
     other_row = f"""

@@ -8,30 +8,25 @@ from __future__ import annotations
 
 import logging
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from shopstream import layout
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
-from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load import checks
+from shopstream.load.gate import Approval, Gate
 from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
-from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, job_name
+from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, newest_manifest
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.tables.expiration import refuse_expired
 
-if TYPE_CHECKING:
-    from google.cloud.storage import Client
-
-    from beam_jobs.manifest import Manifest
-
 __all__ = [
+    "Gate",
     "LaunchLoadEvents",
     "WaitForLoad",
-    "gate",
     "has_landed",
     "name_missing_days",
     "publish",
@@ -64,28 +59,6 @@ def has_landed(**context: Any) -> bool:
     return False
 
 
-def gate(load: dict[str, str]) -> None:
-    """Keep the rejected lines in BigQuery; refuse a load that lost lines or rejected too many.
-
-    Raises:
-        LoadRefused: a newer load of the day has begun, its counters do not add up, or its share of rejected
-            lines is above the threshold.
-    """
-    from shopstream.load.publish import count_rejected, load_rejected
-
-    storage = storage_client()
-    manifest = _newest(storage, Load.from_xcom(load))
-    checks.check_counters(manifest)
-    client = bigquery_client()
-    load_rejected(client, manifest)
-    checks.check_rejected_kept(manifest, count_rejected(client, manifest.landing_day))
-    checks.check_rejected_share(storage, manifest, settings().max_rejected_share)
-    log.info(
-        "Landing day %s may be published: of %s lines %s were accepted and %s rejected.",
-        *(manifest.landing_day, f"{manifest.read:,}", f"{manifest.accepted:,}", f"{manifest.rejected:,}"),
-    )
-
-
 def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
     """Stage the accepted rows in BigQuery, delete the day's stale rows in Spanner, and count in both.
 
@@ -97,7 +70,7 @@ def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
     """
     from shopstream.load.publish import stage_load
 
-    manifest = _newest(storage_client(), Load.from_xcom(load))
+    manifest = newest_manifest(storage_client(), Load.from_xcom(load))
     database = spanner_database()
     staged = stage_load(bigquery_client(), manifest)
     counts = checks.count_in_spanner(database, manifest)
@@ -128,7 +101,7 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
     """
     from shopstream.load.publish import count_published, publish_day
 
-    manifest = _newest(storage_client(), Load.from_xcom(load))
+    manifest = newest_manifest(storage_client(), Load.from_xcom(load))
     # Since `reconcile` another load may have begun, and died.
     counts = checks.count_in_spanner(spanner_database(), manifest)
     in_spanner = checks.of_this_load(manifest, "Spanner", counts)
@@ -150,7 +123,11 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
 
 
 def write_audit_row(
-    load: dict[str, str], staged: dict[str, Any], published: dict[str, Any], **context: Any
+    load: dict[str, str],
+    approval: dict[str, str],
+    staged: dict[str, Any],
+    published: dict[str, Any],
+    **context: Any,
 ) -> None:
     """Write the row of shop_ops.loads, and tell by the asset EVENTS_PUBLISHED which days have changed."""
     from shopstream.load.publish import Published, drop_staging
@@ -165,6 +142,7 @@ def write_audit_row(
         manifest,
         done.job_id,
         Published(event_dates, published["spanner_rows"], published["bigquery_rows"]),
+        Approval(**approval) if approval else None,
     )
     drop_staging(client, staged["table"])
     # The landing day too, which may have become empty.
@@ -198,13 +176,3 @@ def name_missing_days() -> None:
     if findings:
         raise Refused("\n".join(findings))
     log.info("Every day from %s to %s that is due is loaded as it was landed.", first, last)
-
-
-def _newest(storage: Client, load: Load) -> Manifest:
-    """Return the load's manifest, once it is sure that no newer load of the day has begun.
-
-    Whatever changes a store asks this first: each task may be cleared long after another load of the day.
-    """
-    manifest = checks.read_manifest(storage, load.manifest)
-    checks.check_newest(storage, load.manifest, DataflowHook().active_jobs(job_name(load.landing_day)))
-    return manifest

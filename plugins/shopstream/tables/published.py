@@ -41,3 +41,16 @@ def newest_loads(client: Client, first_day: dt.date, last_day: dt.date) -> dict[
     params = {"first_day": first_day, "last_day": last_day}
     job = run(client, sql, params, job_id_prefix="newest-loads", maximum_bytes_billed=SMALL_MAX_BYTES)
     return {row.landing_day: row.loaded_at for row in job.result()}
+
+
+def rejected_shares(client: Client, first_day: dt.date, last_day: dt.date) -> list[float]:
+    """Return the share of rejected lines, 0 to 1, of each landing day's newest load, lowest first."""
+    sql = f"""
+        SELECT rejected / `read` AS share
+        FROM {LOADS}
+        WHERE landing_day BETWEEN @first_day AND @last_day AND `read` > 0
+        QUALIFY ROW_NUMBER() OVER (PARTITION BY landing_day ORDER BY load_id DESC) = 1
+        ORDER BY share"""
+    params = {"first_day": first_day, "last_day": last_day}
+    job = run(client, sql, params, job_id_prefix="rejected-shares", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return [row.share for row in job.result()]

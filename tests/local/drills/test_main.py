@@ -47,4 +47,5 @@ def test_a_refused_load_is_corrected_and_cleared_as_its_runbook_says(environment
     command = [sys.executable, "-m", "local.drills", "gate", "export", "--events", "1000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert "was told to refuse it: Landing day" in done.stdout
     assert "cleared from launch_load on" in done.stdout

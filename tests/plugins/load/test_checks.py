@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from dataclasses import replace
 from datetime import date, timedelta
 from typing import Any
@@ -55,25 +56,12 @@ def test_counters_that_do_not_add_up_are_refused_with_the_numbers(
     assert f"landing day 2019-11-08, load {LOAD_ID}: {words}" in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("rejected", "read", "share"), [(10, 1000, 0.01), (0, 0, 0.01), (0, 10, 0.0), (10, 10, 1.0)]
-)
-def test_a_share_of_rejected_lines_up_to_the_threshold_passes(rejected: int, read: int, share: float) -> None:
-    checks.check_rejected_share(None, manifest(rejected=rejected, read=read), share)
-
-
-@pytest.mark.parametrize(("rejected", "read", "share"), [(11, 1000, 0.01), (1, 10, 0.0)])
-def test_a_share_of_rejected_lines_above_the_threshold_is_refused(
-    rejected: int, read: int, share: float
-) -> None:
-    with pytest.raises(LoadRefused, match="were rejected"):
-        checks.check_rejected_share(None, manifest(rejected=rejected, read=read), share)
-
-
-def test_a_day_of_bad_lines_alone_is_not_told_to_allow_more_nor_that_good_rows_are_in_spanner() -> None:
+def test_a_day_of_bad_lines_alone_is_refused_and_not_told_that_good_rows_are_in_spanner() -> None:
+    checks.check_accepted(manifest(), "")
+    checks.check_accepted(manifest(read=0, accepted=0, rejected=0), "")
     with pytest.raises(LoadRefused, match="every one of its 9 lines was rejected") as caught:
-        checks.check_rejected_share(None, manifest(read=9, accepted=0, rejected=9), 0.01)
-    assert "SHOPSTREAM_MAX_REJECTED_SHARE" not in str(caught.value)
+        checks.check_accepted(manifest(read=9, accepted=0, rejected=9), "  bad_price: 9")
+    assert ":\n  bad_price: 9\n" in str(caught.value)
     assert "nothing of it is in Spanner" in str(caught.value)
 
 
@@ -105,9 +93,51 @@ def test_a_reason_is_shown_with_a_line_its_file_and_its_place() -> None:
     assert late == "  too_late: 7"
     assert price.startswith(
         "  bad_price: 3, such as gs://b/landing/events/2019-11-08/e.csv at byte 12,345: why bad_price. "
-        "The line is '2019,\ufffdviewxxx"
+        "The line is '9999,\ufffdxxxxxxx"
     )
     assert len(price) < 320
+
+
+LINE = "2019-11-08 10:00:00 UTC,view,1003461,2053013555631882655,a.b,xiaomi,{price},{user_id},{session}"
+CUSTOMER = {"user_id": "520088904", "session": "4d3b30da-a5e4-49df-b1a8-ba5943f1dd33"}
+
+
+@pytest.mark.parametrize(
+    ("raw", "detail", "shown"),
+    [
+        (
+            LINE.format(price="free", **CUSTOMER),
+            "price is 'free'; expected a number.",
+            "price is 'free'; expected a number. The line is '2019-11-08 10:00:00 UTC,view,1003461,"
+            "2053013555631882655,a.b,xiaomi,free,999999999,9x9x99xx-",
+        ),
+        (
+            LINE.format(price="1", user_id="'520088904'\"x", session="a@b.example"),
+            "user_id is '\\'520088904\\'\"x'; expected a whole number from 0 to 9.",
+            "user_id is '\\'999999999\\'\"x'; expected a whole number from 0 to 9. The line is",
+        ),
+        (
+            "520088904;" + LINE.format(price="1", **CUSTOMER).replace(",", ";"),
+            "The line has 1 fields; it should have 9.",
+            "it should have 9. The line is '999999999;9999-99-99 99:99:99 xxx;",
+        ),
+        (
+            LINE.format(price='"1', **CUSTOMER),
+            "A double quote is not closed or is inside a plain field: '2019,520088904'.",
+            "plain field: '9999,999999999'. The line is '9999-99-99 99:99:99 xxx,",
+        ),
+        (
+            LINE.format(price="1", **CUSTOMER) + ",520088904",
+            "23 more lines, from here to byte 9. The first: user_session is '520088904'; expected.",
+            "23 more lines, from here to byte 9. The first: user_session is '999999999'; expected. The",
+        ),
+    ],
+)
+def test_what_is_shown_of_a_rejected_line_tells_of_no_customer(raw: str, detail: str, shown: str) -> None:
+    sample = rejected_line("bad_price", 0, raw.encode()) | {"detail": detail}
+    told = checks.describe_rejected(manifest(rejected_by_reason={"bad_price": 3}), {"bad_price": sample})
+    assert shown in told
+    assert not any(words in told for words in ("520088904", "a@b.example", "4d3b30da"))
 
 
 def test_stores_that_hold_each_distinct_event_once_pass() -> None:
@@ -169,11 +199,8 @@ class TestOnCloudStorage:
         for name, lines in files.items():
             bucket.blob(name).upload_from_string("".join(json.dumps(line) + "\n" for line in lines))
         uris = [f"gs://{bucket.name}/{name}" for name in files]
-        with pytest.raises(LoadRefused) as caught:
-            checks.check_rejected_share(bucket.client, manifest(rejected_files=tuple(uris)), 0.001)
-        assert "The line is 'first'" in str(caught.value)
-        assert "The line is 'third'" in str(caught.value)
-        assert "second" not in str(caught.value)
+        told = checks.rejected_reasons(bucket.client, manifest(rejected_files=tuple(uris)))
+        assert re.findall("(\\w+): \\d, .* at byte (\\d):", told) == [("too_late", "0"), ("bad_price", "5")]
 
     def test_a_newer_load_of_the_day_refuses_this_one(self, bucket: Bucket) -> None:
         older, newer = (f"gs://{bucket.name}/loads/{DAY}/{name}.json" for name in ("1-older", "9-newer"))

@@ -1,0 +1,86 @@
+"""What the gate asks, and what it does with an answer; tests/dags asks and answers for real."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.cloud import bigquery as bigquery_api
+
+from shopstream.load import gate
+from shopstream.load.checks import LoadRefused
+from shopstream.load.gate import Gate
+from shopstream.load.launch import Load
+from shopstream.load.publish import Published, write_audit_row
+from tests.plugins.load.landed import manifest_of
+
+DAY = date(2019, 11, 8)
+LOAD = Load(DAY, "20191108-t1", "job", "gs://b/loads/1.json").to_xcom()
+OPERATOR = {"id": "7", "name": "operator"}
+
+
+def answered(
+    option: str, reason: str | None = "a test shop's lines", user: dict[str, str] | None = OPERATOR
+) -> dict[str, str]:
+    """What becomes of an answer, given to Airflow as it gives it to the task."""
+    event = {
+        "chosen_options": [option],
+        "params_input": {} if reason is None else {"reason": reason},
+        "responded_at": datetime.now(UTC),
+        "responded_by_user": user,
+        "timedout": user is None,
+    }
+    return Gate(task_id="gate", load=LOAD).execute_complete({}, event)
+
+
+def test_a_day_that_somebody_will_have_published_goes_on_with_their_name_and_reason() -> None:
+    assert answered("Publish anyway", "  they are of a test shop ") == {
+        "approved_by": "operator",
+        "reason": "they are of a test shop",
+    }
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"option": "Refuse"}, "operator refused it: a test shop's lines. The day is not published"),
+        ({"option": "Refuse", "reason": None}, "operator refused it: no reason given."),
+        # As Airflow answers when the time is over.
+        ({"option": "Refuse", "reason": "", "user": None}, "nobody answered within 24 hours"),
+        ({"option": "Publish anyway", "user": None}, "nobody answered within 24 hours"),
+        ({"option": "Publish anyway", "reason": " "}, "with a reason of 0 characters"),
+        ({"option": "Publish anyway", "reason": None}, "with a reason of 0 characters"),
+        ({"option": "Publish anyway", "reason": "x" * 1001}, "with a reason of 1001 characters"),
+    ],
+)
+def test_any_other_answer_refuses_the_day_and_says_why(answer: dict[str, Any], words: str) -> None:
+    with pytest.raises(LoadRefused, match="landing day 2019-11-08, load 20191108-t1: ") as caught:
+        answered(**answer)
+    assert words in str(caught.value)
+
+
+@pytest.mark.integration
+def test_the_question_tells_what_is_usual_by_the_newest_loads_of_28_days(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    def rejected(days_before: int, lines: int, load: str = "a") -> None:
+        day = DAY - timedelta(days=days_before)
+        loaded = replace(manifest_of(day, f"{day:%Y%m%d}-{load}"), read=1000, rejected=lines)
+        write_audit_row(bigquery_tables, loaded, "job", Published((day,), 0, 0))
+
+    manifest = replace(manifest_of(DAY, "20191108-t1"), read=1000, accepted=960, rejected=40, late=3)
+    assert "None of the 28 days before is loaded" in gate._body(bigquery_tables, manifest, "")
+    rejected(2, 900, load="0")
+    for days_before, lines in [(1, 1), (2, 3), (28, 9), (29, 500), (0, 700)]:
+        rejected(days_before, lines)
+    body = gate._body(bigquery_tables, manifest, "  bad_price: 40, such as ```![x](http://x)")
+    assert (
+        "Usual is 0.30%: the median of the 3 loaded days of the 28 before, of which the highest had 0.90%."
+        in body
+    )
+    assert "Up to 1.00% (`SHOPSTREAM_MAX_REJECTED_SHARE`)" in body
+    assert "| 1,000 | 960 | 1 | 3 | 40 |" in body
+    # Nothing of a landing file is markup: it stands in a block of code.
+    assert "\n\n      bad_price: 40, such as ```![x](http://x)\n\n" in body
