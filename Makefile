@@ -16,7 +16,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k
 
 test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an Airflow
 	@$(BIN)/pytest $(PROCESSES) -m "not integration" $(ARGS)
+
+test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, a drill, all of `make faults`
+	@$(BIN)/pytest $(PROCESSES) -m soak $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps
 	@$(MAKE) --no-print-directory test ARGS="--durations=30 $(ARGS)"

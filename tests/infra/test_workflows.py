@@ -27,8 +27,8 @@ def steps(name: str) -> list[dict[str, Any]]:
     return [step for job in workflow(name)["jobs"].values() for step in job["steps"]]
 
 
-def test_there_are_workflows_for_pull_requests_and_for_deployment() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["deploy", "pull-request"]
+def test_there_are_workflows_for_pull_requests_for_each_night_and_for_deployment() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["deploy", "nightly", "pull-request"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -50,6 +50,12 @@ def test_a_pull_request_runs_checks_tests_and_the_compose_proof_and_may_only_rea
     run = {step.get("run") for step in steps("pull-request")}
     assert {"make check", "make infra-check", "make test", "make compose-proof"} <= run
     assert workflow("pull-request")["permissions"] == {"contents": "read"}
+
+
+def test_what_a_pull_request_has_no_time_for_runs_each_night() -> None:
+    assert "make test-long" in {step.get("run") for step in steps("nightly")}
+    assert workflow("nightly")["on"]["schedule"]
+    assert workflow("nightly")["permissions"] == {"contents": "read"}
 
 
 def test_the_compose_proof_runs_where_it_can() -> None:

@@ -43,6 +43,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.integration
 @pytest.mark.drill
+@pytest.mark.soak
 def test_a_refused_load_is_corrected_and_cleared_as_its_runbook_says(environment: dict[str, str]) -> None:
     command = [sys.executable, "-m", "local.drills", "gate", "export", "--events", "1000"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=500)

@@ -74,6 +74,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 @pytest.mark.integration
+@pytest.mark.soak
 @pytest.mark.timeout(1200)
 def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], tmp_path: Path) -> None:
     blocks = re.findall(r"^```\n(.*?)^```$", WALK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
