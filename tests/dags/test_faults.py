@@ -25,9 +25,11 @@ from google.cloud import pubsub_v1
 from beam_jobs.spanner_sink import STORED_COLUMNS
 from local.dataflow.jobs import running_workers
 from local.root import ROOT
+from local.stack import emulators
 from local.stack.services import PRELOAD
 from shopstream.settings import settings
 from shopstream.stream.publish import publish
+from tests.airflow_home import Run, load_dag, run_dag
 from tests.dags.shop import DAY, Shop, line
 from tests.faults import Storm, Way, stall, way
 from tests.local.dataflow.service import Service, serving, until
@@ -371,6 +373,78 @@ def test_a_load_outlasts_stores_that_fail_for_a_while_and_tells_what_it_waits_fo
         if fault in TOLD:
             assert re.search(f"WARNING.*{TOLD[fault]}", caplog.text)
             assert store not in ways.job or re.search(f"WARNING.*{TOLD[fault]}", job_log.read_text())
+
+
+@pytest.mark.outage
+@pytest.mark.soak
+def test_a_load_outlasts_the_death_of_the_local_dataflow(
+    shop: Shop, ways: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land(shop)
+    expected = undisturbed(shop, ways)
+    port = emulators.free_port()
+    with ExitStack() as stack:
+
+        def serve() -> Service:
+            # The jobs of before go on, or are found dead, as those of a machine that is gone.
+            return stack.enter_context(serving(tmp_path, port))
+
+        shop.dataflow = service = serve()
+        monkeypatch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", service.url)
+        killed: list[Service] = []
+
+        def kill_once(task_id: str) -> None:
+            if task_id == "wait_for_load" and not killed:
+                until(lambda: running_workers(tmp_path), "a worker")
+                killed.append(service)
+                service.kill()
+                shop.dataflow = serve()
+
+        run = shop.load(before_task=kill_once)
+    assert killed
+    assert run.errors == {}
+    assert rows_of(shop) == expected.rows
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("begun", ["launch_load", "wait_for_load", "gate", "publish"])
+def test_of_two_loads_of_a_day_at_once_one_is_published_whole(shop: Shop, ways: Ways, begun: str) -> None:
+    shop.land(line(n) for n in range(2_000))
+    other: list[Run] = []
+
+    def load_too(task_id: str) -> None:
+        if task_id == begun and not other:
+            other.append(shop.load())
+
+    first = shop.load(before_task=load_too)
+    assert "success" in (first.state, other[0].state)
+    assert [product for product, _, _ in shop.spanner()] == [1_000_000 + n for n in range(2_000)]
+    assert shop.spanner() == shop.published()
+    assert len({load_id for _, _, load_id in shop.published()}) == 1
+    assert shop.audit()[-1][1:3] == (2_000, 2_000)
+
+
+@pytest.mark.soak
+def test_a_reload_while_summaries_are_built_is_in_them_in_the_end(shop: Shop, ways: Ways) -> None:
+    shop.land(line(n) for n in range(300))
+    assert shop.load().errors == {}
+    reloads: list[Run] = []
+
+    def reload(task_id: str) -> None:
+        if task_id.endswith("purchase_funnels") and not reloads:
+            shop.land(line(n) for n in range(30, 330))
+            reloads.append(shop.load())
+
+    days = {"first_day": str(DAY), "dry_run": False}
+    disturbed = run_dag(load_dag("build_summaries"), days, before_task=reload)
+    assert (disturbed.errors, reloads[0].errors) == ({}, {})
+    # The reload's asset starts the next.
+    assert shop.run("build_summaries", **days).errors == {}
+    assert shop.query("SELECT SUM(events) FROM shop.daily_event_count") == [(300,)]
+    for table in ("product_performance", "sessions"):
+        assert shop.query(f"SELECT COUNT(*) FROM shop.{table}") == [(300,)]
+    products = "SELECT product_id FROM shop.product_performance ORDER BY 1"
+    assert shop.query(products) == [(1_000_000 + n,) for n in range(30, 330)]
 
 
 STREAM_EVENTS = 3_000
