@@ -24,8 +24,8 @@ help: ## Show this list
 install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL analyzer as the lock files say
 	@echo "Everything is installed."
 
-demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, KEEP=1 to leave it running
-	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(REPLACE),--replace)
+demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, BAD_DAY=1 for one that asks, KEEP=1 to leave it running
+	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(REPLACE),--replace) $(if $(BAD_DAY),--bad-day)
 
 test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
 	@$(BIN)/pytest $(PROCESSES) $(ARGS)

@@ -37,12 +37,16 @@ from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream import layout
 from shopstream.landing.split import EXPORT_PATTERN
+from shopstream.load.gate import PUBLISH
 
 GENERATED_DAYS = (date(2019, 11, 1), date(2019, 11, 2), date(2019, 11, 3))
 GENERATED_EVENTS_A_DAY = 50_000
 SEED = 20191101
 LATE_SHARE = 0.002
 BAD_SHARE = 0.003
+BAD_DAY, BAD_DAY_SHARE = GENERATED_DAYS[-1], 0.05
+"""The day that the gate asks about, if the demo is to show one."""
+BAD_DAY_REASON = "the demo planted these lines"
 SUMMARIES_START_SECONDS = 180
 INPUT_SUFFIXES = (".csv", ".csv.gz", ".zip")
 BATCH_DAG_IDS = ("apply_schemas", "land_export", "load_events_daily")
@@ -78,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             stack.up(progress)
         os.environ.update(stack.environment())
         airflow = AirflowClient(stack.airflow_url(), *stack.airflow_login())
-        _run_to_the_end(run, airflow, options.input)
+        _run_to_the_end(run, airflow, options.input, bad_day=options.bad_day)
         if run.stream and not run.stream.kills:
             run.broken.append("stream: its process was not found, so it was not killed")
         if run.stream and options.keep:
@@ -107,10 +111,12 @@ def run_in_running_stack(airflow: AirflowClient, out: Path) -> int:
     return run.tell()
 
 
-def _run_to_the_end(run: Run, airflow: AirflowClient, given: Input | None = None) -> None:
+def _run_to_the_end(
+    run: Run, airflow: AirflowClient, given: Input | None = None, *, bad_day: bool = False
+) -> None:
     """Do the job; an error ends it, and is among what is broken."""
     try:
-        _do_the_job(run, airflow, given)
+        _do_the_job(run, airflow, given, bad_day=bad_day)
     except RunFailed as error:
         run.broken.append(str(error))
     except Exception as error:
@@ -138,7 +144,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--replace", action="store_true", help="delete what a running stack has landed of the input's days"
     )
+    parser.add_argument(
+        "--bad-day",
+        action="store_true",
+        help=f"let {BAD_DAY_SHARE:.0%} of a day's lines be bad, so that its load asks a person; "
+        "the demo answers",
+    )
     options = parser.parse_args(argv)
+    if options.input and options.bad_day:
+        parser.error("BAD_DAY=1 is for generated days; give no INPUT with it.")
     if options.input:
         if not options.input.is_file():
             parser.error(f"INPUT={options.input} is no file; name a file of click events.")
@@ -175,7 +189,7 @@ def _too_large(file: Path, free_bytes: int) -> str | None:
     )
 
 
-def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None) -> None:
+def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None, *, bad_day: bool) -> None:
     bucket = clients()[2].bucket(os.environ["SHOPSTREAM_BUCKET"])
     if given:
         _clear_days(bucket, given.days, replace=given.replace)
@@ -183,7 +197,7 @@ def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None) -> None:
     for dag_id in BATCH_DAG_IDS:
         airflow.unpause(dag_id)
     # Landing needs no Airflow, but for splitting an export.
-    landing = None if given else _in_background(lambda: _land_generated(run, bucket))
+    landing = None if given else _in_background(lambda: _land_generated(run, bucket, bad_day=bad_day))
     with run.step("apply_schemas", "Applying the schemas"):
         airflow.run("apply_schemas", {}, progress)
     with run.step("land", f"Landing {given.file if given else 'generated days'}"):
@@ -197,7 +211,7 @@ def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None) -> None:
     airflow.pause(SUMMARIES_DAG_ID)  # which it is, unless the stack was up before
     airflow.forget_scheduled_runs("load_events_daily")
     with run.step("load", f"Loading {len(run.landed)} landing days"):
-        loads, unpaused = _load(airflow, sorted(run.landed))
+        loads, unpaused = _load(airflow, sorted(run.landed), run if bad_day else None)
     with run.step("summaries", "Building the summaries and the report"):
         _build_summaries(airflow, loads, unpaused)
     streamed.result()
@@ -236,8 +250,10 @@ def _stream_progress(line: str) -> None:
     progress(f"stream: {line}")
 
 
-def _load(airflow: AirflowClient, days: list[str]) -> tuple[list[str], datetime]:
+def _load(airflow: AirflowClient, days: list[str], bad: Run | None) -> tuple[list[str], datetime]:
     """Load landing days side by side; return the run ids, and when build_summaries was unpaused.
+
+    The demo `bad` has a bad day among them, and answers what its load asks.
 
     Each load would start a build of its own, of much the same days. So build_summaries is paused until all
     but one are loaded, and that last one starts it.
@@ -246,6 +262,13 @@ def _load(airflow: AirflowClient, days: list[str]) -> tuple[list[str], datetime]
         ("load_events_daily", airflow.trigger("load_events_daily", {"landing_day": day})): f"load {day}"
         for day in days
     }
+    if bad:
+        [asking] = [run_id for (_, run_id), name in runs.items() if name == f"load {BAD_DAY}"]
+        progress(f"{BAD_DAY} has {BAD_DAY_SHARE:.0%} bad lines; waiting for its question")
+        asked = airflow.answer("load_events_daily", asking, "gate", PUBLISH, BAD_DAY_REASON)
+        bad.asked = asked["subject"]
+        progress(f"gate asks: {bad.asked}")
+        progress(f"answered: {PUBLISH}, since {BAD_DAY_REASON}")
     airflow.wait(runs, progress, enough=len(runs) - 1)
     airflow.unpause(SUMMARIES_DAG_ID)
     unpaused = datetime.now(UTC)
@@ -285,7 +308,7 @@ def _build_summaries(airflow: AirflowClient, load_run_ids: list[str], unpaused: 
         airflow.run(SUMMARIES_DAG_ID, params, progress)
 
 
-def _land_generated(run: Run, bucket: storage.Bucket) -> None:
+def _land_generated(run: Run, bucket: storage.Bucket, *, bad_day: bool) -> None:
     """Land files as the shop would: one file a day, and _SUCCESS when the day is complete."""
     with tempfile.TemporaryDirectory() as folder:
         for day in GENERATED_DAYS:
@@ -297,7 +320,7 @@ def _land_generated(run: Run, bucket: storage.Bucket) -> None:
                 late_share=LATE_SHARE if day > GENERATED_DAYS[0] else 0,
                 # No later than the first day, so that every day of the charts is a whole one.
                 late_days=max(1, (day - GENERATED_DAYS[0]).days),
-                bad_share=BAD_SHARE,
+                bad_share=BAD_DAY_SHARE if bad_day and day == BAD_DAY else BAD_SHARE,
             )
             folder_of_day = f"landing/events/{day}"
             for earlier in bucket.client.list_blobs(bucket, prefix=f"{folder_of_day}/"):

@@ -58,6 +58,10 @@ class Run:
     """Reason, lines and the place of one of them, the most frequent first."""
     stores: dict[str, Any] = field(default_factory=dict)
     """What else was counted in BigQuery: rejected lines by landing day, and the rows of shop.events."""
+    asked: str = ""
+    """What a load asked a person, who had it published."""
+    approvals: list[str] = field(default_factory=list)
+    """The loads that were published by approval, in words, as their audit rows tell."""
     stream: StreamedDay | None = None
     streamed: dict[str, Any] | None = None
     broken: list[str] = field(default_factory=list)
@@ -127,6 +131,11 @@ class Run:
                 continue
             [audit] = audits
             touched |= set(audit["event_dates"])
+            if audit["approved_by"]:
+                self.approvals.append(
+                    f"{day}: {audit['rejected'] / audit['read']:.2%} rejected, published by "
+                    f"{audit['approved_by']}: {audit['approval_reason']}"
+                )
             counts = {
                 "landing_day": day,
                 "spanner_rows": in_spanner.get(day, 0),
@@ -180,6 +189,10 @@ class Run:
             for reason, lines, place in self.rejects:
                 told_rejects.add_row(reason, f"{lines:,}", Text(place))
             console.print(told_rejects)
+        if self.asked:
+            console.print("[bold]What a load asked a person[/bold]")
+            for sentence in (self.asked, *self.approvals):
+                console.print(f"  {sentence}", highlight=False, markup=False)
         if told_customers := [*filter(None, map(self._sentence, SENTENCES))]:
             console.print("[bold]What customers did[/bold]")
             for sentence in told_customers:
@@ -195,6 +208,7 @@ class Run:
         where = self.out if self.broken else self.final
         result = {
             "days": self.days,
+            "approvals": self.approvals,
             "stream": self.streamed,
             "summaries": {name: len(rows) for name, rows in self.summaries.items()},
             "seconds": self.seconds,
@@ -271,6 +285,10 @@ def broken_invariants(run: Run) -> list[str]:
         ]
     if missing := sorted(set(run.landed) - {day["landing_day"] for day in run.days}):
         broken.append(f"landed but not loaded: {', '.join(missing)}")
+    if bool(run.asked) != bool(run.approvals):
+        broken.append(
+            f"asked: {run.asked or 'nothing'}; approved by the audit rows: {run.approvals or 'none'}"
+        )
     seen = run.stores["events"]
     if seen != run.stores["distinct_events"]:
         broken.append(f"shop.events shows {run.stores['distinct_events']:,} events in {seen:,} rows")

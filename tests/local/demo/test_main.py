@@ -54,6 +54,15 @@ def test_an_input_without_an_event_is_refused_before_anything_starts(
     assert sentence in capsys.readouterr().err
 
 
+def test_a_bad_day_in_a_file_of_the_users_own_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        demo.main(["--bad-day", "--input", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out")])
+
+    assert "give no INPUT with it" in capsys.readouterr().err
+
+
 @pytest.mark.integration
 def test_what_a_running_stack_has_landed_of_the_inputs_days_is_deleted_only_if_told(
     bucket: Bucket,
