@@ -6,8 +6,9 @@ UV := .venv-uv-$(UV_VERSION)/bin/uv
 BIN := .venv/bin
 INSTALLED := .venv/.installed .venv-emulators/.installed plugins/shopstream/charts/vega.js
 ANALYZER := tools/googlesql/node_modules/.installed
-# The tests of a file stay in one process, since they share what was made for them.
-PROCESSES := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# One process more than there are cores, since many tests wait for something. The tests of a file stay in one
+# process, since they share what was made for them.
+PROCESSES := -n $(shell expr `nproc` + 1) --maxprocesses 5 --dist loadfile --no-loadscope-reorder
 
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
@@ -33,8 +34,8 @@ test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k
 test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an Airflow
 	@$(BIN)/pytest $(PROCESSES) -m "not integration" $(ARGS)
 
-test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, a drill, all of `make faults`
-	@$(BIN)/pytest $(PROCESSES) -m soak $(ARGS)
+test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, a drill, all faults, more generated cases
+	@$(BIN)/pytest $(PROCESSES) -m "soak or hypothesis" --hypothesis-profile=long $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps
 	@$(MAKE) --no-print-directory test ARGS="--durations=30 $(ARGS)"

@@ -17,6 +17,7 @@ from google.cloud import bigquery as bigquery_api
 from google.cloud import spanner, storage
 from google.cloud.spanner_v1.database import Database
 from google.cloud.spanner_v1.instance import Instance
+from hypothesis import settings as hypothesis_settings
 
 from local.root import ROOT
 from local.stack import emulators
@@ -30,6 +31,11 @@ LOGS = ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
 
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# Each run of the suite tries the same examples; `make test-long` looks for others.
+hypothesis_settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True)
+hypothesis_settings.register_profile("long", deadline=None, max_examples=500)
+hypothesis_settings.load_profile("suite")
 
 # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only
 # tests/sql/real_bigquery.py needs true ones.

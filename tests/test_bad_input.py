@@ -21,7 +21,7 @@ from typing import IO
 import pytest
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import load_events
@@ -302,7 +302,6 @@ PIECES = st.sampled_from(
     st.sampled_from([b"", HEADER, SWAPPED]),
     st.integers(1, 300),
 )
-@settings(deadline=None, max_examples=60)
 def test_no_accepted_row_has_a_value_that_is_not_in_its_line_under_that_columns_name(
     tmp_path_factory: pytest.TempPathFactory, body: bytes, header: bytes, size: int
 ) -> None:

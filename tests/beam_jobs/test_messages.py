@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs.contract import (
@@ -198,7 +198,6 @@ EVENTS = st.fixed_dictionaries(
 
 
 @given(EVENTS, st.data())
-@settings(deadline=None, max_examples=200)
 def test_an_event_is_the_same_as_json_as_csv_and_in_a_landed_file(
     fields: dict[str, str], data: st.DataObject
 ) -> None:
@@ -249,7 +248,6 @@ VALID_EVENTS = st.fixed_dictionaries(
 
 
 @given(VALID_EVENTS, st.sampled_from(["", None, "missing"]))
-@settings(deadline=None, max_examples=200)
 def test_an_event_is_accepted_in_both_forms_with_the_id_that_the_batch_gives_it(
     fields: dict[str, str], empty: str | None
 ) -> None:
@@ -281,7 +279,6 @@ def test_an_event_is_accepted_in_both_forms_with_the_id_that_the_batch_gives_it(
     st.integers(0, INT64_MAX),
     st.decimals(0, 10**11, places=4, allow_nan=False) | st.integers(0, 10**11).map(Decimal),
 )
-@settings(deadline=None)
 def test_numbers_give_the_same_event_as_their_text(number: int, price: Decimal) -> None:
     as_text = FIELDS | {"user_id": str(number), "price": f"{price:f}"}
     template = json.dumps(as_text | {"user_id": 0, "price": 0})
@@ -313,7 +310,6 @@ ANY_DATA = st.one_of(
 
 
 @given(st.lists(ANY_DATA, max_size=6))
-@settings(deadline=None, max_examples=200)
 def test_each_message_ends_as_one_event_or_one_reject_whatever_comes_with_it(data: list[bytes]) -> None:
     messages = of(*data)
 

@@ -3,7 +3,7 @@ import io
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
@@ -212,7 +212,6 @@ NASTY_BYTES = st.lists(
 
 @given(st.one_of(NASTY_BYTES, st.binary()), st.sampled_from([0, IN_A_FILE]))
 @example(b"\xef\xbb\xbf" * 2 + EVENT, 0)
-@settings(deadline=None, max_examples=300)
 def test_arbitrary_bytes_never_raise_and_no_line_is_lost(data: bytes, offset: int) -> None:
     parsed = parse(data, offset=offset)
 
@@ -239,7 +238,6 @@ FIELD_TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=20
 
 
 @given(st.lists(st.lists(FIELD_TEXT, min_size=9, max_size=9), max_size=20), st.booleans())
-@settings(deadline=None)
 def test_what_a_csv_writer_writes_is_read_back(rows: list[list[str]], quote_all: bool) -> None:
     written = io.StringIO()
     csv.writer(written, quoting=csv.QUOTE_ALL if quote_all else csv.QUOTE_MINIMAL).writerows(rows)

@@ -12,7 +12,13 @@ from tests.dags.shop import DAY, Shop, alerts_of, line
 pytestmark = pytest.mark.integration
 
 
-def test_every_table_is_there_and_a_repeated_run_changes_nothing(shop: Shop, bigquery_clean: Client) -> None:
+@pytest.fixture
+def bigquery_tables(bigquery_clean: Client) -> Client:
+    """The shop's BigQuery, in which this DAG has not run yet."""
+    return bigquery_clean
+
+
+def test_every_table_is_there_and_a_repeated_run_changes_nothing(shop: Shop) -> None:
     assert shop.run("apply_schemas").state == "success"
     shop.land(line(n) for n in range(3))
     assert shop.load().state == "success"
@@ -38,7 +44,6 @@ def test_every_table_is_there_and_a_repeated_run_changes_nothing(shop: Shop, big
 )
 def test_what_lacks_its_tables_fails_in_its_first_try_and_names_this_dag(
     shop: Shop,
-    bigquery_clean: Client,
     caplog: pytest.LogCaptureFixture,
     dag_id: str,
     conf: dict[str, str],
