@@ -56,10 +56,11 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
-bench: $(INSTALLED) ## Measure the parser and the Spanner sink beside the plain ways, and the stream
-	@$(BIN)/python -m bench.bench_parse
-	@$(BIN)/python -m bench.bench_spanner_sink
-	@$(BIN)/python -m bench.bench_stream
+bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part, PART=demo too
+	@$(BIN)/python -m bench $(PART)
+	@test -n "$(PART)" || $(BIN)/python -m bench.bench_parse
+	@test -n "$(PART)" || $(BIN)/python -m bench.bench_spanner_sink
+	@test -n "$(PART)" || $(BIN)/python -m bench.bench_stream
 
 bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated month with other means; their seconds and bytes
 	@$(BIN)/python -m bench.month

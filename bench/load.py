@@ -1,0 +1,185 @@
+"""One load of a generated landing day in a process of its own: its CPU a row, rows a second, peak memory.
+
+`python -m bench.load WAY LANDING_FOLDER ROWS` prints one JSON object. WAY is `ours` (the load as it is),
+`null` (the load, whose rows no Spanner takes), `peer` (plain Beam, as one writes it first) or `ceiling` (the
+rows' ready-made Commit requests alone). CPU is that of this process, threads and all, without its imports.
+The emulator, at SPANNER_EMULATOR_HOST, is a process of its own and not counted.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import resource
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import pyarrow as pa
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.cloud import spanner
+
+from beam_jobs import load_events, spanner_sink
+from beam_jobs.contract import COLUMN_NAMES, TIME_FORMAT
+from beam_jobs.files import ByteRange, list_files, plan_ranges, read_range
+from beam_jobs.identity import SEPARATOR, canonical_price, shard, shards
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import validate
+
+DAY = date(2019, 11, 1)
+LOAD_ID = "20191101-ab12cd34"
+PROJECT, INSTANCE, DATABASE = "shopstream-bench", "bench", "bench"
+RUNNER = ["--runner=FnApiRunner"]
+PEER_BATCH_ROWS = 500
+
+
+def main(way: str, landing: str, rows: int) -> None:
+    """Load, and print what it took."""
+    work = ready_made(landing) if way == "ceiling" else lambda: WAYS[way](landing)
+    before = resource.getrusage(resource.RUSAGE_SELF)
+    began = time.perf_counter()
+    work()
+    seconds = time.perf_counter() - began
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = {
+        "cpu_us_per_row": cpu / rows * 1e6,
+        "rows_s": rows / seconds,
+        "peak_mb": (after.ru_maxrss - before.ru_maxrss) / 1024,
+    }
+    print(json.dumps(found))
+
+
+def ours(landing: str) -> None:
+    """Load by the job's own code."""
+    with tempfile.TemporaryDirectory() as out:
+        options = [f"--{name}={out}/{name}" for name in ("accepted", "rejected")]
+        result = load_events.run(
+            [
+                f"--landing={landing}",
+                f"--landing_day={DAY}",
+                f"--load_id={LOAD_ID}",
+                *options,
+                f"--manifest={out}/manifest.json",
+                f"--spanner_project={PROJECT}",
+                f"--spanner_instance={INSTANCE}",
+                f"--spanner_database={DATABASE}",
+                *RUNNER,
+            ]
+        )
+        result.wait_until_finish()
+        if not Path(out, "manifest.json").exists():
+            raise SystemExit("the load wrote no manifest")
+        shutil.rmtree(out, ignore_errors=True)
+        Path(out).mkdir()
+
+
+def null(landing: str) -> None:
+    """Load, but encode for Spanner and send nothing."""
+
+    def encode(_: spanner_sink.SpannerSink, rows: pa.BinaryArray, start: int, stop: int) -> None:
+        spanner_sink._joined(rows, start, stop)
+
+    spanner_sink.SpannerSink._send = encode  # type: ignore[assignment,method-assign]
+    ours(landing)
+
+
+def ready_made(landing: str) -> Callable[[], None]:
+    """Make the Commit requests of all rows; return what sends them, one after the other as the load does."""
+    sink = spanner_sink.SpannerSink(PROJECT, INSTANCE, DATABASE)
+    made: list[tuple[pa.BinaryArray, int, int]] = []
+    sent = sink._send
+
+    def keep(rows: pa.BinaryArray, start: int, stop: int) -> None:
+        made.append((rows, start, stop))
+
+    sink._send = keep  # type: ignore[method-assign]
+    for file in list_files(landing):
+        for part in plan_ranges(file):
+            for block in read_range(part):
+                events = validate(parse_block(block, part.columns), DAY).accepted
+                for name, value in (("landing_day", pa.scalar(DAY)), ("load_id", LOAD_ID)):
+                    events = events.append_column(name, pa.repeat(value, len(events)))
+                user_ids = events["user_id"].to_numpy()
+                sink.write(events.append_column("shard", pa.array(shards(user_ids))))
+
+    def send() -> None:
+        for rows, start, stop in made:
+            sent(rows, start, stop)
+
+    return send
+
+
+def ranges(landing: str, range_bytes: int) -> list[ByteRange]:
+    """Return the ranges of all files of a landing day."""
+    return [part for file in list_files(landing) for part in plan_ranges(file, range_bytes)]
+
+
+def checked_rows(part: ByteRange) -> int:
+    """Parse and check a range; return its accepted rows."""
+    blocks = (parse_block(block, part.columns) for block in read_range(part))
+    return sum(len(validate(block, DAY).accepted) for block in blocks)
+
+
+class ParseLine(beam.DoFn):
+    """A line to an event, as one writes it first: csv, strptime, int, Decimal, sha256."""
+
+    def process(self, line: str) -> Iterator[dict[str, Any]]:
+        row = dict(zip(COLUMN_NAMES, next(csv.reader([line])), strict=True))
+        event: dict[str, Any] = {name: text or None for name, text in row.items()}
+        when = datetime.strptime(row["event_time"], TIME_FORMAT).replace(tzinfo=UTC)
+        price = Decimal(row["price"])
+        canonical = SEPARATOR.join({**row, "price": canonical_price(price)}.values())
+        user_id = int(row["user_id"])
+        event |= {name: int(row[name]) for name in ("product_id", "category_id")}
+        event |= {"user_id": user_id, "shard": shard(user_id), "event_time": when, "event_date": when.date()}
+        event |= {"price": price, "landing_day": DAY, "load_id": LOAD_ID}
+        event["event_id"] = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+        yield event
+
+
+class WriteRows(beam.DoFn):
+    """Writes events by the client's own batches, as its documentation shows it."""
+
+    def setup(self) -> None:
+        self._database = spanner.Client(project=PROJECT).instance(INSTANCE).database(DATABASE)
+
+    def start_bundle(self) -> None:
+        self._rows: list[list[Any]] = []
+
+    def process(self, event: dict[str, Any]) -> None:
+        self._rows.append([event[name] for name in spanner_sink.STORED_COLUMNS])
+        if len(self._rows) == PEER_BATCH_ROWS:
+            self.finish_bundle()
+
+    def finish_bundle(self) -> None:
+        if self._rows:
+            with self._database.batch() as batch:
+                batch.insert_or_update(spanner_sink.TABLE, spanner_sink.STORED_COLUMNS, self._rows)
+        self._rows = []
+
+
+def peer(landing: str) -> None:
+    """Load by plain Beam: neither ids compared, nor counters, nor rejects, nor Parquet."""
+    pipeline = beam.Pipeline(options=PipelineOptions(RUNNER))
+    _ = (
+        pipeline
+        | beam.io.ReadFromText(f"{landing}/*.csv", skip_header_lines=1)
+        | beam.ParDo(ParseLine())
+        | beam.ParDo(WriteRows())
+    )
+    pipeline.run().wait_until_finish()
+
+
+WAYS = {"ours": ours, "null": null, "peer": peer}
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
