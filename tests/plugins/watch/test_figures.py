@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shopstream.watch.figures import (
@@ -104,7 +104,6 @@ def test_of_the_published_november_the_purchases_call_on_the_three_days_of_the_s
 
 
 @given(views=st.fixed_dictionaries({number: st.floats(*bounds(number)) for number in range(1, 31)}))
-@settings(deadline=None, max_examples=50)
 def test_of_the_published_november_no_other_day_calls_whatever_its_unknown_views_were(
     views: dict[int, float],
 ) -> None:
@@ -131,7 +130,6 @@ COUNT_FIGURES = ("events", "views", "viewers", "purchases", "buyers", "orders", 
 @given(
     off=st.floats(0.02, 0.9), up=st.booleans(), noise=st.lists(st.floats(-0.03, 0.03), min_size=8, max_size=8)
 )
-@settings(deadline=None, max_examples=20)
 def test_a_count_that_is_off_by_more_than_its_share_is_found_and_by_less_is_not(
     figure: str, off: float, up: bool, noise: list[float]
 ) -> None:
@@ -147,7 +145,6 @@ def test_a_count_that_is_off_by_more_than_its_share_is_found_and_by_less_is_not(
 
 
 @given(levels=st.lists(st.floats(0.05, 20), min_size=7, max_size=7), growth=st.floats(-0.02, 0.02))
-@settings(deadline=None, max_examples=20)
 def test_a_weekly_rhythm_that_grows_slowly_is_quiet(levels: list[float], growth: float) -> None:
     start = dt.date(2021, 1, 18)
     shop = {
