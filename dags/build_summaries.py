@@ -26,7 +26,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from shopstream.alerts import due_after_the_usual
-from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.assets import EVENTS_PUBLISHED, SUMMARIES_BUILT
 from shopstream.days import MAX_SUMMARY_DAYS, day_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.report.tasks import WriteReport
@@ -70,11 +70,14 @@ def build_summaries() -> None:
         >> task.branch(tasks.dry_or_real)()
         >> [task(execution_timeout=timedelta(hours=6))(tasks.dry_run)(days), built]
     )
-    built >> WriteReport(
-        task_id="write_report",
-        first_day="{{ ti.xcom_pull(task_ids='resolve_days')[0] }}",
-        last_day="{{ ti.xcom_pull(task_ids='resolve_days')[-1] }}",
-    )
+    built >> [
+        task(outlets=[SUMMARIES_BUILT])(tasks.tell_built)(days),
+        WriteReport(
+            task_id="write_report",
+            first_day="{{ ti.xcom_pull(task_ids='resolve_days')[0] }}",
+            last_day="{{ ti.xcom_pull(task_ids='resolve_days')[-1] }}",
+        ),
+    ]
 
 
 build_summaries()

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -110,6 +110,17 @@ def run_failed(context: Mapping[str, Any]) -> None:
         dag_id=context["dag"].dag_id,
         run_id=context["run_id"],
         reason=_RUN_REASONS.get(str(reason), str(reason)),
+    )
+
+
+def figures_found(context: Mapping[str, Any], sentences: Sequence[str]) -> None:
+    """Tell of business figures that are not as usual: one line a run, whose `reason` has the sentences."""
+    task = context["ti"]
+    _alert(
+        kind="figures_found",
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        reason="\n".join(sentences)[:MAX_REASON_CHARS],
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from airflow.sdk import Param
+from airflow.sdk import Asset, Param
 from jinja2 import pass_context
 
 from shopstream.assets import EVENTS_PUBLISHED
@@ -53,11 +53,13 @@ def landing_day_macro(context: Mapping[str, Any]) -> str:
     return landing_day(context).isoformat()
 
 
-def summary_days(context: Mapping[str, Any], published: Published) -> list[date]:
-    """Return the days to summarise, in order.
+def summary_days(
+    context: Mapping[str, Any], published: Published, asset: Asset = EVENTS_PUBLISHED
+) -> list[date]:
+    """Return the days to summarise, or what else follows from `asset`, in order.
 
-    They are the parameters' range if given (first_day alone is one day). Else, in a run started by the asset
-    EVENTS_PUBLISHED, they are the days of the events that started it, and those of the loads published since:
+    They are the parameters' range if given (first_day alone is one day). Else, in a run started by the asset,
+    they are the days of the events that started it, and those of the loads published since:
     while a run is active (max_active_runs), Airflow queues the DAG once, at the first event, and hands the
     next run no later event. A run that is cleared takes only loads of its own time, up to CLEARED_RUN_REACH
     after it was due: those after have had runs of their own. Else, for a run by hand, it is the day before
@@ -76,11 +78,11 @@ def summary_days(context: Mapping[str, Any], published: Published) -> list[date]
     if first or last:
         return _range(first, last)
     run = context["dag_run"]
-    if triggers := context["triggering_asset_events"].get(EVENTS_PUBLISHED):
+    if triggers := context["triggering_asset_events"].get(asset):
         since = min(event.timestamp for event in triggers) - AUDITED_BEFORE_EVENT
         until = run.run_after + CLEARED_RUN_REACH if run.clear_number else datetime.now(UTC)
         return sorted(
-            {day for event in triggers for day in _event_days(event)} | set(published(since, until))
+            {day for event in triggers for day in _event_days(event, asset)} | set(published(since, until))
         )
     if run.run_type == "asset_triggered":
         raise Refused("this run's asset events are gone; trigger this DAG with first_day and last_day")
@@ -119,11 +121,11 @@ def _range(first: str | None, last: str | None) -> list[date]:
     return [start + timedelta(days=n) for n in range(length_days)]
 
 
-def _event_days(event: Any) -> list[date]:
+def _event_days(event: Any, asset: Asset) -> list[date]:
     days = event.extra.get("days")
     if not isinstance(days, list) or not days:
         raise Refused(
-            f"an event of {EVENTS_PUBLISHED.uri} has the extra {event.extra!r}, which names no days; "
+            f"an event of {asset.uri} has the extra {event.extra!r}, which names no days; "
             'give {"days": ["2019-11-01"]}, or trigger this DAG with first_day and last_day'
         )
     return [_parse(day, "a day of the asset event") for day in days]

@@ -46,6 +46,21 @@ def alerts_of(caplog: pytest.LogCaptureFixture) -> dict[str, str]:
     return {alert["task_id"]: alert["reason"] for alert in told if alert["kind"] == "task_failed"}
 
 
+def days_told(asset: Any, run: Run) -> Any:
+    """The days that the run's event of the asset names."""
+    from airflow.models.asset import AssetEvent, AssetModel
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    with create_session() as session:
+        event = session.scalars(
+            select(AssetEvent)
+            .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
+            .where(AssetEvent.source_run_id == run.run_id, AssetModel.uri == asset.uri)
+        ).one()
+        return event.extra["days"]
+
+
 @dataclass
 class Shop:
     """The stores of one test, and the DAGs on them."""

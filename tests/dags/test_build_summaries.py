@@ -6,9 +6,10 @@ from datetime import timedelta
 
 import pytest
 
+from shopstream.assets import SUMMARIES_BUILT
 from shopstream.settings import settings
 from shopstream.tables.folder import summaries_in_order
-from tests.dags.shop import DAY, Shop, alerts_of, line
+from tests.dags.shop import DAY, Shop, alerts_of, days_told, line
 
 pytestmark = pytest.mark.integration
 
@@ -47,6 +48,7 @@ def test_the_days_of_a_load_are_summarised_and_reported_and_a_day_built_again_is
     for table in SUMMARIES:
         [(days,)] = shop.query(f"SELECT COUNT(DISTINCT event_date) FROM {table}")
         assert days in (1, 2), table
+    assert days_told(SUMMARIES_BUILT, run) == [str(late), str(DAY)]
     written = run.returned["write_report"]["uri"]
     page = shop.bucket.blob(written.removeprefix(f"gs://{shop.bucket.name}/")).download_as_text()
     assert "8 November 2019" in page

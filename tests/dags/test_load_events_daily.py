@@ -14,7 +14,7 @@ from local.dataflow.jobs import running_workers
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.load.launch import RELAUNCHES
 from tests.airflow_home import Run
-from tests.dags.shop import DAY, Shop, alerts_of, line
+from tests.dags.shop import DAY, Shop, alerts_of, days_told, line
 from tests.local.dataflow.service import serving, until, upload_template
 from tests.spanner_valve import valve
 
@@ -35,21 +35,6 @@ def products(rows: list[tuple[int, str, str]]) -> list[int]:
     return [product - 1_000_000 for product, _, _ in rows]
 
 
-def published_days(run: Run) -> Any:
-    """The days that the run's asset event names."""
-    from airflow.models.asset import AssetEvent, AssetModel
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        event = session.scalars(
-            select(AssetEvent)
-            .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
-            .where(AssetEvent.source_run_id == run.run_id, AssetModel.uri == EVENTS_PUBLISHED.uri)
-        ).one()
-        return event.extra["days"]
-
-
 def test_a_day_goes_from_landing_files_to_both_stores_the_audit_row_and_the_asset(shop: Shop) -> None:
     shop.land([line(n) for n in range(300)] + [line(7), line(300, price="free")])
     run = shop.load()
@@ -59,7 +44,7 @@ def test_a_day_goes_from_landing_files_to_both_stores_the_audit_row_and_the_asse
     assert products(shop.spanner()) == list(range(300))
     assert shop.spanner() == shop.published()
     assert shop.query("SELECT source, reason FROM shop.rejected_events") == [("batch", "bad_price")]
-    assert published_days(run) == [str(DAY)]
+    assert days_told(EVENTS_PUBLISHED, run) == [str(DAY)]
     assert not [table for table in shop.bigquery.list_tables("shop_raw") if "staging" in table.table_id]
 
 
@@ -122,7 +107,7 @@ def test_a_reload_from_a_corrected_file_leaves_exactly_the_corrected_rows(shop: 
     assert products(shop.spanner()) == list(range(50, 150))
     assert shop.spanner() == shop.published()
     # The day that the correction emptied is rebuilt too.
-    assert published_days(run) == [str(before), str(DAY)]
+    assert days_told(EVENTS_PUBLISHED, run) == [str(before), str(DAY)]
 
 
 def test_another_days_rows_stay_when_a_day_is_reloaded_even_of_the_same_events(shop: Shop) -> None:
@@ -145,7 +130,7 @@ def test_late_events_are_loaded_under_their_own_day_and_that_day_is_rebuilt(shop
     assert run.errors == {}
     assert shop.audit() == [(str(DAY), 202, 201, 1, 0, 1, 201, 201)]
     assert shop.published()[-1][:2] == (1_000_200, str(late))
-    assert published_days(run) == [str(late), str(DAY)]
+    assert days_told(EVENTS_PUBLISHED, run) == [str(late), str(DAY)]
     assert shop.query("SELECT reason FROM shop.rejected_events") == [("too_late",)]
 
 

@@ -34,6 +34,7 @@ DAG_IDS = {
     "simulate_stream",
     "stop_stream",
     "watch_days",
+    "watch_figures",
 }
 MAX_ACTIVE_RUNS = {"load_events_daily": 100}
 """Days that wait for their files; how many load at once is a setting."""
@@ -41,7 +42,7 @@ TIMEOUT_REASONS = {
     "simulate_stream": "a retry begins from the start, which late in a run is worth nothing",
 }
 """DAGs whose runs may end before all retries of their tasks."""
-DAILY = {"build_summaries", "compare_stream_with_batch", "load_events_daily"}
+DAILY = {"build_summaries", "compare_stream_with_batch", "load_events_daily", "watch_figures"}
 DOC_SECTIONS = ("### Purpose", "### How to rerun", "### When it fails")
 MAX_LINES = 100
 MAX_PARSE_CPU_SECONDS = 2.5
@@ -359,7 +360,11 @@ SUMMARY_TASKS = " > ".join(
         ("simulate_stream", "publish_events"),
         ("stop_stream", "request_stop > wait_for_end"),
         ("watch_days", "name_missing_days"),
-        ("build_summaries", f"resolve_days > dry_or_real > dry_run, {SUMMARY_TASKS} > write_report"),
+        (
+            "build_summaries",
+            f"resolve_days > dry_or_real > dry_run, {SUMMARY_TASKS} > tell_built, write_report",
+        ),
+        ("watch_figures", "resolve_days > judge_figures"),
         ("build_summaries_intraday", f"resolve_days > {SUMMARY_TASKS}"),
     ],
 )

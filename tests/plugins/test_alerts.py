@@ -45,6 +45,15 @@ def test_a_question_is_told_when_it_is_asked(caplog: pytest.LogCaptureFixture) -
     assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
 
 
+def test_figures_that_are_not_as_usual_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
+    alerts.figures_found({"ti": task}, ["No purchases.", "No orders." * 1000])
+    alert = alert_in(caplog)
+    assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
+    assert alert.pop("reason").startswith("No purchases.\nNo orders.No")
+    assert alert == {"kind": "figures_found", "dag_id": "watch_figures", "run_id": "r"}
+
+
 def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_promise(
     airflow_home: Path,  # noqa: F811
     caplog: pytest.LogCaptureFixture,

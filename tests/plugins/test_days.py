@@ -9,10 +9,10 @@ from typing import Any
 
 import pendulum
 import pytest
-from airflow.sdk import DAG, CronDataIntervalTimetable, task
+from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, task
 from google.cloud import bigquery as bigquery_api
 
-from shopstream.assets import EVENTS_PUBLISHED
+from shopstream.assets import EVENTS_PUBLISHED, SUMMARIES_BUILT
 from shopstream.days import day_param, intraday_window, landing_day, summary_days
 from shopstream.defaults import START_DATE
 from shopstream.retries import Refused
@@ -213,13 +213,13 @@ def test_summaries_by_hand_without_a_day_are_for_the_last_complete_day(summaries
     assert days_of(summaries, run_id) == ["2019-11-08"]
 
 
-def publish(*days: str) -> None:
-    """Emit the event that load_events_daily emits."""
+def publish(*days: str, asset: Asset = EVENTS_PUBLISHED) -> None:
+    """Emit the event that load_events_daily emits, or that of another asset."""
     from airflow.assets.manager import asset_manager
     from airflow.serialization.definitions.assets import SerializedAssetUniqueKey
     from airflow.utils.session import create_session
 
-    key = SerializedAssetUniqueKey(name=EVENTS_PUBLISHED.name, uri=EVENTS_PUBLISHED.uri)
+    key = SerializedAssetUniqueKey(name=asset.name, uri=asset.uri)
     with create_session() as session:
         asset_manager.register_asset_change(asset=key, extra={"days": list(days)}, session=session)
 
@@ -282,6 +282,18 @@ def test_summaries_miss_no_load_that_ends_while_another_run_is_active(
     load(no_loads, "2019-11-04", "2019-11-03")
     load(no_loads, "2019-11-05")
     assert days_of(summaries, start_by_asset(summaries)) == ["2019-11-03", "2019-11-04", "2019-11-05"]
+
+
+@pytest.mark.integration
+def test_figures_are_watched_of_the_days_built_and_of_those_whose_event_came_while_a_run_was_active(
+    no_loads: bigquery_api.Client,
+) -> None:
+    dag = load_dag("watch_figures")
+    load(no_loads, "2019-11-03")
+    load(no_loads, "2019-11-04")
+    publish("2019-11-02", "2019-11-03", asset=SUMMARIES_BUILT)
+    publish("2019-11-04", asset=SUMMARIES_BUILT)
+    assert days_of(dag, start_by_asset(dag)) == ["2019-11-02", "2019-11-03", "2019-11-04"]
 
 
 @pytest.mark.integration

@@ -33,6 +33,8 @@ from shopstream.summaries import build as summaries
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Column, Table
+from shopstream.watch.figures import Finding
+from shopstream.watch.read import read_counts, told_before, write_findings
 from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
 from tests.sql.events import apply_all, batch_event, fill, stream_event
 from tools.googlesql.analyzer import Analyzer, running_analyzer
@@ -191,7 +193,14 @@ def the_summaries(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     summaries.dry_run(client, [table], [DAY])
 
 
-@pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_dashboard, the_summaries])
+def the_watch(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    read_counts(client, DAY, DAY)
+    told_before(client, [DAY])
+    finding = Finding(DAY, "views", None, value=1, usual=9, expected_low=8, expected_high=10, compared=())
+    write_findings(client, [DAY], [finding])
+
+
+@pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_dashboard, the_summaries, the_watch])
 def test_every_statement_is_right_limited_in_cost_and_reads_no_days_before_those_it_names(
     client: bigquery_api.Client,
     recorder: Recorder,

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, task
 
+from shopstream.assets import SUMMARIES_BUILT
 from shopstream.days import intraday_window, is_dry_run, summary_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
@@ -58,6 +59,11 @@ def build(table_name: str, days: list[str]) -> int:
 
     table = load_table(settings().sql_dir, table_name)
     return summaries.build(bigquery_client(), table, [date.fromisoformat(day) for day in days])
+
+
+def tell_built(days: list[str], **context: Any) -> None:
+    """Tell by the asset SUMMARIES_BUILT which days' summaries were built."""
+    context["outlet_events"][SUMMARIES_BUILT].extra = {"days": days}
 
 
 def dry_run(days: list[str]) -> dict[str, int]:

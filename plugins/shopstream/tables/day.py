@@ -120,7 +120,7 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
     """Write what the checks of some days of a table found, in place of what shop_ops.check_results has."""
     if not results:
         return
-    columns = {
+    columns: dict[str, tuple[str, Sequence[Any]]] = {
         "event_date": ("DATE", [result.day for result in results]),
         "check_name": ("STRING", [result.check for result in results]),
         "severity": ("STRING", [result.severity for result in results]),
@@ -128,22 +128,20 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
         # BigQuery has no NULL in an array.
         "finding": ("STRING", [result.finding or "" for result in results]),
     }
-    rows = (
-        "SELECT @table_name AS table_name, event_date, check_name, severity, found_rows, "
-        "NULLIF(finding, '') AS finding, CURRENT_TIMESTAMP() AS checked_at "
-        "FROM UNNEST(@finding) AS finding WITH OFFSET AS finding_number"
+    rows, given = rows_given(
+        columns,
+        {
+            "table_name": "@table_name",
+            "finding": "NULLIF(finding, '')",
+            "checked_at": "CURRENT_TIMESTAMP()",
+        },
     )
-    for name in list(columns)[:-1]:
-        number = f"{name}_number"
-        rows += f" JOIN UNNEST(@{name}) AS {name} WITH OFFSET AS {number} ON finding_number = {number}"
     days = [result.day for result in results]
     params = {
         "table_name": table.full_name,
         "first_day": min(days),
         "last_day": max(days),
-        **{
-            name: bigquery.ArrayQueryParameter(name, kind, values) for name, (kind, values) in columns.items()
-        },
+        **given,
     }
     old = (
         "target.event_date BETWEEN @first_day AND @last_day AND target.event_date IN UNNEST(@event_date) "
@@ -229,6 +227,26 @@ def replace_statement(table: str, columns: Iterable[str], rows: str, old: str) -
         f"WHEN NOT MATCHED BY SOURCE AND {old} THEN DELETE\n"
         f"WHEN NOT MATCHED BY TARGET THEN INSERT ({names}) VALUES ({names})"
     )
+
+
+def rows_given(
+    columns: Mapping[str, tuple[str, Sequence[Any]]], made: Mapping[str, str]
+) -> tuple[str, dict[str, bigquery.ArrayQueryParameter]]:
+    """Return a SELECT of rows that are given as values, and its parameters: one array a column.
+
+    Args:
+        columns: each column's type and values, as many as there are rows, none of them None.
+        made: expressions of further columns, or of what becomes of a given one.
+    """
+    first, *others = columns
+    selected = [f"{made[name]} AS {name}" if name in made else name for name in columns]
+    selected += [f"{expression} AS {name}" for name, expression in made.items() if name not in columns]
+    rows = f"SELECT {', '.join(selected)} FROM UNNEST(@{first}) AS {first} WITH OFFSET AS row_number"
+    for name in others:
+        rows += f" JOIN UNNEST(@{name}) AS {name} WITH OFFSET AS {name}_number ON row_number = {name}_number"
+    return rows, {
+        name: bigquery.ArrayQueryParameter(name, kind, values) for name, (kind, values) in columns.items()
+    }
 
 
 def checks_statement(table: Table, rows_shown: int = OFFENDING_ROWS_SHOWN) -> str:
