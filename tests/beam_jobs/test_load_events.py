@@ -509,6 +509,7 @@ def test_the_job_counts_its_rows_as_metrics(shop: Shop) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.soak
 def test_several_worker_processes_make_the_same_tables(shop: Shop) -> None:
     lines = lines_of_day(4000)
     shop.land("a.csv", as_csv(lines))
