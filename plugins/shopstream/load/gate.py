@@ -6,6 +6,7 @@ A question waits in Airflow's state `awaiting_input`, which takes no worker, no 
 # google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the steps import it.
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -180,10 +181,11 @@ def _reason() -> Param:
 
 
 def _body(client: Client, manifest: Manifest, reasons: str) -> str:
-    """The question in Markdown; what comes from the landing files is a block of code, and so no markup."""
+    """The question in Markdown; what comes from the landing files is code, and so no markup."""
     counts = ("read", "accepted", "duplicates", "late", "rejected")
     figures = " | ".join(f"{getattr(manifest, name):,}" for name in counts)
-    code = "\n".join(f"    {line}" for line in reasons.splitlines())
+    # Not one block of code: Airflow's page shows its lines as one.
+    listed = "\n".join(f"- {_code(line.strip())}" for line in reasons.splitlines())
     return f"""\
 Up to {settings().max_rejected_share:.2%} (`SHOPSTREAM_MAX_REJECTED_SHARE`) is published without a question. \
 {_usual(client, manifest)}
@@ -194,11 +196,17 @@ Up to {settings().max_rejected_share:.2%} (`SHOPSTREAM_MAX_REJECTED_SHARE`) is p
 
 The most frequent reasons; of customers' columns only the shape is shown (digits as 9, letters as x):
 
-{code}
+{listed}
 
 All of them are in `shop.rejected_events`, whatever the answer. **{PUBLISH}** publishes the accepted lines \
 and gives the others up. **{REFUSE}**, or no answer within {_hours(ANSWER_WITHIN)}, leaves the day as it was \
 published before: then correct the landing files and trigger load_events_daily for the day."""
+
+
+def _code(text: str) -> str:
+    """The text as code in a line of Markdown, whatever it holds."""
+    ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{ticks} {text} {ticks}"
 
 
 def _usual(client: Client, manifest: Manifest) -> str:

@@ -75,12 +75,12 @@ def test_the_question_tells_what_is_usual_by_the_newest_loads_of_28_days(
     rejected(2, 900, load="0")
     for days_before, lines in [(1, 1), (2, 3), (28, 9), (29, 500), (0, 700)]:
         rejected(days_before, lines)
-    body = gate._body(bigquery_tables, manifest, "  bad_price: 40, such as ```![x](http://x)")
+    body = gate._body(bigquery_tables, manifest, "  bad_price: 40, such as ```![x](http://x)\n  too_late: 1")
     assert (
         "Usual is 0.30%: the median of the 3 loaded days of the 28 before, of which the highest had 0.90%."
         in body
     )
     assert "Up to 1.00% (`SHOPSTREAM_MAX_REJECTED_SHARE`)" in body
     assert "| 1,000 | 960 | 1 | 3 | 40 |" in body
-    # Nothing of a landing file is markup: it stands in a block of code.
-    assert "\n\n      bad_price: 40, such as ```![x](http://x)\n\n" in body
+    # Nothing of a landing file is markup: it stands between more backticks than it has itself.
+    assert "\n- ```` bad_price: 40, such as ```![x](http://x) ````\n- ` too_late: 1 `\n" in body
