@@ -12,9 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from google.api_core import exceptions
+from google.api_core.gapic_v1.method import wrap_method
+from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import spanner
-from google.cloud.spanner_v1 import CommitRequest, TransactionOptions
+from google.cloud.spanner_v1 import CommitRequest, CommitResponse, TransactionOptions
+from google.cloud.spanner_v1.database import Database
 from google.cloud.spanner_v1.database_sessions_manager import TransactionType
 
 from beam_jobs.rejected import Refusal
@@ -64,6 +67,7 @@ _RETRY = Retry(
     multiplier=2.0,
     timeout=RETRY_SECONDS,
 )
+_SINGLE_USE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
 _SESSION_GONE = "Session not found"
 """What Spanner says of a session; of a missing table or database, NOT_FOUND too, it says something else."""
 _ABOUT_A_ROW = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange)
@@ -146,34 +150,46 @@ class SpannerSink:
 
     def _send(self, rows: pa.BinaryArray, start: int, stop: int) -> None:
         write = _write_start() + _joined(rows, start, stop)
-        request = CommitRequest.deserialize(_field(_COMMIT_MUTATION, _field(_INSERT_OR_UPDATE, write)))
-        request.single_use_transaction.read_write = TransactionOptions.ReadWrite()
+        mutation = _field(_COMMIT_MUTATION, _field(_INSERT_OR_UPDATE, write))
         try:
-            self._send_in_session(request)
+            self._send_in_session(mutation)
         except exceptions.NotFound as error:
             if _SESSION_GONE not in error.message:
                 raise
             # Spanner may delete a session; the client would keep it for days. A new client makes another. The
             # old one is not closed: that waits up to ten minutes for a thread of its that sleeps.
             self._database = self._instance.database(self._database.database_id)
-            self._send_in_session(request)
+            self._send_in_session(mutation)
 
-    def _send_in_session(self, request: CommitRequest) -> None:
+    def _send_in_session(self, mutation: bytes) -> None:
         sessions = self._database.sessions_manager
         session = sessions.get_session(TransactionType.READ_WRITE)
         try:
-            request.session = session.name
-            self._database.spanner_api.commit(
-                request=request,
+            head = CommitRequest(session=session.name, single_use_transaction=_SINGLE_USE)
+            _commit_call(self._database)(
+                # Messages that stand one after the other are one message.
+                CommitRequest.serialize(head) + mutation,
                 retry=_RETRY,
                 timeout=COMMIT_TIMEOUT_SECONDS,
                 metadata=[
                     ("google-cloud-resource-prefix", self._database.name),
                     ("x-goog-spanner-route-to-leader", "true"),
+                    to_grpc_metadata({"session": session.name}),
                 ],
             )
         finally:
             sessions.put_session(session)
+
+
+def _commit_call(database: Database) -> Callable[..., object]:
+    """Return the call Commit on the client's own channel, for a request that is bytes already.
+
+    The client's own method takes a message, of which protobuf makes the very same bytes again.
+    """
+    call = database.spanner_api.transport.grpc_channel.unary_unary(
+        "/google.spanner.v1.Spanner/Commit", response_deserializer=CommitResponse.deserialize
+    )
+    return wrap_method(call)
 
 
 def encode_rows(events: pa.Table) -> pa.BinaryArray:
@@ -212,10 +228,15 @@ def _as_text(name: str, column: pa.Array) -> pa.StringArray:
     if pa.types.is_date32(column.type):
         texts = values.cast(pa.string())
     elif pa.types.is_timestamp(column.type):
-        texts = pc.strftime(values, format="%Y-%m-%dT%H:%M:%SZ")
+        # 2019-11-01 00:00:01.000000 without a zone; strftime says the same in ten times the time.
+        plain = values.cast(pa.timestamp(column.type.unit)).cast(pa.string())
+        texts = pc.binary_join_element_wise(pc.utf8_replace_slice(plain, 10, 11, "T"), "Z", "")
     elif pa.types.is_decimal(column.type):
-        # Arrow's own cast writes small numbers as 0E-9, which Spanner's NUMERIC does not promise to read.
-        texts = pa.array([format(value, "f") for value in values.to_pylist()], pa.string())
+        texts = values.cast(pa.string())
+        # Arrow writes small numbers as 0E-9, which Spanner's NUMERIC does not promise to read.
+        small = pc.match_substring(texts, "E")
+        plain = [format(value, "f") for value in values.filter(small).to_pylist()]
+        texts = pc.replace_with_mask(texts, small, pa.array(plain, pa.string()))
     else:
         raise TypeError(f"column {name} has the Arrow type {column.type}, which no column of events has")
     return texts.take(distinct.indices)

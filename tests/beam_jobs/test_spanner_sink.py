@@ -16,6 +16,8 @@ from google.api_core.exceptions import NotFound
 from google.cloud.spanner_v1 import Mutation
 from google.cloud.spanner_v1.database import Database
 from google.protobuf.struct_pb2 import ListValue
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_jobs import spanner_sink
 from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS, SpannerSink, SpannerTableError, encode_rows
@@ -130,6 +132,37 @@ def test_a_row_is_encoded_as_protobuf_reads_it() -> None:
             "load_id": "20191101-ab12cd34",
         },
     ]
+
+
+TEXTS = st.none() | st.text(st.characters(exclude_categories=["Cs"]), max_size=200)
+EVENTS = st.builds(
+    event,
+    st.integers(0, 10**6),
+    event_time=st.datetimes(timezones=st.just(UTC)),
+    event_date=st.dates(),
+    price=st.integers(0, 10**12).map(lambda units: Decimal(units).scaleb(-9))
+    | st.integers(0, 10**28).map(Decimal),
+    product_id=st.integers(0, 2**63 - 1),
+    category_code=TEXTS,
+    brand=TEXTS,
+    user_session=TEXTS,
+)
+
+
+@given(st.lists(EVENTS, max_size=20))
+def test_rows_are_the_bytes_that_protobuf_makes_of_them_one_by_one(events: list[dict[str, object]]) -> None:
+    assert b"".join(encode_rows(table(events)).to_pylist()) == Mutation.Write.serialize(
+        Mutation.Write(values=[[plain(row[name]) for name in STORED_COLUMNS] for row in events])
+    )
+
+
+def plain(value: object) -> str | None:
+    """Return a value as Spanner reads it, written in plain Python."""
+    if isinstance(value, datetime):
+        return f"{value.replace(tzinfo=None).isoformat(timespec='microseconds')}Z"
+    if isinstance(value, Decimal):
+        return f"{value:.9f}"
+    return None if value is None else str(value)
 
 
 def parsed(rows: pa.BinaryArray) -> Iterator[ListValue]:
