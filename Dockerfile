@@ -43,7 +43,7 @@ COPY local/stack/__init__.py local/stack/emulators.py local/stack/
 RUN mkdir /keys /state && chown shopstream /keys /state .venv-emulators
 USER shopstream
 # Lays out the BigQuery emulator's home.
-RUN python -c "from pathlib import Path; from local.stack.emulators import bigquery; bigquery(9050, Path('/state'), '')"
+RUN python -c "from pathlib import Path; from local.stack.emulators import bigquery; bigquery(9050, 9060, Path('/state'), '')"
 ENTRYPOINT ["python", "-m", "local.stack.compose"]
 
 

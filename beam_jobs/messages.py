@@ -18,7 +18,6 @@ import numpy as np
 import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
-from beam_jobs.identity import canonical_price
 from beam_jobs.lines import Block, past_bom
 from beam_jobs.parse import ParsedBlock, excerpt, parse_block, parse_fields
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
@@ -113,18 +112,6 @@ def judge(messages: Sequence[Message]) -> Judged:
         of_lines.messages + of_objects.messages,
         rejects + of_lines.rejects + of_objects.rejects,
     )
-
-
-def event_rows(events: pa.Table) -> list[dict[str, str | None]]:
-    """Return events, of STREAM_SCHEMA, as rows of text, which BigQuery reads as each column's type."""
-    columns = []
-    for field in events.schema:
-        column = events[field.name]
-        if pa.types.is_decimal(field.type):
-            columns.append([canonical_price(price) for price in column.to_pylist()])
-        else:
-            columns.append(column.cast(pa.string()).to_pylist())
-    return [dict(zip(events.schema.names, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _judge_parsed(parsed: ParsedBlock, starts: np.ndarray, messages: list[Message]) -> Judged:

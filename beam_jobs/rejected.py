@@ -16,6 +16,23 @@ import pyarrow as pa
 from beam_jobs.contract import MAX_LINE_BYTES
 from beam_jobs.messages import Reject
 
+STREAM_REJECTS = pa.schema(
+    [
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("rejected_date", pa.date32(), nullable=False),
+        pa.field("line_bytes", pa.int64()),
+        pa.field("raw", pa.binary(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("rejected_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("message_id", pa.string()),
+        pa.field("attributes", pa.string()),
+        pa.field("publish_time", pa.timestamp("us", tz="UTC")),
+        pa.field("lines", pa.int64()),
+    ]
+)
+"""A rejected message: a row of shop_raw.rejected_events_stream, whose other columns tell of files."""
+
 
 class Refusal(NamedTuple):
     """A row that a store will not take: its index in what the sink was given, and the store's reason."""
@@ -56,8 +73,8 @@ def batch_envelopes(
 
 def stream_envelope(
     reject: Reject, *, rejected_at: datetime, raw_bytes: int = MAX_LINE_BYTES, with_attributes: bool = True
-) -> dict[str, str | int | None]:
-    """Return a rejected message as a row of shop_raw.rejected_events_stream, in values that JSON has.
+) -> dict[str, object]:
+    """Return a rejected message as a row of STREAM_REJECTS.
 
     Args:
         reject: the message, and why it was rejected.
@@ -73,17 +90,14 @@ def stream_envelope(
     day = (message.publish_time or rejected_at).astimezone(UTC).date()
     return {
         "source": "stream",
-        "rejected_date": day.isoformat(),
-        "load_id": None,
-        "file": None,
-        "byte_offset": None,
+        "rejected_date": day,
         "line_bytes": len(message.data),
-        "raw": base64.b64encode(message.data[:raw_bytes]).decode("ascii"),
+        "raw": message.data[:raw_bytes],
         "reason": reject.reason,
         "detail": reject.detail,
-        "rejected_at": rejected_at.isoformat(),
+        "rejected_at": rejected_at,
         "message_id": message.message_id,
         "attributes": attributes,
-        "publish_time": message.publish_time.isoformat() if message.publish_time else None,
+        "publish_time": message.publish_time,
         "lines": 1,
     }

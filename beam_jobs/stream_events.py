@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import apache_beam as beam
+import pyarrow as pa
 from apache_beam.io.gcp.pubsub import PubsubMessage, ReadFromPubSub
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, StandardOptions
@@ -23,8 +24,8 @@ from apache_beam.transforms.window import GlobalWindows
 from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.bigquery_sink import BigQuerySink
-from beam_jobs.messages import Judged, Message, Reject, event_rows, judge
-from beam_jobs.rejected import stream_envelope
+from beam_jobs.messages import Judged, Message, Reject, judge
+from beam_jobs.rejected import STREAM_REJECTS, stream_envelope
 
 BATCH_MESSAGES = 500
 BATCH_BYTES = 16 * 2**20
@@ -182,21 +183,20 @@ class WriteRejects(beam.DoFn):
 
 
 def write_events(sink: BigQuerySink, judged: Judged) -> list[Reject]:
-    """Write events, under their event_id as insert id; return those that BigQuery refused as rejects.
+    """Write events; return those that BigQuery refused as rejects.
 
     Raises:
         BigQueryTableError: the table is missing, or the job may not write to it.
         BigQueryUnavailable: BigQuery took some rows not in time.
     """
-    rows = event_rows(judged.events)
-    refusals = sink.insert(rows, [row["event_id"] for row in rows])
     return [
-        Reject(judged.messages[refusal.row], "refused_by_bigquery", refusal.detail) for refusal in refusals
+        Reject(judged.messages[refusal.row], "refused_by_bigquery", refusal.detail)
+        for refusal in sink.append(judged.events)
     ]
 
 
 def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
-    """Write rejects, under their message's id as insert id.
+    """Write rejects.
 
     A reject that BigQuery refuses is written once more without attributes and with the first
     REDUCED_RAW_BYTES of its message.
@@ -209,7 +209,7 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
     now = datetime.now(UTC)
     rows = [stream_envelope(reject, rejected_at=now) for reject in rejects]
     ids = [reject.message.message_id for reject in rejects]
-    refusals = sink.insert(rows, ids)
+    refusals = sink.append(pa.Table.from_pylist(rows, STREAM_REJECTS))
     if not refusals:
         return
     reduced = []
@@ -225,7 +225,7 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
                 with_attributes=False,
             )
         )
-    again = sink.insert(reduced, [ids[refusal.row] for refusal in refusals])
+    again = sink.append(pa.Table.from_pylist(reduced, STREAM_REJECTS))
     if again:
         message_id = ids[refusals[again[0].row].row]
         raise RejectRefused(

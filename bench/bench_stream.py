@@ -1,11 +1,13 @@
 """What the stream takes on one machine: events a second from a backlog, and the time from publish to query.
 
 Run as `python -m bench.bench_stream [events] [seconds of latency]`. Emulators and driver are processes of
-their own, as in the local stack.
+their own, as in the local stack. The peer (stream_peer) is the shortest program that does something of the
+kind: json.loads, a dict a message, insert_rows_json; it checks nothing and gives no event an id.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -14,7 +16,7 @@ import tempfile
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from itertools import cycle, islice
@@ -27,7 +29,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, pubsub_v1
 
 from beam_jobs.bigquery_sink import BigQuerySink
-from beam_jobs.messages import Message, event_rows, judge
+from beam_jobs.contract import COLUMN_NAMES
+from beam_jobs.messages import Message, judge
 from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
 from local.events.files import write_landing_day
 from local.root import ROOT
@@ -38,6 +41,8 @@ from shopstream.tables.apply import apply
 from shopstream.tables.folder import load_table
 
 DAY = date(2019, 11, 1)
+NUMBERS = ("product_id", "category_id", "user_id")
+PEER_TABLE = "shop_raw.peer"
 EVENTS = 100_000
 INSERT_ROWS = 20_000
 MICRO_BATCHES = 5
@@ -78,10 +83,15 @@ class Bench:
         self.client.delete_dataset("shop_raw", delete_contents=True, not_found_ok=True)
         for table in self.tables:
             apply(self.client, table)
+        kinds = dict.fromkeys(NUMBERS, "INT64") | {"price": "NUMERIC", "event_time": "TIMESTAMP"}
+        fields = [bigquery.SchemaField(name, kinds.get(name, "STRING")) for name in COLUMN_NAMES]
+        self.client.create_table(bigquery.Table(f"{self.client.project}.{PEER_TABLE}", fields))
 
     def rows(self) -> int:
-        """Ask how many events are in the table."""
-        return next(iter(self.client.query_and_wait("SELECT COUNT(*) FROM shop_raw.events_stream")))[0]
+        """Ask how many events are in the table, of the stream or of the peer."""
+        tables = ("shop_raw.events_stream", PEER_TABLE)
+        counts = ", ".join(f"(SELECT COUNT(*) FROM {table})" for table in tables)
+        return sum(next(iter(self.client.query_and_wait(f"SELECT {counts}"))))
 
     def publish(self, lines: list[bytes]) -> None:
         """Publish and wait until Pub/Sub has all."""
@@ -111,12 +121,10 @@ class Bench:
             time.sleep(POLL_SECONDS)
 
     @contextmanager
-    def driver(self) -> Iterator[psutil.Process]:
-        """Run the driver, and drain it at the end."""
+    def driver(self, module: str = "local.dataflow.stream_driver") -> Iterator[psutil.Process]:
+        """Run the driver, or the peer, and let it end by SIGUSR1."""
         command = [
-            sys.executable,
-            "-m",
-            "local.dataflow.stream_driver",
+            *(sys.executable, "-m", module),
             f"--subscription={self.stream.subscription}",
             f"--events_table={self.stream.events_table}",
             f"--rejected_table={self.stream.rejected_table}",
@@ -139,15 +147,16 @@ def main(events: int, latency_seconds: int) -> None:
         write_landing_day(directory, DAY, events)
         [file] = (directory / str(DAY)).glob("*.csv")
         lines = file.read_bytes().splitlines()[1:]
-        pubsub_port, bigquery_port = emulators.free_port(), emulators.free_port()
+        pubsub_port, bigquery_port, storage_port = (emulators.free_port() for _ in range(3))
         stack.enter_context(emulators.running(emulators.pubsub(pubsub_port), directory / "pubsub.log"))
-        program = emulators.bigquery(bigquery_port, directory, settings().project)
+        program = emulators.bigquery(bigquery_port, storage_port, directory, settings().project)
         stack.enter_context(emulators.running(program, directory / "bigquery.log"))
         os.environ["PUBSUB_EMULATOR_HOST"] = f"{emulators.HOST}:{pubsub_port}"
         os.environ["BIGQUERY_EMULATOR_HOST"] = f"http://{emulators.HOST}:{bigquery_port}"
+        os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"] = f"{emulators.HOST}:{storage_port}"
         bench = Bench(lines)
         micro_batches(bench)
-        inserts(bench)
+        appends(bench)
         sustained(bench)
         latency(bench, latency_seconds)
 
@@ -178,45 +187,64 @@ def micro_batches(bench: Bench) -> None:
         print(f"  {name:24} {seconds / len(batches) * 1e3:10.0f}")
 
 
-def inserts(bench: Bench) -> None:
+def appends(bench: Bench) -> None:
     """Find how fast the BigQuery emulator is, by rows a request."""
-    judged = judge([Message(line) for line in bench.lines[:INSERT_ROWS]])
-    print("insertAll on the BigQuery emulator, rows/s")
-    rows = event_rows(judged.events)
+    events = judge([Message(line) for line in bench.lines[:INSERT_ROWS]]).events
+    print("Arrow rows into the BigQuery emulator, rows/s")
     for rows_a_request in (100, 500, 2000, 5000):
         bench.empty_tables()
+        sink = BigQuerySink(bench.stream.events_table)
 
-        def insert(size: int = rows_a_request) -> None:
-            for start in range(0, len(rows), size):
-                part = rows[start : start + size]
-                bench.client.insert_rows_json(
-                    "shop_raw.events_stream",
-                    part,
-                    row_ids=[row["event_id"] for row in part],
-                    skip_invalid_rows=True,
-                )
+        def append(sink: BigQuerySink = sink, size: int = rows_a_request) -> None:
+            for start in range(0, len(events), size):
+                sink.append(events.slice(start, size))
 
-        print(f"  {f'{rows_a_request:,} rows a request':24} {len(rows) / timed(insert):10,.0f}")
+        print(f"  {f'{rows_a_request:,} rows a request':24} {len(events) / timed(append):10,.0f}")
 
 
-def sustained(bench: Bench) -> None:
-    """Measure how fast a backlog is landed, from the first row to the last."""
+def sustained(bench: Bench) -> dict[str, float]:
+    """Measure how fast a backlog is landed and what it costs, beside the peer; return figures by name."""
+    objects = [as_object(line) for line in bench.lines]
+    driver = "local.dataflow.stream_driver"
+    events_s, cpu = backlog(bench, "CSV lines", bench.lines, driver)
+    _, json_cpu = backlog(bench, "JSON objects", objects, driver)
+    _, peer_cpu = backlog(bench, "JSON objects, the peer", objects, "bench.stream_peer")
+    return {
+        "stream_events_s": events_s,
+        "stream_cpu_us_per_event": cpu,
+        "stream_json_cpu_us_per_event": json_cpu,
+        "stream_peer_cpu_us_per_event": peer_cpu,
+    }
+
+
+def backlog(bench: Bench, what: str, messages: Sequence[bytes], module: str) -> tuple[float, float]:
+    """Publish messages and let a program land them; return events/s and us of CPU, from first row to last."""
     bench.empty_tables()
-    bench.publish(bench.lines)
-    with bench.driver() as driver:
+    bench.publish(list(messages))
+    with bench.driver(module) as driver:
         first = bench.await_rows(1, driver)
         started = time.monotonic()
         first_mib = driver.memory_info().rss / 2**20
         cpu = sum(driver.cpu_times()[:2])
-        landed = bench.await_rows(len(bench.lines), driver)
+        landed = bench.await_rows(len(messages), driver)
         seconds = time.monotonic() - started
         cpu = sum(driver.cpu_times()[:2]) - cpu
         last_mib = driver.memory_info().rss / 2**20
     count = landed - first
-    print(f"a backlog of {len(bench.lines):,} events")
+    print(f"a backlog of {len(messages):,} {what}")
     print(f"  {'events/s':24} {count / seconds:10,.0f}")
-    print(f"  {'us of CPU an event':24} {cpu / count * 1e6:10,.0f}")
+    print(f"  {'us of CPU an event':24} {cpu / count * 1e6:10.1f}")
     print(f"  {'RSS, first and last MiB':24} {first_mib:10,.0f} {last_mib:,.0f}")
+    return count / seconds, cpu / count * 1e6
+
+
+def as_object(line: bytes) -> bytes:
+    """Return an event's CSV line as the JSON object of a shop that has numbers for numbers."""
+    fields = dict(zip(COLUMN_NAMES, line.decode().split(","), strict=True))
+    numbers = {name: int(fields[name]) for name in NUMBERS} | {"price": float(fields["price"])}
+    # BigQuery reads no "UTC" in the text of a time that is inserted, but Z.
+    time_of = {"event_time": fields["event_time"].replace(" UTC", "Z")}
+    return json.dumps(fields | numbers | time_of).encode()
 
 
 def latency(bench: Bench, seconds: int) -> None:

@@ -129,7 +129,7 @@ def run_month(
     csv_paths = sorted((folder / "landing").glob("*/events.csv"))
     tell(f"generated, {sum(path.stat().st_size for path in csv_paths) / 1e6:,.0f} MB")
     port = emulators.free_port()
-    emulator = emulators.bigquery(port, folder / "gcs", settings().project)
+    emulator = emulators.bigquery(port, emulators.free_port(), folder / "gcs", settings().project)
     with emulators.running(emulator, folder / "bigquery.log"):
         client = bigquery_api.Client(
             project=settings().project,

@@ -219,8 +219,8 @@ def poison(line: bytes, pick: random.Random) -> bytes:
 
 def start_stack(stack: ExitStack) -> None:
     """Start what the stream needs on free ports, with an empty state, and lay everything out in it."""
-    project, ports = settings().project, [emulators.free_port() for _ in range(6)]
-    pubsub, spanner, gcs, warehouse, dataflow, airflow = ports
+    project, ports = settings().project, [emulators.free_port() for _ in range(7)]
+    pubsub, spanner, gcs, warehouse, dataflow, airflow, storage = ports
     urls = [f"http://{emulators.HOST}:{port}" for port in ports]
     storage_dir = FOLDER / "gcs"
     storage_dir.mkdir()
@@ -229,6 +229,7 @@ def start_stack(stack: ExitStack) -> None:
         SPANNER_EMULATOR_HOST=f"{emulators.HOST}:{spanner}",
         STORAGE_EMULATOR_HOST=urls[2],
         BIGQUERY_EMULATOR_HOST=urls[3],
+        BIGQUERY_STORAGE_EMULATOR_HOST=f"{emulators.HOST}:{storage}",
         NO_GCE_CHECK="true",
         GOOGLE_APPLICATION_CREDENTIALS=str(ROOT / "local" / "google_credentials.json"),
         SHOPSTREAM_DATAFLOW_ENDPOINT=urls[4],
@@ -249,7 +250,7 @@ def start_stack(stack: ExitStack) -> None:
         emulators.pubsub(pubsub, heap_mebibytes=4096),
         emulators.spanner(spanner),
         emulators.gcs(gcs, storage_dir),
-        emulators.bigquery(warehouse, storage_dir, project),
+        emulators.bigquery(warehouse, storage, storage_dir, project),
         service,
     ):
         stack.enter_context(emulators.running(program, FOLDER / f"{program.name}.log"))
@@ -297,7 +298,8 @@ class Soak:
             threading.Thread(target=self.guarded, args=(work,), daemon=True).start()
         try:
             for place, disturb in self.plan():
-                self.next_disturbance = place
+                # A stream that has passed the place gets more messages still, or there would be none to disturb.
+                self.next_disturbance = max(place, self.seen.landed)
                 self.wait_for(lambda place=place: self.seen.landed >= place)  # type: ignore[misc]
                 disturb()
             self.next_disturbance = math.inf

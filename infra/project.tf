@@ -4,6 +4,7 @@ resource "google_project_service" "api" {
   for_each = toset(concat([
     "artifactregistry.googleapis.com",
     "bigquery.googleapis.com",
+    "bigquerystorage.googleapis.com",
     "billingbudgets.googleapis.com",
     "cloudresourcemanager.googleapis.com",
     "composer.googleapis.com",

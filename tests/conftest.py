@@ -110,11 +110,12 @@ def bigquery(gcs_emulator: str, gcs_dir: Path) -> Iterator[bigquery_api.Client]:
 
     Datasets are shared by all tests; `bigquery_clean` starts without any.
     """
-    port = emulators.free_port()
+    port, storage_port = emulators.free_port(), emulators.free_port()
     url = f"http://{emulators.HOST}:{port}"
-    program = emulators.bigquery(port, gcs_dir, settings().project)
+    program = emulators.bigquery(port, storage_port, gcs_dir, settings().project)
     with emulators.running(program, LOGS / "bigquery.log"), pytest.MonkeyPatch.context() as patch:
         patch.setenv("BIGQUERY_EMULATOR_HOST", url)
+        patch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", f"{emulators.HOST}:{storage_port}")
         yield bigquery_api.Client(
             project=settings().project,
             credentials=AnonymousCredentials(),

@@ -27,6 +27,7 @@ import grpc
 from local.stack import emulators
 
 PIECE_BYTES = 16_384
+LONGEST_CALL_SECONDS = 86_400.0
 REASONS = {429: "rateLimitExceeded", 503: "backendError"}
 """What BigQuery names beside such an answer."""
 
@@ -254,7 +255,7 @@ class HttpErrors:
 
 
 class GrpcErrors(grpc.GenericRpcHandler):
-    """Forwards calls of whatever service; those that a storm strikes end with its status."""
+    """Forwards calls of whatever service; those of which a storm strikes a request end with its status."""
 
     def __init__(self, target: str) -> None:
         self.storm: Storm | None = None
@@ -270,25 +271,33 @@ class GrpcErrors(grpc.GenericRpcHandler):
         method = handler_call_details.method
         kept = [pair for pair in handler_call_details.invocation_metadata if pair[0] != "user-agent"]
 
-        def forward(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            call = self._channel.stream_stream(method)(
-                requests, metadata=kept, timeout=context.time_remaining()
-            )
+        def serve(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+            struck: list[Storm] = []
+
+            def until_struck() -> Iterator[bytes]:
+                # A connection may have many requests.
+                for request in requests:
+                    if (storm := self.storm) and storm.strikes(method):
+                        struck.append(storm)
+                        if storm.is_after():
+                            yield request
+                        return
+                    yield request
+
+            # A connection that may last has a deadline too far away to be passed on.
+            seconds = min(context.time_remaining() or LONGEST_CALL_SECONDS, LONGEST_CALL_SECONDS)
+            call = self._channel.stream_stream(method)(until_struck(), metadata=kept, timeout=seconds)
             context.add_callback(call.cancel)
             try:
-                yield from call
+                for answer in call:
+                    if not struck:
+                        yield answer
             except grpc.RpcError:
-                context.set_trailing_metadata(call.trailing_metadata() or ())
-                context.abort(call.code(), call.details())
-
-        def serve(requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-            storm = self.storm
-            if storm is None or not storm.strikes(method):
-                yield from forward(requests, context)
-                return
-            if storm.is_after():
-                list(forward(requests, context))
-            context.abort(grpc.StatusCode[str(storm.status)], "try again later")
+                if not struck:
+                    context.set_trailing_metadata(call.trailing_metadata() or ())
+                    context.abort(call.code(), call.details())
+            if struck:
+                context.abort(grpc.StatusCode[str(struck[0].status)], "try again later")
 
         return grpc.stream_stream_rpc_method_handler(serve)
 

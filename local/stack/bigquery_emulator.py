@@ -27,11 +27,19 @@ CPU. Now all that only look at what was parsed share it.
 It takes any number of URIs in a load job. Now it refuses more than BigQuery's 10,000.
 
 It changes and deletes rows that were streamed in a moment ago. Now it refuses any UPDATE, DELETE, MERGE or
-TRUNCATE of a table into which insertAll has put a row in the last 30 minutes. BigQuery refuses those that
-would affect such a row, which is not told before the statement runs: so nothing here may rely on its mercy.
+TRUNCATE of a table into which a row was streamed in the last 30 minutes. BigQuery refuses those that would
+affect a row of insertAll, which is not told before the statement runs: so nothing here may rely on its mercy.
 
 It answers a statement that failed, if sent by jobs.query, as one without rows, and the client takes that for
 success. Now it answers with the error, as BigQuery does.
+
+Of rows appended by the Storage Write API it drops the columns that the table lacks, fills those that it
+requires with NULL, holds a thread for each open connection, and writes beside the lock of its other writers.
+Now it takes Arrow record batches on a table's default stream and nothing else. It refuses a request of 10 MB
+or more, columns that the table did not have when the connection was opened, other types than BigQuery's, and,
+telling each row, NULLs in required columns and days of a partition more than a year ahead; of a request with
+such a row it takes none. (BigQuery refuses days more than ten years ago too. That is not held here: it would
+be true of the days in tests and demo from 2029 on.) To DML these rows are as those of insertAll.
 
 It runs a second job of the same id. BigQuery answers that the job is there, by which a client that lost the
 answer to its request learns that it need not ask again.
@@ -43,18 +51,31 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import lru_cache, wraps
 from typing import Any
 
+import grpc
+import pyarrow as pa
+import pyarrow.compute as pc
 import sqlglot
 from bqemulator.cli import main
 from bqemulator.domain.errors import AlreadyExistsError, InvalidQueryError
+from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
+from bqemulator.streaming.arrow_deserializer import deserialize_arrow_rows
+from bqemulator.streaming.write_stream import parse_stream_name
 from bqemulator.versioning.snapshots import SnapshotManager
 from fastapi import APIRouter, Request
+from google.cloud.bigquery_storage_v1.types import (
+    AppendRowsRequest,
+    AppendRowsResponse,
+    RowError,
+    StorageError,
+)
+from google.rpc.status_pb2 import Status
 from sqlglot import exp
 from sqlglot.dialects.dialect import Dialect
 from sqlglot.dialects.duckdb import DuckDB
@@ -76,6 +97,8 @@ ONLY_LOOKING = frozenset(
 """Modules of the emulator that change nothing in what they have parsed."""
 MAX_JOB_URIS = 10_000
 STREAMING_BUFFER = timedelta(minutes=30)
+MAX_APPEND_BYTES = 10_000_000
+STREAMED_AHEAD = timedelta(days=366)
 
 
 @register
@@ -115,7 +138,7 @@ _Context: Any = jobs._Ctx
 _Caller: Any = jobs._Caller
 _FAILURES = {failure.bq_reason: failure for failure in jobs._SQL_EXECUTION_DOMAIN_ERRORS}
 _last_streamed: dict[tuple[str, str, str], datetime] = {}
-"""When insertAll last put a row into a table, by project, dataset and table."""
+"""When a row was last streamed into a table, by project, dataset and table."""
 
 
 def _inserted_columns(merge: exp.Merge) -> list[tuple[exp.Expression, exp.Column]]:
@@ -229,6 +252,111 @@ async def _insert_all_and_remember(
     return answer
 
 
+async def _append_rows(
+    self: BigQueryWriteHandler, requests: AsyncIterator[bytes], context: Any
+) -> AsyncIterator[bytes]:
+    """Answer the requests of a connection, which ends by the first that names no table or no Arrow rows."""
+    name, writer, known = "", b"", frozenset[str]()
+    async for data in requests:
+        if len(data) >= MAX_APPEND_BYTES:
+            yield _not_appended(
+                name, f"A request has less than {MAX_APPEND_BYTES} bytes; this has {len(data)}"
+            )
+            continue
+        request = AppendRowsRequest.pb(AppendRowsRequest.deserialize(data))
+        if request.write_stream not in ("", name) and name:
+            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "one connection for several streams")
+        name = name or request.write_stream
+        if not name.endswith("/streams/_default") or not request.HasField("arrow_rows"):
+            await context.abort(
+                grpc.StatusCode.UNIMPLEMENTED, f"only Arrow rows on default streams: {name!r}"
+            )
+        if request.HasField("offset"):
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "an offset on a default stream")
+        table = parse_stream_name(name)[:3]
+        meta = self._ctx.catalog.get_table(*table)
+        if meta is None:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"Requested entity was not found. Entity: {name}")
+        columns = tabledata._build_arrow_schema(tabledata._fields_raw_from_schema(meta.schema_.fields))
+        if not writer:
+            writer, known = request.arrow_rows.writer_schema.serialized_schema, frozenset(columns.names)
+        try:
+            rows = deserialize_arrow_rows(writer, request.arrow_rows.rows.serialized_record_batch)
+        except (ValueError, OSError) as error:
+            yield _not_appended(name, f"The rows are no Arrow record batch of the writer's schema: {error}")
+            continue
+        if extra := sorted(set(rows.column_names) - known):
+            code = StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
+            told = f"Input schema has more fields than BigQuery schema, extra fields: {', '.join(extra)}"
+            yield _not_appended(name, told, StorageError(code=code, entity=name, error_message=told))
+        elif told := _type_fault(rows.schema, columns):
+            yield _not_appended(name, told)
+        elif errors := _faults_of_rows(rows, meta, self._ctx.clock.now()):
+            told = "Errors found while processing rows. Please refer to the row_errors field for details."
+            yield _not_appended(name, told, row_errors=errors)
+        else:
+            await _store(self._ctx, table, rows)
+            yield AppendRowsResponse.serialize(AppendRowsResponse(append_result={}, write_stream=name))
+
+
+def _not_appended(
+    name: str,
+    told: str,
+    detail: StorageError | None = None,
+    row_errors: tuple[RowError, ...] | list[Any] = (),
+) -> bytes:
+    error = Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=f"{told} Entity: {name}")
+    if detail is not None:
+        error.details.add().Pack(StorageError.pb(detail))
+    answer = AppendRowsResponse(error=error, write_stream=name, row_errors=row_errors)
+    return AppendRowsResponse.serialize(answer)
+
+
+def _type_fault(given: pa.Schema, columns: pa.Schema) -> str | None:
+    """Tell of the first field of a type that BigQuery does not take for its column; of NUMERIC any scale."""
+    for field in given:
+        wanted = columns.field(field.name).type
+        both_numeric = pa.types.is_decimal128(field.type) and pa.types.is_decimal128(wanted)
+        if field.type != wanted and not (both_numeric and field.type.scale <= wanted.scale):
+            return f"The field {field.name} has the Arrow type {field.type}; its column takes {wanted}."
+    return None
+
+
+def _faults_of_rows(rows: pa.Table, meta: Any, now: datetime) -> list[RowError]:
+    """Tell of each row with a NULL that its column does not allow, or a day too far ahead to be streamed."""
+    faults: dict[int, str] = {}
+    for field in meta.schema_.fields:
+        column = rows[field.name] if field.name in rows.column_names else pa.nulls(rows.num_rows)
+        if field.mode == "REQUIRED":
+            for row in pc.indices_nonzero(pc.is_null(column)).to_pylist():
+                faults.setdefault(row, f"Missing required field: {field.name}.")
+    by = meta.time_partitioning and meta.time_partitioning.field
+    if by in rows.column_names and pa.types.is_date(rows.schema.field(by).type):
+        last = now.date() + STREAMED_AHEAD
+        for row in pc.indices_nonzero(pc.fill_null(pc.greater(rows[by], last), False)).to_pylist():
+            faults.setdefault(
+                row, f"The day {rows[by][row]} of {by} is later than {last}, the last that can be streamed."
+            )
+    code = RowError.RowErrorCode.FIELDS_ERROR
+    return [RowError(index=row, code=code, message=told) for row, told in sorted(faults.items())]
+
+
+async def _store(ctx: Any, table: tuple[str, str, str], rows: pa.Table) -> None:
+    """Put rows into a table, as insertAll does."""
+    into = tabledata.quoted_table_ref(*table)
+    async with ctx.engine.write_lock():
+        ctx.engine.connection.register("__appended", rows)
+        try:
+            ctx.engine.execute(f"INSERT INTO {into} BY NAME SELECT * FROM __appended")  # noqa: S608 (quoted)
+        finally:
+            ctx.engine.connection.unregister("__appended")
+        meta = ctx.catalog.get_table(*table)
+        ctx.catalog.update_table(meta.model_copy(update={"num_rows": meta.num_rows + rows.num_rows}))
+        ctx.snapshots.record_change(*table)
+    if rows.num_rows:
+        _last_streamed[table] = ctx.clock.now()
+
+
 def _replace_route(router: APIRouter, endpoint: Callable[..., Any], other: Callable[..., Any]) -> None:
     route: Any
     [route] = [one for one in router.routes if getattr(one, "endpoint", None) is endpoint]
@@ -296,6 +424,7 @@ def _once(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
 if __name__ == "__main__":
     _replace_route(jobs.router, jobs.query, _query_or_fail)
     _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
+    BigQueryWriteHandler._handle_append_rows = _append_rows
     executor._reject_dml_on_immutable = _refuse_change_of_streamed_rows
     jobs._handle_query_job = _once(jobs._handle_query_job)
     jobs._handle_load_job_with_async_envelope = _once(jobs._handle_load_job_with_async_envelope)

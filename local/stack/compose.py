@@ -170,7 +170,7 @@ def _program(name: str) -> Program:
     programs = [
         emulators.spanner(ports["SHOPSTREAM_SPANNER_PORT"]),
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], objects),
-        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], objects, services.PROJECT),
+        services.bigquery(ports, objects),
         *services.dataflow_and_airflow(ports, API_SERVER),
         services.dashboard(ports["SHOPSTREAM_DASHBOARD_PORT"]),
     ]

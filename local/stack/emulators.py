@@ -99,22 +99,32 @@ def gcs(port: int, storage_dir: Path) -> Program:
     return Program("gcs", command, lambda: answers(f"http://{HOST}:{port}/"), environment)
 
 
-def bigquery(port: int, storage_dir: Path, project: str) -> Program:
+def bigquery(port: int, grpc_port: int, storage_dir: Path, project: str) -> Program:
     """The BigQuery emulator, which keeps everything in memory and serves REST on `port`.
+
+    Its Storage API is served as gRPC on `grpc_port`.
 
     gs:// URIs are read as files under `storage_dir`, the Cloud Storage emulator's folder.
 
     Raises:
         NotReady: `.venv-emulators` is not installed.
     """
-    # Its gRPC service, the Storage API, is used by nobody: any free port does.
-    where = (f"--rest-host={LISTEN}", f"--rest-port={port}", "--grpc-port=0")
+    where = (
+        *(f"--rest-host={LISTEN}", f"--rest-port={port}"),
+        *(f"--grpc-host={LISTEN}", f"--grpc-port={grpc_port}"),
+    )
     options = (*where, f"--project={project}", "--log-level=warning")
     # -P keeps the modules beside the script from hiding others of their name.
     script = str(Path(__file__).with_name("bigquery_emulator.py"))
     command = (str(_emulator_tool("python")), "-P", script, "start", *options)
     environment = {"HOME": str(_duckdb_home()), "BQEMU_GCS_LOCAL_ROOT": str(storage_dir)}
-    return Program("bigquery", command, lambda: answers(f"http://{HOST}:{port}/readyz"), environment)
+    # The Storage API is served last.
+    return Program(
+        "bigquery",
+        command,
+        lambda: answers(f"http://{HOST}:{port}/readyz") and accepts(grpc_port),
+        environment,
+    )
 
 
 @contextmanager

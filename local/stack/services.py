@@ -25,12 +25,13 @@ DEFAULT_PORTS = {
     "SHOPSTREAM_SPANNER_PORT": 9010,
     "SHOPSTREAM_PUBSUB_PORT": 8085,
     "SHOPSTREAM_BIGQUERY_PORT": 9050,
+    "SHOPSTREAM_BIGQUERY_STORAGE_PORT": 9060,
     "SHOPSTREAM_GCS_PORT": 4443,
 }
 
 PRELOAD = (
     "apache_beam.runners.portability.fn_api_runner.fn_runner",
-    "google.cloud.bigquery",
+    "google.cloud.bigquery_storage_v1",
     "google.cloud.pubsub_v1",
     "google.cloud.spanner",
     "google.cloud.storage",
@@ -49,13 +50,19 @@ def services(ports: Mapping[str, int]) -> list[Program]:
         emulators.spanner(ports["SHOPSTREAM_SPANNER_PORT"]),
         emulators.pubsub(ports["SHOPSTREAM_PUBSUB_PORT"]),
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], STATE / "gcs"),
-        emulators.bigquery(ports["SHOPSTREAM_BIGQUERY_PORT"], STATE / "gcs", PROJECT),
+        bigquery(ports, STATE / "gcs"),
         *dataflow_and_airflow(
             ports,
             f"http://{HOST}:{ports['SHOPSTREAM_AIRFLOW_PORT']}",
             airflow_settings.api_server_environment(STATE / "airflow"),
         ),
     ]
+
+
+def bigquery(ports: Mapping[str, int], storage_dir: Path) -> Program:
+    """The BigQuery emulator, with the Cloud Storage emulator's folder."""
+    rest, storage = ports["SHOPSTREAM_BIGQUERY_PORT"], ports["SHOPSTREAM_BIGQUERY_STORAGE_PORT"]
+    return emulators.bigquery(rest, storage, storage_dir, PROJECT)
 
 
 def dataflow_and_airflow(
@@ -114,7 +121,7 @@ def environment_for(
     def address(service: str) -> str:
         return f"{host_of(service)}:{ports[f'SHOPSTREAM_{service.upper()}_PORT']}"
 
-    gcs, bigquery, dataflow = (f"http://{address(service)}" for service in ("gcs", "bigquery", "dataflow"))
+    gcs, warehouse, dataflow = (f"http://{address(service)}" for service in ("gcs", "bigquery", "dataflow"))
     return {
         **{name: str(port) for name, port in ports.items()},
         **airflow_settings.environment(STATE / "airflow", ports["SHOPSTREAM_AIRFLOW_PORT"], PROJECT),
@@ -137,7 +144,11 @@ def environment_for(
         "SPANNER_EMULATOR_HOST": address("spanner"),
         "PUBSUB_EMULATOR_HOST": address("pubsub"),
         "STORAGE_EMULATOR_HOST": gcs,
-        "BIGQUERY_EMULATOR_HOST": bigquery,
+        "BIGQUERY_EMULATOR_HOST": warehouse,
+        # Of the same emulator and so on the same host, at its other port.
+        "BIGQUERY_STORAGE_EMULATOR_HOST": (
+            f"{host_of('bigquery')}:{ports['SHOPSTREAM_BIGQUERY_STORAGE_PORT']}"
+        ),
         # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials.
         "NO_GCE_CHECK": "true",
         "GOOGLE_APPLICATION_CREDENTIALS": str(ROOT / "local" / "google_credentials.json"),

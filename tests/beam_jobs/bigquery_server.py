@@ -1,57 +1,102 @@
-"""A BigQuery that answers insertAll as a test says: for what the emulator does not show."""
+"""A BigQuery that answers AppendRows as a test says: for what the emulator does not show."""
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, TypeAlias
 
-Answer = tuple[int, dict[str, Any]]
-TAKEN: Answer = (200, {})
+import grpc
+import pyarrow as pa
+from google.cloud.bigquery_storage_v1.types import (
+    AppendRowsRequest,
+    AppendRowsResponse,
+    RowError,
+    StorageError,
+    TableFieldSchema,
+    TableSchema,
+)
+from google.rpc.status_pb2 import Status
+
+Answer: TypeAlias = AppendRowsResponse | grpc.StatusCode | Callable[[], AppendRowsResponse]
+"""A code ends the connection with it; OK ends it as a server does that goes away."""
+
+TAKEN = AppendRowsResponse(append_result={})
+TOLD = "told by BigQuery"
 
 
-def failed(code: int, reason: str, message: str = "told by BigQuery") -> Answer:
-    """Refuse the whole request."""
-    error = {"reason": reason, "message": message}
-    return code, {"error": {"code": code, "message": message, "errors": [error]}}
+def failed(code: grpc.StatusCode, message: str = TOLD) -> AppendRowsResponse:
+    """Refuse the whole request, but keep the connection."""
+    return AppendRowsResponse(error=Status(code=code.value[0], message=message))
 
 
-def not_taken(message: str = "told", **reasons: str) -> Answer:
-    """Take the request but for some rows: row_3="invalid" is row 3's reason."""
-    return 200, {
-        "insertErrors": [
-            {"index": int(row.removeprefix("row_")), "errors": [{"reason": reason, "message": message}]}
-            for row, reason in reasons.items()
-        ]
-    }
+def lacking(field: str) -> AppendRowsResponse:
+    """Refuse the request for a field that the table has not."""
+    answer = failed(grpc.StatusCode.INVALID_ARGUMENT, f"extra fields: {field}")
+    code = StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
+    answer.error.details.add().Pack(StorageError.pb(StorageError(code=code)))
+    return answer
+
+
+def refused(*rows: int, message: str = "told") -> AppendRowsResponse:
+    """Refuse the request for these rows."""
+    return AppendRowsResponse(
+        error=Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message="see the row_errors"),
+        row_errors=[RowError(index=row, message=message) for row in rows],
+    )
+
+
+def taken_by_a_changed_table() -> AppendRowsResponse:
+    """Take the rows, and tell that the table has another schema now."""
+    field = TableFieldSchema(name="new", type_=TableFieldSchema.Type.STRING)
+    return AppendRowsResponse(append_result={}, updated_schema=TableSchema(fields=[field]))
+
+
+class _Service(grpc.GenericRpcHandler):
+    def __init__(self, answer: Callable[[list[dict[str, Any]]], Answer]) -> None:
+        self._answer = answer
+        self.connections = 0
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
+        if not handler_call_details.method.endswith(".BigQueryWrite/AppendRows"):
+            return None
+        return grpc.stream_stream_rpc_method_handler(
+            self._append,
+            request_deserializer=AppendRowsRequest.deserialize,
+            response_serializer=AppendRowsResponse.serialize,
+        )
+
+    def _append(
+        self, requests: Iterator[AppendRowsRequest], context: grpc.ServicerContext
+    ) -> Iterator[AppendRowsResponse]:
+        self.connections += 1
+        schema = b""
+        for request in requests:
+            if not schema:
+                assert request.write_stream.endswith("/streams/_default")
+                routed = f"write_stream={request.write_stream}"
+                assert dict(context.invocation_metadata())["x-goog-request-params"] == routed
+                schema = request.arrow_rows.writer_schema.serialized_schema
+            data = schema + request.arrow_rows.rows.serialized_record_batch
+            answer = self._answer(pa.ipc.open_stream(data).read_all().to_pylist())
+            if answer is grpc.StatusCode.OK:
+                return
+            if isinstance(answer, grpc.StatusCode):
+                context.abort(answer, TOLD)
+            yield answer() if callable(answer) else answer
 
 
 @contextmanager
-def serving(answer: Callable[[list[dict[str, Any]]], Answer]) -> Iterator[str]:
-    """Serve on a free port; `answer` is asked with the rows of each request: {"insertId", "json"}."""
-
-    class Server(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            assert body["skipInvalidRows"] is True
-            code, content = answer(body["rows"])
-            text = json.dumps(content).encode()
-            self.send_response(code)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            self.wfile.write(text)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Server)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+def serving(answer: Callable[[list[dict[str, Any]]], Answer]) -> Iterator[tuple[str, _Service]]:
+    """Serve on a free port; `answer` is asked with the rows of each request, in any thread."""
+    service = _Service(answer)
+    server = grpc.server(
+        ThreadPoolExecutor(8), handlers=[service], options=[("grpc.max_receive_message_length", -1)]
+    )
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"127.0.0.1:{port}", service
     finally:
-        server.shutdown()
-        server.server_close()
+        server.stop(None).wait()

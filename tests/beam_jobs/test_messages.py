@@ -24,7 +24,7 @@ from beam_jobs.contract import (
 )
 from beam_jobs.identity import event_id
 from beam_jobs.lines import Block
-from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, event_rows, judge
+from beam_jobs.messages import STREAM_SCHEMA, Judged, Message, judge
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 from tests.beam_jobs.samples import FIELDS, LINE, POISON, as_json
@@ -323,33 +323,6 @@ def test_each_message_ends_as_one_event_or_one_reject_whatever_comes_with_it(dat
     for reject in judge(messages).rejects:
         assert reject.reason in REASONS
         reject.detail.encode()
-
-
-def test_a_row_for_bigquery_holds_text_that_its_columns_read() -> None:
-    [row] = event_rows(judge(of(LINE)).events)
-    assert {name: value for name, value in row.items() if name != "event_id"} == {
-        "event_date": "2019-11-01",
-        "event_time": "2019-11-01 00:00:00.000000Z",
-        "event_type": "view",
-        "product_id": "1",
-        "category_id": "2",
-        "category_code": "a.b",
-        "category_level_1": "a",
-        "category_level_2": "b",
-        "category_level_3": None,
-        "category_level_4": None,
-        "brand": "sony",
-        "price": "3.5",
-        "user_id": "4",
-        "user_session": "s-1",
-        "publish_time": "2026-03-01 12:00:00.123456Z",
-        "message_id": "m0",
-    }
-
-
-def test_a_tiny_price_is_written_without_an_exponent() -> None:
-    [row] = event_rows(judge(of(as_csv(FIELDS | {"price": "0.000000001"}))).events)
-    assert row["price"] == "0.000000001"
 
 
 def test_messages_without_id_or_publish_time_are_events_too() -> None:

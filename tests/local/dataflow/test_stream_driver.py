@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psutil
 import pytest
 from google.api_core.exceptions import RetryError
@@ -247,14 +248,14 @@ def test_what_waits_for_bigquery_is_not_delivered_again_and_its_age_is_told(
 
     def answer(sent: list[dict[str, Any]]) -> Answer:
         if is_away:
-            return failed(503, "backendError")
-        taken.extend(row["insertId"] for row in sent)
+            return failed(grpc.StatusCode.INTERNAL)
+        taken.extend(row["event_id"] for row in sent)
         return TAKEN
 
     feed.publish(lines(10))
     published = datetime.now(UTC)
-    with bigquery_answering(answer) as url:
-        monkeypatch.setenv("BIGQUERY_EMULATOR_HOST", url)
+    with bigquery_answering(answer) as (host, _):
+        monkeypatch.setenv("BIGQUERY_STORAGE_EMULATOR_HOST", host)
         monkeypatch.setenv(JOB_DIR_VARIABLE, str(tmp_path))
         with feed.driver() as driver:
             until(lambda: oldest_told(tmp_path), "the driver to hold the messages")

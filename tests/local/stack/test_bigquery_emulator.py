@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
 
+import grpc
+import pyarrow as pa
 import pytest
 from google.api_core.exceptions import BadRequest, Conflict, NotFound
 from google.cloud import bigquery as bigquery_api
+from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
+from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
+from google.cloud.bigquery_storage_v1.types import AppendRowsRequest, AppendRowsResponse, StorageError
 
 pytestmark = pytest.mark.integration
 
@@ -212,3 +218,122 @@ def test_the_id_of_a_job_is_used_up_whether_it_ended_well_or_not(client: bigquer
     assert [row.id for row in client.query_and_wait("SELECT id FROM shop.counted WHERE day IS NULL")] == [
         "once"
     ]
+
+
+def append(client: bigquery_api.Client, rows: pa.Table, known: pa.Schema | None = None) -> AppendRowsResponse:
+    """Append rows over a connection of its own to shop.strict, by Google's own client."""
+    stream = f"projects/{client.project}/datasets/shop/tables/strict/streams/_default"
+    request = AppendRowsRequest(write_stream=stream)
+    request.arrow_rows.writer_schema.serialized_schema = (known or rows.schema).serialize().to_pybytes()
+    for batch in rows.to_batches():
+        request.arrow_rows.rows.serialized_record_batch = batch.serialize().to_pybytes()
+    channel = grpc.insecure_channel(
+        os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"], [("grpc.max_send_message_length", -1)]
+    )
+    with channel:
+        write = BigQueryWriteClient(transport=BigQueryWriteGrpcTransport(channel=channel))
+        [answer] = write.append_rows(iter([request]))
+    return answer
+
+
+@pytest.fixture
+def strict(bigquery_clean: bigquery_api.Client) -> bigquery_api.Client:
+    """BigQuery with shop.strict, partitioned by its required day, with a string and a price."""
+    bigquery_clean.create_dataset("shop")
+    kinds = [("day", "DATE", "REQUIRED"), ("id", "STRING", "NULLABLE"), ("price", "NUMERIC", "NULLABLE")]
+    table = bigquery_api.Table(
+        f"{bigquery_clean.project}.shop.strict", [bigquery_api.SchemaField(*kind) for kind in kinds]
+    )
+    table.time_partitioning = bigquery_api.TimePartitioning(field="day")
+    bigquery_clean.create_table(table)
+    return bigquery_clean
+
+
+DAY = date(2019, 11, 1)
+
+
+def stored(client: bigquery_api.Client) -> list[tuple[object, ...]]:
+    sql = "SELECT day, id, price FROM shop.strict WHERE day >= '2000-01-01' ORDER BY id"
+    return [tuple(row) for row in client.query_and_wait(sql)]
+
+
+def test_appended_rows_are_there_at_once_whatever_the_order_of_their_columns(
+    strict: bigquery_api.Client,
+) -> None:
+    price = pa.array([Decimal("0.5"), None], pa.decimal128(20, 2))
+
+    answer = append(strict, pa.table({"price": price, "id": ["a", "b"], "day": [DAY, DAY]}))
+    append(strict, pa.table({"day": [DAY]}))
+
+    assert not answer.error.code
+    assert stored(strict) == [(DAY, None, None), (DAY, "a", Decimal("0.5")), (DAY, "b", None)]
+    for change in ("DELETE FROM shop.strict WHERE day = DATE '2019-11-01'", "TRUNCATE TABLE shop.strict"):
+        with pytest.raises(BadRequest, match="strict would affect rows in the streaming buffer"):
+            strict.query(change).result()
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        (pa.table({"day": [DAY], "id": ["a"], "colour": ["red"]}), "extra fields: colour"),
+        (
+            pa.table({"day": [DAY], "id": [1]}),
+            "The field id has the Arrow type int64; its column takes string.",
+        ),
+        (
+            pa.table({"day": pa.array([0], pa.timestamp("us"))}),
+            "The field day has the Arrow type timestamp[us]; its column takes date32[day].",
+        ),
+        (
+            pa.table({"day": [DAY], "price": pa.array([Decimal(1)], pa.decimal128(38, 10))}),
+            "The field price has the Arrow type decimal128(38, 10)",
+        ),
+        (pa.table({"day": [DAY], "id": ["x" * 10_000_000]}), "A request has less than 10000000 bytes"),
+    ],
+    ids=["column", "type", "time", "scale", "size"],
+)
+def test_rows_that_do_not_fit_their_table_are_refused_together(
+    strict: bigquery_api.Client, rows: pa.Table, told: str
+) -> None:
+    answer = append(strict, rows)
+
+    assert answer.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert told in answer.error.message
+    assert not answer.row_errors
+    assert stored(strict) == []
+    codes = []
+    for detail in answer.error.details:
+        error = StorageError.pb(StorageError())
+        assert detail.Unpack(error)
+        codes.append(StorageError.StorageErrorCode(error.code).name)
+    assert codes == (["SCHEMA_MISMATCH_EXTRA_FIELDS"] if "colour" in rows.column_names else [])
+
+
+def test_of_rows_appended_together_none_stays_if_one_is_bad_and_each_bad_one_is_told(
+    strict: bigquery_api.Client,
+) -> None:
+    days = [DAY, None, date(2219, 11, 1), None]
+
+    answer = append(strict, pa.table({"day": pa.array(days, pa.date32()), "id": list("abcd")}))
+
+    assert answer.error.code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
+    assert {error.index: error.message.partition(" of day")[0] for error in answer.row_errors} == {
+        1: "Missing required field: day.",
+        2: "The day 2219-11-01",
+        3: "Missing required field: day.",
+    }
+    assert stored(strict) == []
+
+
+def test_rows_that_are_no_record_batch_of_their_schema_are_refused(strict: bigquery_api.Client) -> None:
+    answer = append(
+        strict, pa.table({"id": ["a"]}), known=pa.schema([("day", pa.date32()), ("id", pa.int64())])
+    )
+
+    assert "no Arrow record batch of the writer's schema" in answer.error.message
+    assert stored(strict) == []
+
+
+def test_rows_for_a_table_that_is_not_there_end_the_connection(bigquery_clean: bigquery_api.Client) -> None:
+    with pytest.raises(NotFound, match=r"Entity: projects/.*/tables/strict/streams/_default"):
+        append(bigquery_clean, pa.table({"id": ["a"]}))

@@ -35,7 +35,7 @@ def is_one_shot(service: dict[str, Any]) -> bool:
 @each_service
 def test_ports_are_published_on_127_0_0_1_only(service: dict[str, Any]) -> None:
     for port in service.get("ports", []):
-        assert re.fullmatch(r"127\.0\.0\.1:\$\{SHOPSTREAM_[A-Z]+_PORT:-\d+\}:\d+", port)
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{SHOPSTREAM_[A-Z_]+_PORT:-\d+\}:\d+", port)
 
 
 def test_the_published_ports_are_those_of_make_up() -> None:

@@ -41,7 +41,7 @@ def changed_tables() -> Iterator[tuple[str, str]]:
 
 
 def test_no_statement_changes_a_table_that_the_stream_inserts_into() -> None:
-    """BigQuery refuses to change rows that were inserted by insertAll within the last 30 minutes."""
+    """BigQuery may refuse to change rows that were streamed in within the last 30 minutes."""
     built = {table.full_name for table in all_tables(settings().sql_dir) if table.query}
     found = set()
     for place, name in changed_tables():
