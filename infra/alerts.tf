@@ -17,6 +17,7 @@ locals {
   spanner_filter  = "resource.type = \"spanner_instance\" AND resource.labels.instance_id = \"${google_spanner_instance.shopstream.name}\" AND metric.type = \"spanner.googleapis.com/instance/cpu/utilization_by_priority\" AND metric.labels.priority = \"high\""
   healthy_filter  = "resource.type = \"cloud_composer_environment\" AND resource.labels.environment_name = \"${google_composer_environment.shopstream.name}\" AND metric.type = \"composer.googleapis.com/environment/healthy\""
   alert_filter    = "resource.type=\"cloud_composer_environment\" AND resource.labels.environment_name=\"${google_composer_environment.shopstream.name}\" AND \"SHOPSTREAM ALERT ${local.alert_id}\""
+  digest_filter   = "resource.type=\"cloud_composer_environment\" AND resource.labels.environment_name=\"${google_composer_environment.shopstream.name}\" AND \"SHOPSTREAM DIGEST ${local.alert_id}\""
   published_query = "sum(increase(pubsub_googleapis_com:topic_send_message_operation_count{monitored_resource=\"pubsub_topic\",topic_id=\"${google_pubsub_topic.events.name}\"}[%s]))"
   rejected_share_query = join(" ", [
     "sum(increase(${format(local.stream_counter, "rejected")}[1h]))",
@@ -57,6 +58,33 @@ resource "google_monitoring_alert_policy" "dag_failed" {
   documentation {
     mime_type = "text/markdown"
     content   = "The log line says which DAG, run and task, and why. Each DAG's page in Airflow says what a failure means and how to rerun. Runbook, by DAG: docs/runbooks/README.md."
+  }
+}
+
+resource "google_monitoring_alert_policy" "digest" {
+  display_name          = "shopstream: how the day was"
+  combiner              = "OR"
+  notification_channels = local.channels
+
+  conditions {
+    display_name = "Airflow logged SHOPSTREAM DIGEST"
+    condition_matched_log {
+      # plugins/shopstream/alerts.py writes it, once a day. A label holds at most 1,024 characters.
+      filter           = local.digest_filter
+      label_extractors = { words = "REGEXP_EXTRACT(textPayload, \"SHOPSTREAM DIGEST [^ ]+ (.*)\")" }
+    }
+  }
+
+  alert_strategy {
+    auto_close = "1800s"
+    notification_rate_limit {
+      period = "300s"
+    }
+  }
+
+  documentation {
+    mime_type = "text/markdown"
+    content   = "$${log.extracted_label.words} This calls nobody. Runbook, where it tells of a failure: docs/runbooks/README.md."
   }
 }
 

@@ -87,6 +87,16 @@ resource "google_monitoring_dashboard" "shopstream" {
               title     = "Lines that call for a person"
               logsPanel = { filter = local.alert_filter, resourceNames = ["projects/${var.project}"] }
             }
+          },
+          {
+            xPos   = 0
+            yPos   = 12
+            width  = 6
+            height = 4
+            widget = {
+              title     = "How each day was"
+              logsPanel = { filter = local.digest_filter, resourceNames = ["projects/${var.project}"] }
+            }
           }
         ],
       )

@@ -33,6 +33,7 @@ DAG_IDS = {
     "load_events_daily",
     "simulate_stream",
     "stop_stream",
+    "tell_digest",
     "watch_days",
     "watch_figures",
 }
@@ -364,6 +365,7 @@ SUMMARY_TASKS = " > ".join(
             "build_summaries",
             f"resolve_days > dry_or_real > dry_run, {SUMMARY_TASKS} > tell_built, write_report",
         ),
+        ("tell_digest", "digest"),
         ("watch_figures", "resolve_days > judge_figures"),
         ("build_summaries_intraday", f"resolve_days > {SUMMARY_TASKS}"),
     ],

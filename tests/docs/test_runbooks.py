@@ -241,7 +241,7 @@ def test_a_drill_is_named_by_the_runbook_that_it_follows(name: str) -> None:
 def test_the_index_tells_of_each_alert_and_each_alert_of_its_runbook() -> None:
     text = (ROOT / "infra" / "alerts.tf").read_text()
     policies = re.findall(r'"google_monitoring_alert_policy" .*?\n}\n', text, re.DOTALL)
-    assert len(policies) == 6
+    assert len(policies) == 7
     for policy in policies:
         [name] = re.findall(r'^  display_name += "(.*)"$', policy, re.MULTILINE)
         assert f'"{name}"' in INDEX.read_text()

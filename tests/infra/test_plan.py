@@ -15,7 +15,7 @@ import pytest
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_place
 from local.root import ROOT
 from shopstream import settings as settings_module
-from shopstream.alerts import ALERT_PREFIX
+from shopstream.alerts import ALERT_PREFIX, DIGEST_PREFIX
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB
 from shopstream.tables.folder import all_tables
@@ -265,13 +265,17 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
     policies = planned(plan, "google_monitoring_alert_policy")
     conditions = {address.rpartition(".")[2]: policy["conditions"][0] for address, policy in policies.items()}
     assert conditions.keys() == {
-        "airflow_down", "dag_failed", "no_rows", "oldest_unacked", "rejected_share", "spanner_cpu",
+        "airflow_down", "dag_failed", "digest", "no_rows", "oldest_unacked", "rejected_share", "spanner_cpu",
     }  # fmt: skip
     [watched] = re.findall(
         rf'"{ALERT_PREFIX} (\S+)"', conditions["dag_failed"]["condition_matched_log"][0]["filter"]
     )
     # No word that a line of the data could hold by chance or by intent.
     assert uuid.UUID(watched)
+    digest = conditions["digest"]["condition_matched_log"][0]
+    assert f'"{DIGEST_PREFIX} {watched}"' in digest["filter"]
+    [words] = re.findall(r'REGEXP_EXTRACT\(textPayload, "(.*)"\)', digest["label_extractors"]["words"])
+    assert re.search(words, f"[...] INFO - {DIGEST_PREFIX} {watched} a day: well.")[1] == "a day: well."  # type: ignore[index]
     [environment] = planned(plan, "google_composer_environment").values()
     variables = environment["config"][0]["software_config"][0]["env_variables"]
     assert variables["SHOPSTREAM_ALERT_ID"] == watched

@@ -33,6 +33,7 @@ from shopstream.summaries import build as summaries
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Column, Table
+from shopstream.watch.digest import read_day
 from shopstream.watch.figures import Finding
 from shopstream.watch.read import read_counts, told_before, write_findings
 from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
@@ -198,6 +199,7 @@ def the_watch(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     told_before(client, [DAY])
     finding = Finding(DAY, "views", None, value=1, usual=9, expected_low=8, expected_high=10, compared=())
     write_findings(client, [DAY], [finding])
+    read_day(client, DAY)
 
 
 @pytest.mark.parametrize("work", [a_load, the_stream, the_report, the_dashboard, the_summaries, the_watch])

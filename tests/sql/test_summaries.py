@@ -35,6 +35,7 @@ pytestmark = pytest.mark.integration
 
 FIXTURES = Path(__file__).parent
 WITHOUT_CASES = {
+    "shop_ops.objectives": "its cases are in tests/plugins/watch/test_digest.py",
     "shop_ops.stream_completeness": "its cases are in tests/plugins/stream/test_completeness.py",
 }
 DAY = dt.date(2019, 11, 1)

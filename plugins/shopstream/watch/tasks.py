@@ -1,4 +1,4 @@
-"""The tasks of watch_figures."""
+"""The tasks of watch_figures and tell_digest."""
 
 # google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the tasks import it.
 from __future__ import annotations
@@ -7,10 +7,13 @@ import logging
 from datetime import date, timedelta
 from typing import Any
 
-from shopstream.alerts import figures_found
+from shopstream.alerts import figures_found, tell_digest
 from shopstream.assets import SUMMARIES_BUILT
-from shopstream.days import summary_days
+from shopstream.days import landing_day, summary_days
 from shopstream.gcp.clients import bigquery_client
+from shopstream.settings import settings
+from shopstream.tables.folder import load_table
+from shopstream.tables.names import OBJECTIVES
 
 BUILDING = timedelta(days=1)
 """How long before its summaries were built a day may have been published, for a run that one asset event less
@@ -61,3 +64,15 @@ def judge_figures(days: list[str], **context: Any) -> dict[str, int]:
         figures_found(context, new)
     write_findings(client, wanted, findings)
     return {str(judgement.day): len(judgement.findings) for judgement in judgements}
+
+
+def digest(**context: Any) -> str:
+    """Reckon the objectives up to the run's day, and tell the day in plain words; returns them."""
+    from shopstream.tables.day import build_day
+    from shopstream.watch.digest import in_words, read_day
+
+    client, day = bigquery_client(), landing_day(context)
+    build_day(client, load_table(settings().sql_dir, OBJECTIVES), day)
+    words = in_words(day, read_day(client, day))
+    tell_digest(words)
+    return words

@@ -47,6 +47,21 @@ def fill_shop(bigquery: bigquery_api.Client) -> None:
     for name in SUMMARIES:
         for day in (DAY, NEXT):
             build_day(bigquery, load_table(settings().sql_dir, name), day)
+    promise = {"objective": "fresh_days", "good": 1, "total": 2, "promised_share": 0.95}
+    fill(
+        bigquery,
+        "shop_ops.objectives",
+        [{"event_date": day, "budget_left": left, **promise} for day, left in ((DAY, 1), (NEXT, -9))],
+    )
+    usual = {
+        "value": 0,
+        "usual": 100,
+        "expected_low": 70,
+        "expected_high": 130,
+        "found_at": "2019-11-02T07:00:00Z",
+    }
+    finding = {"event_date": DAY, "figure": "purchases", "finding": f"purchases of {HOSTILE} is 0"}
+    fill(bigquery, "shop_ops.figure_findings", [finding | usual])
     fields = {field.name: 1 for field in bigquery.get_table("shop_ops.loads").schema} | {
         "landing_day": DAY,
         "load_id": "20191101-aaaaaaaa",

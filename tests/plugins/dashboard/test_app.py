@@ -310,6 +310,14 @@ def test_what_the_pipelines_wrote_of_themselves_is_told(shop: TestClient, name: 
 
 
 @pytest.mark.integration
+def test_the_promises_are_told_as_of_the_newest_day_and_the_findings_of_all_days(shop: TestClient) -> None:
+    [promise] = shop.get("/api/pipelines/objectives", params=BOTH).json()["rows"]
+    assert (promise["event_date"], promise["share_of_budget_left"]) == ("2019-11-02", -9)
+    [finding] = shop.get("/api/pipelines/figures", params=BOTH).json()["rows"]
+    assert (finding["event_date"], finding["figure"]) == ("2019-11-01", "purchases")
+
+
+@pytest.mark.integration
 def test_of_a_day_the_newest_load_is_told(shop: TestClient) -> None:
     [load] = shop.get("/api/pipelines/loads", params=BOTH).json()["rows"]
     assert (load["landing_day"], load["loaded_at"]) == ("2019-11-01", "2019-11-02T06:12:00Z")

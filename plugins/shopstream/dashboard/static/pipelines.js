@@ -33,6 +33,8 @@ export async function show(main, say) {
     // The stream is watched by the clock of now, whatever days it brings.
     stream: ask("api/pipelines/stream", { first_day: addDays(today, -2), last_day: today }),
     completeness: ask("api/pipelines/completeness", days),
+    objectives: ask("api/pipelines/objectives", days),
+    figures: ask("api/pipelines/figures", days),
   };
   const told = await settled(asked);
   main.replaceChildren(
@@ -44,7 +46,9 @@ export async function show(main, say) {
       card("Why were lines rejected?", "load_events_daily", links, told.rejects, (rows, types) => rejects(rows, types, told.samples)),
       card("What did the checks find?", "build_summaries", links, told.checks, (rows) => checks(rows, told.checked)),
       card("Is the stream well?", "keep_stream_alive", links, told.stream, stream),
-      card("Is the stream complete?", "compare_stream_with_batch", links, told.completeness, completeness)));
+      card("Is the stream complete?", "compare_stream_with_batch", links, told.completeness, completeness),
+      card("Which figures were not as usual?", "watch_figures", links, told.figures, figures),
+      card("Are the promises kept?", "tell_digest", links, told.objectives, objectives)));
 }
 
 async function settled(asked) {
@@ -192,4 +196,18 @@ function completeness(rows, types) {
     element("p", {}, batch ? `The stream brought ${percent(1 - only / batch, 2)} of the ${exact(batch)} events of the daily loads.`
       : "The daily loads have no events in these days."),
     table(rows, types, "stream and loads compared"));
+}
+
+function figures(rows) {
+  if (!rows.length) return element("p", { class: "empty" }, "No figure called in these days.");
+  return element("ul", { class: "findings" }, rows.map((row) => element("li", {}, row.finding)));
+}
+
+function objectives(rows, types) {
+  if (!rows.length) return element("p", { class: "empty" }, "The promises have not been reckoned in these days: unpause tell_digest.");
+  const broken = rows.filter((row) => row.share_of_budget_left != null && row.share_of_budget_left < 0);
+  return element("div", {},
+    element("p", {}, `Of the 30 days up to ${longDay(rows[0].event_date)}: `,
+      broken.length ? element("b", { class: "worse" }, `broken are ${broken.map((row) => row.objective).join(", ")}.`) : "all are kept."),
+    table(rows, types, "promises"));
 }
