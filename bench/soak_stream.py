@@ -298,7 +298,7 @@ class Soak:
             threading.Thread(target=self.guarded, args=(work,), daemon=True).start()
         try:
             for place, disturb in self.plan():
-                # A stream that has passed the place gets more messages still, or there would be none to disturb.
+                # A stream that is past the place gets more messages still, or there were none to disturb.
                 self.next_disturbance = max(place, self.seen.landed)
                 self.wait_for(lambda place=place: self.seen.landed >= place)  # type: ignore[misc]
                 disturb()

@@ -51,7 +51,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, wraps
 from typing import Any
@@ -289,8 +289,8 @@ async def _append_rows(
             code = StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
             told = f"Input schema has more fields than BigQuery schema, extra fields: {', '.join(extra)}"
             yield _not_appended(name, told, StorageError(code=code, entity=name, error_message=told))
-        elif told := _type_fault(rows.schema, columns):
-            yield _not_appended(name, told)
+        elif fault := _type_fault(rows.schema, columns):
+            yield _not_appended(name, fault)
         elif errors := _faults_of_rows(rows, meta, self._ctx.clock.now()):
             told = "Errors found while processing rows. Please refer to the row_errors field for details."
             yield _not_appended(name, told, row_errors=errors)
@@ -303,7 +303,7 @@ def _not_appended(
     name: str,
     told: str,
     detail: StorageError | None = None,
-    row_errors: tuple[RowError, ...] | list[Any] = (),
+    row_errors: Sequence[RowError] = (),
 ) -> bytes:
     error = Status(code=grpc.StatusCode.INVALID_ARGUMENT.value[0], message=f"{told} Entity: {name}")
     if detail is not None:
