@@ -60,7 +60,6 @@ bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART
 	@$(BIN)/python -m bench $(PART)
 	@test -n "$(PART)" || $(BIN)/python -m bench.bench_parse
 	@test -n "$(PART)" || $(BIN)/python -m bench.bench_spanner_sink
-	@test -n "$(PART)" || $(BIN)/python -m bench.bench_stream
 
 bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated month with other means; their seconds and bytes
 	@$(BIN)/python -m bench.month

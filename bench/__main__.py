@@ -5,6 +5,7 @@ growth    the load's CPU a row and peak memory from 200,000 to 5,000,000 rows, a
           without Spanner, whose emulator keeps all rows in memory
 parallel  parse and check in two processes against one
 land      land_export's splitting of an export, on one core
+stream    the stream from a backlog, and from publish to query
 airflow   how long each DAG file takes to parse beyond importing Airflow
 demo      `make demo` from start to end, in a stack that is not up
 
@@ -175,6 +176,13 @@ def measure_land(folder: Path, options: argparse.Namespace) -> Figures:
     return {"land_export_mb_s": file.stat().st_size / 1e6 / median(seconds() for _ in range(TURNS))}
 
 
+def measure_stream(folder: Path, options: argparse.Namespace) -> Figures:
+    """The stream from a backlog, as CSV and as JSON, beside one as one writes it first."""
+    from bench import bench_stream
+
+    return bench_stream.measure(options.rows // 2, bench_stream.LATENCY_SECONDS)
+
+
 def measure_airflow(folder: Path, options: argparse.Namespace) -> Figures:
     """Each DAG file, in a process that has imported what every DAG does."""
     code = "import airflow.sdk, sys, time, runpy; t = time.perf_counter(); runpy.run_path(sys.argv[1]); "
@@ -199,6 +207,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "growth": measure_growth,
     "parallel": measure_parallel,
     "land": measure_land,
+    "stream": measure_stream,
     "airflow": measure_airflow,
     "demo": measure_demo,
 }

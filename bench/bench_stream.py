@@ -139,7 +139,8 @@ class Bench:
             child.wait()
 
 
-def main(events: int, latency_seconds: int) -> None:
+def measure(events: int, latency_seconds: int) -> dict[str, float]:
+    """Print all; return what `sustained` does."""
     os.environ["NO_GCE_CHECK"] = "true"
     os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(ROOT / "local" / "google_credentials.json")
     with ExitStack() as stack:
@@ -157,8 +158,9 @@ def main(events: int, latency_seconds: int) -> None:
         bench = Bench(lines)
         micro_batches(bench)
         appends(bench)
-        sustained(bench)
+        figures = sustained(bench)
         latency(bench, latency_seconds)
+    return figures
 
 
 def micro_batches(bench: Bench) -> None:
@@ -294,7 +296,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 if __name__ == "__main__":
-    main(
+    measure(
         int(sys.argv[1]) if len(sys.argv) > 1 else EVENTS,
         int(sys.argv[2]) if len(sys.argv) > 2 else LATENCY_SECONDS,
     )
