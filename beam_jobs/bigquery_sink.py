@@ -20,6 +20,7 @@ from google.api_core import exceptions
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
 from google.cloud.bigquery_storage_v1.types import AppendRowsRequest, AppendRowsResponse, StorageError
+from google.protobuf.any_pb2 import Any as AnyMessage
 
 from beam_jobs.rejected import Refusal
 from beam_jobs.waiting import tell_waiting
@@ -304,7 +305,9 @@ def _tells_of_extra_fields(error: exceptions.GoogleAPICallError) -> bool:
     """Whether BigQuery says that the rows have fields that the table has not."""
     told = StorageError.pb(StorageError())
     return any(
-        detail.Is(told.DESCRIPTOR)
+        # Of a call's end google.api_core has unpacked what it knows.
+        isinstance(detail, AnyMessage)
+        and detail.Is(told.DESCRIPTOR)
         and detail.Unpack(told)
         and told.code == StorageError.StorageErrorCode.SCHEMA_MISMATCH_EXTRA_FIELDS
         for detail in error.details

@@ -9,6 +9,7 @@ Source of the format: Kaggle, "eCommerce behavior data from multi category store
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -149,7 +150,7 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     wanted = f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
     if names is None:
         raise ContractError(
-            f"{file}: the first line is neither an event nor a header: {line.strip()[:100]!r}. "
+            f"{file}: the first line is neither an event nor a header: {_without_numbers(line)[:100]!r}. "
             f"{_what_instead(line)} {wanted}"
         )
     problems = []
@@ -162,6 +163,15 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     if problems:
         raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
     return names
+
+
+def _without_numbers(line: str) -> str:
+    """Return a line for people to see: of a word with a digit, as a customer's id is, only its shape."""
+
+    def shape(word: re.Match[str]) -> str:
+        return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", word[0]))
+
+    return re.sub(r"\w*\d\w*", shape, line.strip())
 
 
 def _what_instead(line: str) -> str:

@@ -211,6 +211,8 @@ def _do_the_job(run: Run, airflow: AirflowClient, given: Input | None, *, bad_da
     airflow.pause(SUMMARIES_DAG_ID)  # which it is, unless the stack was up before
     airflow.forget_scheduled_runs("load_events_daily")
     with run.step("load", f"Loading {len(run.landed)} landing days"):
+        if given:
+            progress("should a load ask a person, answer it: " + stack.describe().partition("\n")[0])
         loads, unpaused = _load(airflow, sorted(run.landed), run if bad_day else None)
     with run.step("summaries", "Building the summaries and the report"):
         _build_summaries(airflow, loads, unpaused)

@@ -13,7 +13,10 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import pytest
+from google.api_core import exceptions
 from google.cloud import bigquery as bigquery_api
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.rpc.error_details_pb2 import ErrorInfo
 
 from beam_jobs import bigquery_sink
 from beam_jobs.bigquery_sink import (
@@ -361,6 +364,13 @@ def test_the_columns_that_are_sent_are_those_of_the_table_and_null_where_it_allo
             assert (of_table.mode == "NULLABLE") == schema.field(of_table.name).nullable, of_table.name
         else:
             assert of_table.mode == "NULLABLE"
+
+
+def test_an_error_that_tells_more_than_we_know_of_is_an_error_of_its_rows() -> None:
+    # As google.api_core gives what stands at a call's end: unpacked what it knows, packed what it does not.
+    details = [ErrorInfo(reason="badRequest"), AnyMessage(type_url="type.googleapis.com/other")]
+    error = exceptions.InvalidArgument("no", details=details)
+    assert not bigquery_sink._tells_of_extra_fields(error)
 
 
 @pytest.mark.integration

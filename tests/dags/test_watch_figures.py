@@ -50,6 +50,11 @@ def test_a_day_without_purchases_is_told_once_and_written_each_time(
         else:
             assert alerted == []
 
+    # Loaded anew, and not built since: what was found of the day stays until it is judged again.
+    bigquery_tables.query_and_wait(f"DELETE FROM shop_ops.loads WHERE landing_day = '{FRIDAY}'")
+    assert run_dag(dag, {"first_day": str(FRIDAY)}).errors == {}
+    assert rows_of(bigquery_tables, "SELECT finding FROM shop_ops.figure_findings") == rows
+
     # Corrected since, and what it lacked is too much now: neither is told as if it had been told before.
     fill_days(bigquery_tables, {**usual, FRIDAY: 5000})
     assert run_dag(dag, days).errors == {}

@@ -105,7 +105,8 @@ def check_accepted(manifest: Manifest, reasons: str) -> None:
 def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any]]) -> str:
     """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`.
 
-    Of the others a last line names each with its count. Nothing in it tells of a customer: see `_shown`.
+    Of the others a last line names each with its count. Nothing in it tells of a customer: of a line it shows
+    the shape.
     """
     reasons = _by_frequency(manifest)
     told = [
@@ -241,20 +242,9 @@ def _describe(sample: Mapping[str, Any] | None) -> str:
     raw = base64.b64decode(sample["raw"] or "").decode(errors="replace")
     return (
         f", such as {sample['file']} at byte {sample['byte_offset']:,}: {_shown_detail(sample['detail'])} "
-        f"The line is {_shown(raw)[:RAW_CHARS_SHOWN]!r}"
+        # Its columns may stand in any order.
+        f"The line is {_shape(raw)[:RAW_CHARS_SHOWN]!r}"
     )
-
-
-def _shown(raw: str) -> str:
-    """The line without what tells of a customer, as logs, alerts and questions may show it.
-
-    A line of other than the contract's columns shows its shape alone: its ids may be anywhere.
-    """
-    values = raw.split(",")
-    if len(values) != len(COLUMN_NAMES) or '"' in raw:
-        return _shape(raw)
-    pairs = zip(COLUMN_NAMES, values, strict=True)
-    return ",".join(_shape(value) if name in PERSONAL else value for name, value in pairs)
 
 
 def _shown_detail(detail: str) -> str:
@@ -265,7 +255,7 @@ def _shown_detail(detail: str) -> str:
 
 
 def _shape(text: str) -> str:
-    """Each digit as 9 and each letter as x."""
+    """Each digit as 9 and each letter as x: what logs, alerts and questions may show of a customer's line."""
     return _LETTER.sub("x", _DIGIT.sub("9", text))
 
 

@@ -194,7 +194,7 @@ Up to {settings().max_rejected_share:.2%} (`SHOPSTREAM_MAX_REJECTED_SHARE`) is p
 |{" --- |" * len(counts)}
 | {figures} |
 
-The most frequent reasons; of customers' columns only the shape is shown (digits as 9, letters as x):
+The most frequent reasons; of the lines only the shape is shown (digits as 9, letters as x):
 
 {listed}
 

@@ -259,8 +259,9 @@ def _judge(
     noise = usual / math.sqrt(behind)
     width = max(limits.spreads * max(deviation, noise), least_share * usual)
     low, high = max(0.0, usual - width), min(usual + width, figure.most)
-    # Nothing at all, where there usually is plenty, calls however much the days before differ.
-    if low <= value <= high and (value > 0 or usual == 0):
+    # Nothing at all, where there usually is plenty, calls however much the days before differ; but no share,
+    # of which nothing may be the best.
+    if low <= value <= high and (value > 0 or usual == 0 or figure.is_share):
         return None
     return Finding(day, name, subcategory, value, usual, low, high, tuple(values))
 

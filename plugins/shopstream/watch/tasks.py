@@ -62,7 +62,9 @@ def judge_figures(days: list[str], **context: Any) -> dict[str, int]:
     # Told before it is written: a task that is killed between the two tells twice, and not never.
     if new:
         figures_found(context, new)
-    write_findings(client, wanted, findings)
+    # A day that is not final keeps what was found of it until its summaries are built.
+    if final := [day for day in wanted if day in shop]:
+        write_findings(client, final, findings)
     return {str(judgement.day): len(judgement.findings) for judgement in judgements}
 
 

@@ -108,8 +108,13 @@ CUSTOMER = {"user_id": "520088904", "session": "4d3b30da-a5e4-49df-b1a8-ba5943f1
         (
             LINE.format(price="free", **CUSTOMER),
             "price is 'free'; expected a number.",
-            "price is 'free'; expected a number. The line is '2019-11-08 10:00:00 UTC,view,1003461,"
-            "2053013555631882655,a.b,xiaomi,free,999999999,9x9x99xx-",
+            "price is 'free'; expected a number. The line is '9999-99-99 99:99:99 xxx,xxxx,9999999,"
+            "9999999999999999999,x.x,xxxxxx,xxxx,999999999,9x9x99xx-",
+        ),
+        (
+            "520088904,4d3b30da-a5e4-49df-b1a8-ba5943f1dd33,2019-11-08 10:00:00 UTC,view,1,2,a.b,acme,free",
+            "price is 'free'; expected a number.",
+            "price is 'free'; expected a number. The line is '999999999,9x9x99xx-",
         ),
         (
             LINE.format(price="1", user_id="'520088904'\"x", session="a@b.example"),
