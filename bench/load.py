@@ -2,7 +2,7 @@
 
 `python -m bench.load WAY LANDING_FOLDER ROWS` prints one JSON object. WAY is `ours` (the load as it is),
 `null` (the load, whose rows no Spanner takes), `peer` (plain Beam, as one writes it first) or `ceiling` (the
-rows' ready-made Commit requests alone). CPU is that of this process, threads and all, without its imports.
+rows, encoded before, in the load's commits). CPU is that of this process, threads and all, without its imports.
 The emulator, at SPANNER_EMULATOR_HOST, is a process of its own and not counted.
 """
 
@@ -12,7 +12,6 @@ import csv
 import hashlib
 import json
 import resource
-import shutil
 import sys
 import tempfile
 import time
@@ -78,8 +77,6 @@ def ours(landing: str) -> None:
         result.wait_until_finish()
         if not Path(out, "manifest.json").exists():
             raise SystemExit("the load wrote no manifest")
-        shutil.rmtree(out, ignore_errors=True)
-        Path(out).mkdir()
 
 
 def null(landing: str) -> None:
