@@ -2,8 +2,8 @@
 
 `python -m bench.load WAY LANDING_FOLDER ROWS` prints one JSON object. WAY is `ours` (the load as it is),
 `null` (the load, whose rows no Spanner takes), `peer` (plain Beam, as one writes it first) or `ceiling` (the
-rows, encoded before, in the load's commits). CPU is that of this process, threads and all, without its imports.
-The emulator, at SPANNER_EMULATOR_HOST, is a process of its own and not counted.
+rows, encoded before, in the load's commits). CPU is that of this process, threads and all, without its
+imports. The emulator, at SPANNER_EMULATOR_HOST, is a process of its own and not counted.
 """
 
 from __future__ import annotations
