@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from google.cloud.bigquery import Client
 
-from tests.airflow_home import Run, load_dag, run_dag, store
+from tests.airflow_home import Run, load_dag, run_dag
 from tests.plugins.load.landed import audit
 from tests.sql.events import batch_event, fill, rows_of, stream_event
 
@@ -24,12 +24,10 @@ def client(airflow_home: Path, bigquery_tables: Client) -> Client:
 TODAY = date(2019, 11, 20)
 
 
-def run_at(hour: int, tasks: str = "") -> Run:
-    """Run the DAG as scheduled on TODAY, or only its tasks that match a pattern, and those before them."""
+def run_at(hour: int) -> Run:
+    """Run the DAG as scheduled on TODAY."""
     due = datetime.combine(TODAY, time(hour, 5), tzinfo=UTC)
-    dag = load_dag("build_summaries_intraday").partial_subset(tasks)
-    store(dag)
-    return run_dag(dag, {}, by_hand=False, run_after=due)
+    return run_dag(load_dag("build_summaries_intraday"), {}, by_hand=False, run_after=due)
 
 
 def counted(client: Client) -> list[tuple[date, bool, int]]:
@@ -67,7 +65,7 @@ def test_today_and_yesterday_are_built_from_the_stream_until_a_load_has_publishe
     fill(client, "shop_raw.events_batch", [batch_event(event_id="landed", event_time=at[yesterday])])
     audit(client, "20191101-00000000", landing_day=yesterday)
 
-    run = run_at(13, "daily_event_count")
+    run = run_at(13)
     assert run.errors == {}
     assert run.returned["resolve_days"] == [str(before), str(TODAY)]
     assert counted(client) == [(before, True, 2), (yesterday, False, 1), (TODAY, True, 2)]
