@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from beam_jobs.contract import COLUMN_NAMES, EVENT_TYPES, TIME_FORMAT
 from beam_jobs.files import LandingFile, list_files, plan_ranges, read_range
@@ -63,23 +63,28 @@ def all_blocks(file: LandingFile) -> list[Block]:
     return [block for part in plan_ranges(file) for block in read_range(part)]
 
 
-def naive_events(path: Path, rows: int) -> Iterator[dict[str, object]]:
+def naive_events(path: Path, rows: int) -> Iterator[dict[str, Any]]:
     """Read events line by line, as one writes it first: csv, strptime, int, Decimal, sha256."""
     with path.open(newline="", encoding="utf-8") as lines:
         for _, row in zip(range(rows), csv.DictReader(lines), strict=False):
-            event: dict[str, object] = {name: text or None for name, text in row.items()}
-            when = datetime.strptime(row["event_time"], TIME_FORMAT).replace(tzinfo=UTC)
-            price = Decimal(row["price"])
-            if row["event_type"] not in EVENT_TYPES or price < 0 or when.date() > DAY:
-                raise ValueError(f"a bad row: {row}")
-            numbers = {name: int(row[name]) for name in ("product_id", "category_id", "user_id")}
-            canonical = SEPARATOR.join({**row, "price": canonical_price(price)}.values())
+            event = naive_event(row)
             levels = row["category_code"].split(".") if row["category_code"] else []
-            event |= numbers
             event |= {f"category_level_{i}": level for i, level in enumerate(levels, start=1)}
-            event |= {"event_time": when, "event_date": when.date(), "price": price}
-            event["event_id"] = hashlib.sha256(canonical.encode()).hexdigest()[:32]
             yield event
+
+
+def naive_event(row: dict[str, str]) -> dict[str, Any]:
+    """Make an event of a line's fields, in the contract's order."""
+    event: dict[str, Any] = {name: text or None for name, text in row.items()}
+    when = datetime.strptime(row["event_time"], TIME_FORMAT).replace(tzinfo=UTC)
+    price = Decimal(row["price"])
+    if row["event_type"] not in EVENT_TYPES or price < 0 or when.date() > DAY:
+        raise ValueError(f"a bad row: {row}")
+    canonical = SEPARATOR.join({**row, "price": canonical_price(price)}.values())
+    event |= {name: int(row[name]) for name in ("product_id", "category_id", "user_id")}
+    event |= {"event_time": when, "event_date": when.date(), "price": price}
+    event["event_id"] = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return event
 
 
 def measured(work: Callable[[], T]) -> tuple[T, float]:

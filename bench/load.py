@@ -9,7 +9,6 @@ imports. The emulator, at SPANNER_EMULATOR_HOST, is a process of its own and not
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import os
 import resource
@@ -17,8 +16,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +25,13 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from google.cloud import spanner
 
 from beam_jobs import load_events, spanner_sink
-from beam_jobs.contract import COLUMN_NAMES, TIME_FORMAT
+from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.files import ByteRange, list_files, plan_ranges, read_range
-from beam_jobs.identity import SEPARATOR, canonical_price, shard, shards
+from beam_jobs.identity import shard, shards
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
+from bench.bench_parse import DAY, naive_event
 
-DAY = date(2019, 11, 1)
 LOAD_ID = "20191101-ab12cd34"
 PROJECT, INSTANCE, DATABASE = "shopstream-bench", "bench", "bench"
 RUNNER = ["--runner=FnApiRunner"]
@@ -132,17 +129,8 @@ class ParseLine(beam.DoFn):
     """A line to an event, as one writes it first: csv, strptime, int, Decimal, sha256."""
 
     def process(self, line: str) -> Iterator[dict[str, Any]]:
-        row = dict(zip(COLUMN_NAMES, next(csv.reader([line])), strict=True))
-        event: dict[str, Any] = {name: text or None for name, text in row.items()}
-        when = datetime.strptime(row["event_time"], TIME_FORMAT).replace(tzinfo=UTC)
-        price = Decimal(row["price"])
-        canonical = SEPARATOR.join({**row, "price": canonical_price(price)}.values())
-        user_id = int(row["user_id"])
-        event |= {name: int(row[name]) for name in ("product_id", "category_id")}
-        event |= {"user_id": user_id, "shard": shard(user_id), "event_time": when, "event_date": when.date()}
-        event |= {"price": price, "landing_day": DAY, "load_id": LOAD_ID}
-        event["event_id"] = hashlib.sha256(canonical.encode()).hexdigest()[:32]
-        yield event
+        event = naive_event(dict(zip(COLUMN_NAMES, next(csv.reader([line])), strict=True)))
+        yield event | {"shard": shard(event["user_id"]), "landing_day": DAY, "load_id": LOAD_ID}
 
 
 class WriteRows(beam.DoFn):

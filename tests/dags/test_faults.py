@@ -244,7 +244,7 @@ def kill_task(task_id: str, way: Way, at: int, arrives: bool, log: Path) -> None
         started.append(
             subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, stdout=output, stderr=output)
         )
-    assert started[0].wait(300) == -signal.SIGKILL, log.read_text()
+    assert started[0].wait(240) == -signal.SIGKILL, log.read_text()
 
 
 @pytest.mark.killpoint
