@@ -205,3 +205,24 @@ def test_a_login_that_ends_while_the_page_is_open_is_told_and_nothing_more_is_sh
         answer = page.goto(f"{server}/pipelines")
         assert answer is not None
         assert answer.status == 401
+
+
+def test_a_chart_that_is_drawn_when_its_answer_is_no_longer_wanted_is_not_shown(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        # A slow browser: what is to be drawn from now on is drawn when it is released.
+        page.evaluate(
+            "() => { const draw = window.drawInto; const held = new Promise((go) => { window.release = go; });"
+            " window.drawInto = (...given) => held.then(() => draw(...given)); }"
+        )
+        choice = page.locator("label:has-text('Days') select")
+        with page.expect_response("**/api/charts/daily_event_count?*"):
+            choice.select_option("30")
+        page.wait_for_load_state("networkidle")
+        reader.end_login()
+        choice.select_option("1")
+        expect(page.locator(".failed[role=alert]")).to_have_count(len(chart_names()))
+        page.evaluate("() => { window.release(); return new Promise((done) => setTimeout(done, 500)); }")
+        expect(page.locator(".failed[role=alert]")).to_have_count(len(chart_names()))

@@ -44,33 +44,42 @@ export class Card {
         ...this.#notApplied(params),
       ].filter(Boolean).join(" ");
       this.#fill();
-      this.place.className = "chart";
       if (told.rows.length) await this.draw();
-      else this.place.replaceChildren(element("p", { class: "empty" }, "Nothing to show in these days."));
+      else this.#show(null, element("p", { class: "empty" }, "Nothing to show in these days."));
     } catch (error) {
       if (this.loading !== mine) return;
       this.told = null;
       this.rows = [];
       this.#fill();
       this.answer.textContent = "";
-      this.place.className = "chart";
-      this.place.replaceChildren(element("div", { class: "failed", role: "alert" },
+      this.#show(null, element("div", { class: "failed", role: "alert" },
         element("p", {}, element("b", {}, error.store ? `${error.store}: ` : ""), error.message),
         element("button", { type: "button", onclick: () => this.load(params, before, days) }, "Try again")));
     }
   }
 
+  // Draw the rows apart and show them when they are drawn, unless something else is to be shown by then.
   async draw() {
     if (!this.rows?.length) return;
+    const mine = this.loading;
     const whole = { ...this.spec, config: chartConfig(this.config), datasets: { [this.name]: this.rows } };
     const { title, $schema, ...spec } = fitted(whole, this.place.clientWidth);
+    const chart = element("div");
     try {
-      const embedded = await drawInto(this.place, spec);
-      this.view = embedded.view;
-      this.view.addEventListener("click", (_, item) => item?.datum && this.pick(item.datum, this));
+      const { view } = await drawInto(chart, spec);
+      if (this.loading !== mine) return view.finalize();
+      view.addEventListener("click", (_, item) => item?.datum && this.pick(item.datum, this));
+      this.#show(view, chart);
     } catch (error) {
-      this.place.textContent = `This chart could not be drawn: ${error.message}`;
+      if (this.loading === mine) this.#show(null, `This chart could not be drawn: ${error.message}`);
     }
+  }
+
+  #show(view, shown) {
+    this.view?.finalize();
+    this.view = view;
+    this.place.className = "chart";
+    this.place.replaceChildren(shown);
   }
 
   #isDaily() {
