@@ -17,7 +17,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check audit deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,16 @@ compose-proof: $(INSTALLED) ## Prove docker-compose.yaml and the Dockerfile with
 
 infra-check: .venv-infra/.installed ## Check infra/ by the Google provider's schema, without a cloud
 	@.venv-infra/bin/python -m tools.infra_check
+
+audit: | $(UV) ## Look for known weaknesses, in the code (bandit) and in what it depends on (asks pypi.org and npmjs.org)
+	@failed=0; \
+	$(UV) tool run --quiet --python $(PYTHON) --from "bandit[toml]==1.9.4" bandit --quiet --configfile pyproject.toml \
+		--recursive beam_jobs dags infra local plugins tools --exclude tools/googlesql/node_modules || failed=1; \
+	for lock in requirements.txt local/emulators.txt; do \
+		$(UV) tool run --quiet --python $(PYTHON) pip-audit==2.10.1 --strict --disable-pip --no-deps --requirement $$lock || failed=1; \
+	done; \
+	npm audit --prefix tools/googlesql --package-lock-only || failed=1; \
+	exit $$failed
 
 deploy: $(INSTALLED) ## Deploy this commit: ENV=small|medium|production PROJECT=id; DRY_RUN=1 prints every command
 	@$(BIN)/python -m infra.deploy deploy --env "$$ENV" --project "$$PROJECT" $(if $(DRY_RUN),--dry-run)

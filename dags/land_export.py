@@ -31,7 +31,7 @@ from airflow.sdk import Param, dag, task
 
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.landing import tasks
-from shopstream.layout import EXPORT_PATTERN
+from shopstream.layout import EXPORT_PATTERN, MAX_OBJECT_CHARS
 from shopstream.tags import Tag
 
 
@@ -46,6 +46,7 @@ from shopstream.tags import Tag
         "object": Param(
             type="string",
             pattern=EXPORT_PATTERN,
+            maxLength=MAX_OBJECT_CHARS,
             title="Export",
             description="The object in the bucket, such as exports/2019-Nov.csv.zip: .csv, .csv.gz, or .zip "
             "with one .csv inside.",

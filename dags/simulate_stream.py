@@ -23,6 +23,7 @@ from airflow.sdk import Param, dag
 
 from shopstream.days import day_param
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.layout import MAX_OBJECT_CHARS, OBJECT_PATTERN
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
@@ -42,7 +43,8 @@ from shopstream.tags import Tag
         "object": Param(
             None,
             type=["null", "string"],
-            pattern=tasks.OBJECT_PATTERN,
+            pattern=OBJECT_PATTERN,
+            maxLength=MAX_OBJECT_CHARS,
             title="Object",
             description="A .csv or .csv.gz of the bucket, such as exports/2019-Nov.csv.gz, instead of a day.",
         ),
@@ -50,6 +52,7 @@ from shopstream.tags import Tag
             60,
             type=["null", "number"],
             exclusiveMinimum=0,
+            maximum=86_400,
             title="Speed",
             description="Seconds of event time that pass in one second: 1 is real time, 60 plays a day in "
             "24 minutes. Empty: as fast as possible.",
@@ -73,6 +76,7 @@ from shopstream.tags import Tag
             None,
             type=["null", "integer"],
             minimum=1,
+            maximum=1_000_000_000,
             title="Limit",
             description="Publish at most so many lines. Empty: all.",
         ),

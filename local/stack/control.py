@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-import xmlrpc.client
+import xmlrpc.client  # nosec B411 (what answers is our own supervisord)
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any

@@ -8,10 +8,15 @@ from beam_jobs import lines
 
 EXPORTS = "exports/"
 LANDING = "landing/events/"
-_STEM = r"(?!_)[^/*?#\[\]\r\n]+(?<!\.csv)(?<!\.gz)(?<!\.zip)"
-EXPORT_PATTERN = rf"^{EXPORTS}{_STEM}\.(csv|csv\.gz|csv\.zip|zip)$"
+_STEM = r"(?!_)[^/*?#\[\]\x00-\x1f]+(?<!\.csv)(?<!\.gz)(?<!\.zip)"
+_END = r"$(?!\n)"  # as Python's $ alone is also before a last line break
+EXPORT_PATTERN = rf"^{EXPORTS}{_STEM}\.(csv|csv\.gz|csv\.zip|zip){_END}"
 """No sub-folders, and no ending twice, so that a part's name, made of the export's, is of one export; no
 underscore first, as marks have it; no wildcards, for Beam."""
+OBJECT_PATTERN = rf"^(?!.*\.\./)[^*?#\[\]\x00-\x1f]+\.csv(\.gz)?{_END}"
+"""A file of events anywhere in the bucket, and by no way around."""
+MAX_OBJECT_CHARS = 1024
+"""Of any object's name, by Cloud Storage; it counts bytes."""
 REPORTS = "reports/events/"
 TEMP, STAGING = "temp", "staging"
 

@@ -11,11 +11,13 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import ParamValidationError
 
 from local.root import ROOT
 from shopstream.settings import settings
@@ -45,6 +47,25 @@ TIMEOUT_REASONS = {
 """DAGs whose runs may end before all retries of their tasks."""
 DAILY = {"build_summaries", "compare_stream_with_batch", "load_events_daily", "watch_figures"}
 DOC_SECTIONS = ("### Purpose", "### How to rerun", "### When it fails")
+HOSTILE: list[Any] = [
+    "exports/2019-Nov.csv\n",
+    "exports/../2019-Nov.csv",
+    "exports/\x00.csv",
+    "exports/*.csv",
+    f"exports/{'x' * 2_000}.csv",
+    "2019-11-01\n",
+    "2019-11-01' OR '1' = '1",
+    "2019-11-01; DROP TABLE events",
+    "{{ var.value.get('secret') }}",
+    "`id`",
+    "x" * 10_000,
+    float("inf"),
+    -1,
+    10**30,
+    ["2019-11-01"],
+    {"day": "2019-11-01"},
+]
+"""What no form may hand to a task: each of these would be wrong in a name, a path, a statement or a count."""
 MAX_LINES = 100
 MAX_PARSE_CPU_SECONDS = 2.5
 """What Google's own check of a Composer repository allows; in CPU time, which does not hang on neighbours."""
@@ -109,6 +130,9 @@ def problems_of(dag: Any) -> Iterator[str]:
         param = dag.params.get_param(name)
         if not {"type", "title"} <= param.schema.keys() or not param.description:
             yield f"param {name} lacks a type, a title or a description"
+        for value in HOSTILE:
+            with suppress(ParamValidationError):
+                yield f"param {name} takes {param.resolve(value)!r:.40}"
     for task in dag.tasks:
         if task.owner in ("", "airflow"):
             yield f"{task.task_id} has no owner"
@@ -233,7 +257,7 @@ GOOD = """
         deadline=__import__("shopstream.alerts").alerts.due_after_the_usual("soon", timedelta(hours=1)),
         default_args=TASK_DEFAULTS,
         on_failure_callback=print,
-        params={"day": Param(None, type=["null", "string"], title="Day", description="A day")},
+        params={"day": Param(None, type=["null", "string"], format="date", title="Day", description="A day")},
         tags=[Tag.BATCH],
     )
     def build():
@@ -276,6 +300,11 @@ def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> No
         ("on_failure_callback=print,", "", "alerts nobody when a run fails"),
         (re.search(r"deadline=.*", GOOD)[0], "", "is daily and has no deadline"),  # type: ignore[index]
         ('title="Day", ', "", "param day lacks a type, a title or a description"),
+        (
+            'format="date"',
+            "pattern='^[a-zA-Z0-9/-]{1,80}[.]csv$'",
+            r"param day takes 'exports/2019-Nov.csv\n'",
+        ),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'owner': 'airflow'},", "work has no owner"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retries': 0},", "work is not retried"),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'retry_exponential_backoff': 0},", "work is not retried"),

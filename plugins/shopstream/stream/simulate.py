@@ -14,8 +14,6 @@ from shopstream.settings import settings
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
-OBJECT_PATTERN = r"^[^*?#\[\]\r\n]+\.csv(\.gz)?$"
-
 
 class PublishEvents(BaseOperator):
     """Publishes a landing day, or one object of the bucket, as the run's parameters say.
@@ -37,8 +35,8 @@ class PublishEvents(BaseOperator):
 
         Raises:
             ContractError: there is no such file, or it is none of events.
-        PublishFailed: Pub/Sub refuses the events.
-        Refused: the task was killed.
+            PublishFailed: Pub/Sub refuses the events.
+            Refused: the task was killed.
         """
         from airflow.providers.google.common.hooks.base_google import GoogleBaseHook
 

@@ -22,13 +22,12 @@ from shopstream.stream import decide, jobs
 from shopstream.stream.decide import STREAM_JOB, Action, Decision, Desired, DesiredState, How, StreamJob
 from shopstream.stream.health import Figures, Health, Level, assess, duration
 from shopstream.stream.jobs import Outcome, short, shorten
-from shopstream.stream.simulate import OBJECT_PATTERN, PublishEvents
+from shopstream.stream.simulate import PublishEvents
 
 if TYPE_CHECKING:
     from shopstream.gcp.dataflow import DataflowHook
 
 __all__ = [
-    "OBJECT_PATTERN",
     "PublishEvents",
     "compare",
     "has_stopped",
