@@ -214,8 +214,8 @@ def test_a_chart_that_is_drawn_when_its_answer_is_no_longer_wanted_is_not_shown(
         page = reader.open(f"/?{BOTH}")
         # A slow browser: what is to be drawn from now on is drawn when it is released.
         page.evaluate(
-            "() => { const draw = window.drawInto; const held = new Promise((go) => { window.release = go; });"
-            " window.drawInto = (...given) => held.then(() => draw(...given)); }"
+            "() => { const draw = window.drawInto; const held = new Promise((go) => {"
+            " window.release = go; }); window.drawInto = (...given) => held.then(() => draw(...given)); }"
         )
         choice = page.locator("label:has-text('Days') select")
         with page.expect_response("**/api/charts/daily_event_count?*"):
