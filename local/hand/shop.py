@@ -18,13 +18,19 @@ from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream.landing.judge import Landed
 from shopstream.landing.split import open_export, split
 from shopstream.layout import SUCCESS, landing
+from shopstream.load.place import place
 from shopstream.settings import settings
 
 MAX_BYTES_BILLED = 20 * 2**30
 """Of one statement by hand, so that a slip over the raw tables of a year costs nothing."""
 
 _REJECTS = """
-SELECT reason, SUM(lines) AS lines, MIN_BY(file, byte_offset) AS file, MIN(byte_offset) AS byte_offset
+SELECT
+    reason,
+    SUM(lines) AS lines,
+    MIN_BY(file, byte_offset) AS file,
+    MIN(byte_offset) AS byte_offset,
+    MIN_BY(raw, byte_offset) AS raw
 FROM shop.rejected_events
 WHERE rejected_date >= '0001-01-01' AND source = 'batch' AND load_id IN UNNEST(@load_ids)
 GROUP BY reason
@@ -150,9 +156,10 @@ def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any
 def rejects(load_ids: Sequence[str]) -> list[tuple[str, int, str]]:
     """Why lines of loads were rejected: reason, lines, the place of one, the most frequent first."""
     _, rows = ask_bigquery(_REJECTS, [bigquery.ArrayQueryParameter("load_ids", "STRING", load_ids)])
+    client = clients()[2]
     return [
-        (reason, lines, f"{file.rpartition('/events/')[2]} at byte {offset:,}")
-        for reason, lines, file, offset in rows
+        (reason, lines, place(client, file, offset, raw).rpartition("/events/")[2])
+        for reason, lines, file, offset, raw in rows
     ]
 
 

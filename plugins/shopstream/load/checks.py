@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from beam_jobs.contract import COLUMN_NAMES, SHARDS, first_event_day
 from beam_jobs.manifest import Manifest
 from shopstream.load.held import HELD, Held
+from shopstream.load.place import place
 from shopstream.retries import Refused
 
 if TYPE_CHECKING:
@@ -84,7 +85,11 @@ def check_counters(manifest: Manifest) -> None:
 
 def rejected_reasons(client: Client, manifest: Manifest) -> str:
     """Return `describe_rejected` with a line for each of the most frequent reasons, from the load's files."""
-    return describe_rejected(manifest, _rejected_samples(client, manifest))
+    samples = _rejected_samples(client, manifest)
+    for sample in samples.values():
+        raw = base64.b64decode(sample["raw"] or "")
+        sample["place"] = place(client, sample["file"], sample["byte_offset"], raw)
+    return describe_rejected(manifest, samples)
 
 
 def check_accepted(manifest: Manifest, reasons: str) -> None:
@@ -106,7 +111,7 @@ def describe_rejected(manifest: Manifest, samples: Mapping[str, Mapping[str, Any
     """Return a line of text for each of the most frequent reasons: its count, and its line in `samples`.
 
     Of the others a last line names each with its count. Nothing in it tells of a customer: of a line it shows
-    the shape.
+    the shape. `samples` are rejected lines as the load writes them, and where each is as `place`.
     """
     reasons = _by_frequency(manifest)
     told = [
@@ -241,7 +246,7 @@ def _describe(sample: Mapping[str, Any] | None) -> str:
         return ""
     raw = base64.b64decode(sample["raw"] or "").decode(errors="replace")
     return (
-        f", such as {sample['file']} at byte {sample['byte_offset']:,}: {_shown_detail(sample['detail'])} "
+        f", such as {sample['place']}: {_shown_detail(sample['detail'])} "
         # Its columns may stand in any order.
         f"The line is {_shape(raw)[:RAW_CHARS_SHOWN]!r}"
     )

@@ -240,11 +240,11 @@ def test_a_share_of_a_handful_is_no_headline() -> None:
 def test_the_end_says_why_and_where_lines_were_rejected_and_what_customers_did(
     whole: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    whole.rejects = [("bad_price", 1_001, "2019-11-01/events.csv at byte 12,345")]
+    whole.rejects = [("bad_price", 1_001, "2019-11-01/events.csv line 123 (byte 12,345)")]
     whole.summaries = {"daily_event_count": HEADLINES["daily_event_count"][0]}
     whole.tell()
     told = capsys.readouterr().out
-    assert re.search(r"bad_price\W+1,001\W+2019-11-01/events.csv at byte 12,345", told)
+    assert re.search(r"bad_price\W+1,001\W+2019-11-01/events.csv line 123 \(byte 12,345\)", told)
     assert "What customers did\n  1,500 views, 40 carts, 9 purchases.\n" in told
 
 

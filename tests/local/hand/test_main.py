@@ -111,7 +111,7 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     rejected = int(re.search(r"([\d,]+) rejected", first)[1].replace(",", ""))  # type: ignore[index]
     assert rejected > 0
     assert " 0 rejected." in second
-    assert re.search(r"bad_\w+ +│ +\d+ │ 2019-11-01/shop-00000\.csv at byte [\d,]+", first)
+    assert re.search(r"bad_\w+ +│ +\d+ │ 2019-11-01/shop-00000\.csv line [\d,]+ \(byte [\d,]+\)", first)
     loads = after("make sql Q='SELECT landing_day").splitlines()
     assert loads[0] == "landing_day,accepted,rejected,duplicates,spanner_rows,bigquery_rows"
     assert f",{rejected}," in next(row for row in loads if row.startswith("2019-11-01"))

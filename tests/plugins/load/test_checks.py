@@ -82,6 +82,7 @@ def rejected_line(reason: str, offset: int, raw: bytes) -> dict[str, Any]:
         "reason": reason,
         "file": "gs://b/landing/events/2019-11-08/e.csv",
         "byte_offset": offset,
+        "place": f"gs://b/landing/events/2019-11-08/e.csv line 7 (byte {offset:,})",
         "detail": f"why {reason}.",
         "raw": base64.b64encode(raw).decode(),
     }
@@ -92,7 +93,7 @@ def test_a_reason_is_shown_with_a_line_its_file_and_its_place() -> None:
     [late, price] = checks.describe_rejected(manifest(), samples).splitlines()
     assert late == "  too_late: 7"
     assert price.startswith(
-        "  bad_price: 3, such as gs://b/landing/events/2019-11-08/e.csv at byte 12,345: why bad_price. "
+        "  bad_price: 3, such as gs://b/landing/events/2019-11-08/e.csv line 7 (byte 12,345): why bad_price. "
         "The line is '9999,\ufffdxxxxxxx"
     )
     assert len(price) < 320
@@ -193,19 +194,27 @@ class TestOnCloudStorage:
         with pytest.raises(LoadRefused, match=r"does not exist, .* clear the run from launch_load on"):
             checks.read_manifest(bucket.client, f"gs://{bucket.name}/loads/none.json")
 
-    def test_one_line_of_each_frequent_reason_is_shown(self, bucket: Bucket) -> None:
+    def test_one_line_of_each_frequent_reason_is_shown_by_file_line_and_offset(self, bucket: Bucket) -> None:
+        bucket.blob("e.csv").upload_from_string("a\nthird\n")
+        file = f"gs://{bucket.name}/e.csv"
         files = {
             "rejected/0.jsonl": [
                 rejected_line("too_late", 0, b"first"),
                 rejected_line("too_late", 9, b"second"),
             ],
-            "rejected/1.jsonl": [rejected_line("bad_price", 5, b"third"), rejected_line("rare", 7, b"x")],
+            "rejected/1.jsonl": [
+                rejected_line("bad_price", 2, b"third") | {"file": file},
+                rejected_line("rare", 7, b"x"),
+            ],
         }
         for name, lines in files.items():
             bucket.blob(name).upload_from_string("".join(json.dumps(line) + "\n" for line in lines))
         uris = [f"gs://{bucket.name}/{name}" for name in files]
         told = checks.rejected_reasons(bucket.client, manifest(rejected_files=tuple(uris)))
-        assert re.findall("(\\w+): \\d, .* at byte (\\d):", told) == [("too_late", "0"), ("bad_price", "5")]
+        assert re.findall(r"(\w+): \d, such as (.*?): why", told) == [
+            ("too_late", "gs://b/landing/events/2019-11-08/e.csv at byte 0"),
+            ("bad_price", f"{file} line 2 (byte 2)"),
+        ]
 
     def test_a_newer_load_of_the_day_refuses_this_one(self, bucket: Bucket) -> None:
         older, newer = (f"gs://{bucket.name}/loads/{DAY}/{name}.json" for name in ("1-older", "9-newer"))
