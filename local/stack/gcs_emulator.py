@@ -1,8 +1,12 @@
-"""The Cloud Storage emulator, with three things added: run by the Python of .venv-emulators.
+"""The Cloud Storage emulator, with four things added: run by the Python of .venv-emulators.
 
 Who asks for a generation gets that one or 404: an object that was written anew has another, and in a bucket
 without versions the old one is gone (cloud.google.com/storage/docs/json_api/v1/objects/get). The emulator
 gives whatever is there, and does not say which that is.
+
+Who writes or deletes an object if it is of a generation (0: if there is none) is refused with 412 if it is
+not, and so is an upload that began before somebody else wrote the object
+(cloud.google.com/storage/docs/request-preconditions). The emulator does it all the same.
 
 A bucket has a page for people, at /<bucket>/.
 
@@ -23,7 +27,8 @@ from urllib.parse import quote
 from gcp_storage_emulator.exceptions import NotFound
 from gcp_storage_emulator.handlers import objects
 
-_get, _download = objects.get, objects.download
+_get, _download, _delete = objects.get, objects.download, objects.delete
+_insert, _upload_partial = objects.insert, objects.upload_partial
 Handler = Callable[..., None]
 
 
@@ -41,6 +46,38 @@ def _of_its_generation(handler: Handler) -> Handler:
             response.write_file(f"No such object: {'/'.join(name)}, generation {asked[0]}", "text/plain")
 
     return strict
+
+
+def _if_of_its_generation(handler: Handler) -> Handler:
+    def strict(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
+        # An upload in parts goes on at an address that has what its beginning was asked with.
+        [wanted] = request.query.get("ifGenerationMatch", [None])
+        if wanted is not None:
+            try:
+                name = _object_of(request, storage)
+                found = storage.get_file_obj(request.params["bucket_name"], name)["generation"]
+            except NotFound:
+                found = "0"
+            if found != wanted:
+                response.status = HTTPStatus.PRECONDITION_FAILED
+                message = f"The object is of generation {found}, not {wanted}."
+                response.json({"error": {"code": response.status.value, "message": message}})
+                return
+        handler(request, response, storage, *args, **kwargs)
+
+    return strict
+
+
+def _object_of(request: Any, storage: Any) -> Any:
+    """The name of the object that a request writes or deletes."""
+    data = request.data  # to its end, whatever the answer
+    if "object_id" in request.params:
+        return request.params["object_id"]
+    if "upload_id" in request.query:
+        return storage.get_resumable_file_obj(request.query["upload_id"][0])["name"]
+    if "name" in request.query:
+        return request.query["name"][0]
+    return data.get("meta", data)["name"]
 
 
 def _download_encoded(request: Any, response: Any, storage: Any, *args: Any, **kwargs: Any) -> None:
@@ -89,6 +126,9 @@ if __name__ == "__main__":
     # Before the server is imported, which keeps the functions that it finds.
     objects.download = _of_its_generation(_download_encoded)
     objects.get = _of_its_generation(_get)
+    objects.delete = _if_of_its_generation(_delete)
+    objects.insert = _if_of_its_generation(_insert)
+    objects.upload_partial = _if_of_its_generation(_upload_partial)
 
     from gcp_storage_emulator import server
     from gcp_storage_emulator.__main__ import main

@@ -11,11 +11,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from google.api_core.exceptions import NotFound
+from google.api_core.exceptions import NotFound, PreconditionFailed
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1, storage
 from google.cloud.spanner_v1.database import Database
+from google.cloud.storage.exceptions import InvalidResponse
 
 from local.stack import emulators
 from shopstream.settings import settings
@@ -144,6 +145,30 @@ def test_an_object_that_was_written_anew_has_no_more_bytes_of_its_former_generat
         with pytest.raises(NotFound, match="No such object"):
             former.download_as_bytes(**span)
     assert bucket.get_blob("a.csv").download_as_bytes() == b"latter"
+
+
+def test_an_object_is_written_or_deleted_only_if_it_is_of_the_generation_that_is_asked_for(
+    bucket: storage.Bucket,
+) -> None:
+    new = bucket.blob("a.csv")
+    new.upload_from_string(b"first", if_generation_match=0)
+    begun = bucket.blob("a.csv").open("wb", chunk_size=2**18, if_generation_match=new.generation)
+    begun.write(b"x" * (2**18 + 1))  # more than a part, so that the upload has begun
+    bucket.blob("a.csv").upload_from_string(b"second", if_generation_match=new.generation)
+
+    with pytest.raises(InvalidResponse, match="412"):
+        begun.close()
+    for write in (
+        lambda: bucket.blob("a.csv").upload_from_string(b"other", if_generation_match=0),
+        lambda: bucket.blob("a.csv").upload_from_string(b"other", if_generation_match=new.generation),
+        lambda: bucket.blob("a.csv").delete(if_generation_match=new.generation),
+    ):
+        with pytest.raises(PreconditionFailed):
+            write()
+    second = bucket.get_blob("a.csv")
+    assert second.download_as_bytes() == b"second"
+    second.delete(if_generation_match=second.generation)
+    assert not second.exists()
 
 
 def test_a_bucket_has_a_page_of_its_folders_and_objects(bucket: storage.Bucket, gcs_emulator: str) -> None:
