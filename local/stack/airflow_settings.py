@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import secrets
@@ -111,13 +112,16 @@ def lay_out(home: Path, password: str, environment: Mapping[str, str]) -> None:
     passwords.touch(mode=0o600)
     passwords.write_text(json.dumps({USERNAME: password}))
     migrated = ROOT / "build" / f"airflow-{version('apache-airflow')}.db"
-    if not migrated.is_file():
-        _migrate(migrated, environment)
+    migrated.parent.mkdir(parents=True, exist_ok=True)
+    # Whoever needs it at the same time waits for it.
+    with migrated.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not migrated.is_file():
+            _migrate(migrated, environment)
     shutil.copyfile(migrated, _database_file(home))
 
 
 def _migrate(target: Path, environment: Mapping[str, str]) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent) as home:
         database = _database_file(Path(home))
         changed = {"AIRFLOW_HOME": home, "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{database}"}

@@ -269,19 +269,17 @@ def test_two_checks_at_the_same_moment_give_one_job(stream: Stream, proxy: Proxy
         "sys.exit(str(run.errors) if run.errors else 0)"
     )
     path = os.pathsep.join((str(ROOT), str(ROOT / "plugins")))
-    runs = [
-        subprocess.Popen(
-            [sys.executable, "-c", program],
-            env={**os.environ, "PYTHONPATH": path},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for _ in range(2)
-    ]
-    for run in runs:
-        output, _ = run.communicate(timeout=200)
-        assert run.returncode == 0, output
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as of_another_process:
+        run = stream.check()
+        output, _ = of_another_process.communicate(timeout=200)
+    assert of_another_process.returncode == 0, output
+    assert run.errors == {}
 
     assert proxy.seen == 2
     assert [state for _, state in stream.jobs()] == ["RUNNING"]
