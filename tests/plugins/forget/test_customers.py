@@ -18,6 +18,7 @@ from shopstream.retries import Refused
 from tests.dags.shop import line
 
 ID = 520088904
+MANY = frozenset(range(10**12, 10**12 + 50))
 
 
 @pytest.mark.parametrize(
@@ -37,6 +38,8 @@ ID = 520088904
 )
 def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
     assert mentions(text.encode(), [7, ID])
+    assert mentions(text.encode(), MANY | {ID})
+    assert not mentions(text.encode(), MANY)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +60,7 @@ def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
 )
 def test_a_number_is_not_found_in_a_longer_one_a_word_or_a_time(text: str, user_id: int) -> None:
     assert not mentions(text.encode(), [user_id])
+    assert not mentions(text.encode(), MANY | {user_id})
 
 
 @pytest.mark.parametrize(
