@@ -162,6 +162,14 @@ resource "google_pubsub_subscription_iam_member" "stream" {
   member       = google_service_account.role["stream"].member
 }
 
+# Secrets
+
+resource "google_secret_manager_secret_iam_member" "composer" {
+  secret_id = google_secret_manager_secret.forget_key.id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.role["composer"].member
+}
+
 # Images
 
 resource "google_artifact_registry_repository_iam_member" "role" {

@@ -21,6 +21,7 @@ locals {
     SHOPSTREAM_ALERT_ID         = local.alert_id
     SHOPSTREAM_EVENTS_KEEP_DAYS = tostring(var.events_keep_days)
     SHOPSTREAM_CURRENCY         = var.currency
+    SHOPSTREAM_FORGET_KEY       = "${google_secret_manager_secret.forget_key.id}/versions/latest"
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
 
     SHOPSTREAM_DATAFLOW_SUBNETWORK    = "regions/${var.region}/subnetworks/${google_compute_subnetwork.dataflow.name}"

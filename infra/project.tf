@@ -15,6 +15,7 @@ resource "google_project_service" "api" {
     "logging.googleapis.com",
     "monitoring.googleapis.com",
     "pubsub.googleapis.com",
+    "secretmanager.googleapis.com",
     "spanner.googleapis.com",
     "storage.googleapis.com",
     "sts.googleapis.com",

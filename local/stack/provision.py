@@ -8,7 +8,9 @@ It reads the same environment as shopstream and Google's clients do.
 from __future__ import annotations
 
 import json
+import secrets
 from contextlib import suppress
+from pathlib import Path
 
 from google.api_core.exceptions import AlreadyExists, Conflict
 from google.auth.credentials import AnonymousCredentials
@@ -26,10 +28,11 @@ TIMEOUT_SECONDS = 30
 
 
 def provision(env: Settings) -> None:
-    """Make the bucket and the templates in it, an empty Spanner database, the topic and its subscription."""
+    """Make the bucket and templates, an empty Spanner database, topic and subscription, and a key."""
     _storage(env)
     _spanner(env)
     _pubsub(env)
+    _key(env)
 
 
 def _storage(env: Settings) -> None:
@@ -57,6 +60,14 @@ def _spanner(env: Settings) -> None:
         instance.create().result(TIMEOUT_SECONDS)
     with suppress(AlreadyExists):
         instance.database(env.spanner_database).create().result(TIMEOUT_SECONDS)
+
+
+def _key(env: Settings) -> None:
+    """Secret Manager has no emulator: here the key of forget_customer lies in a file."""
+    if env.forget_key and not (file := Path(env.forget_key)).exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch(mode=0o600)
+        file.write_text(secrets.token_hex(32))
 
 
 def _pubsub(env: Settings) -> None:

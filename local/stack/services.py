@@ -128,6 +128,7 @@ def environment_for(
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'plugins'}",
         "SHOPSTREAM_PROJECT": PROJECT,
         "SHOPSTREAM_BUCKET": BUCKET,
+        "SHOPSTREAM_FORGET_KEY": str(STATE / "forget.key"),
         "SHOPSTREAM_SPANNER_INSTANCE": "shopstream",
         "SHOPSTREAM_SPANNER_DATABASE": "shopstream",
         "SHOPSTREAM_TEMPLATE_VERSION": "local",

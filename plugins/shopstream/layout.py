@@ -17,7 +17,13 @@ OBJECT_PATTERN = rf"^(?!.*\.\./)[^*?#\[\]\x00-\x1f]+\.csv(\.gz)?{_END}"
 """A file of events anywhere in the bucket, and by no way around."""
 MAX_OBJECT_CHARS = 1024
 """Of any object's name, by Cloud Storage; it counts bytes."""
+ACCEPTED = "accepted/events/"
+REJECTED = "rejected/events/"
 REPORTS = "reports/events/"
+FORGET = "forget/"
+"""Lists of the customers whom somebody has asked to forget."""
+LIST_PATTERN = rf"^{FORGET}[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}{_END}"
+USER_ID_PATTERN = rf"^[0-9]{{1,19}}{_END}"
 TEMP, STAGING = "temp", "staging"
 
 SUCCESS, UNFINISHED = lines.SUCCESS, lines.UNFINISHED
@@ -31,12 +37,12 @@ def landing(day: date) -> str:
 
 def accepted(day: date, load_id: str) -> str:
     """The folder of the Parquet files that a load accepted."""
-    return f"accepted/events/{day}/{load_id}"
+    return f"{ACCEPTED}{day}/{load_id}"
 
 
 def rejected(day: date, load_id: str) -> str:
     """The folder of the JSON lines that a load rejected."""
-    return f"rejected/events/{day}/{load_id}"
+    return f"{REJECTED}{day}/{load_id}"
 
 
 def manifest(day: date, load_id: str) -> str:

@@ -84,6 +84,7 @@ class Settings:
     currency: str
     alert_id: str
     events_keep_days: int
+    forget_key: str | None
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -138,6 +139,7 @@ def settings() -> Settings:
         currency=_currency("SHOPSTREAM_CURRENCY"),
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
         events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
+        forget_key=env.get("SHOPSTREAM_FORGET_KEY") or None,
     )
 
 

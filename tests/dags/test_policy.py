@@ -30,6 +30,7 @@ DAG_IDS = {
     "build_summaries",
     "build_summaries_intraday",
     "compare_stream_with_batch",
+    "forget_customer",
     "keep_stream_alive",
     "land_export",
     "load_events_daily",

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import pytest
 
-from beam_jobs.identity import SHARD_SQL
 from infra.deploy import ENVIRONMENTS, read_place
 from local.drills.drills import DRILLS
 from shopstream import settings as settings_module
@@ -220,7 +219,7 @@ def test_the_runbooks_have_commands_and_queries_to_check() -> None:
 def test_the_index_leads_to_each_runbook() -> None:
     linked = set(re.findall(r"\]\(([\w-]+\.md)\)", INDEX.read_text()))
     assert linked == {path.name for path in SUBJECTS}
-    assert len(SUBJECTS) == 11
+    assert len(SUBJECTS) == 12
 
 
 @pytest.mark.parametrize("page", SUBJECTS, ids=names)
@@ -267,13 +266,6 @@ def test_the_costs_tell_the_sizes_of_each_environment(environment: str) -> None:
     assert told["Spanner, capacity"] == (
         f"{least}, Standard" if is_fixed else f"{least} to {most}, Enterprise"
     )
-
-
-def test_customers_are_deleted_in_the_shard_that_they_are_in() -> None:
-    commands = [line for line in command_lines((RUNBOOKS / "rotate-key.md").read_text()) if "shard" in line]
-    assert len(commands) == 2
-    for line in commands:
-        assert f"shard = {SHARD_SQL.replace('user_id', '520088904')} AND" in line
 
 
 @pytest.mark.parametrize(

@@ -460,6 +460,10 @@ def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, An
             return f"dataset `{values['dataset_id']}`"
         case "artifact_registry_repository":
             return "the image repository"
+        case "secret_manager_secret":
+            [address] = planned(plan, "google_secret_manager_secret")
+            assert address in expressions["secret_id"]["references"]
+            return f"secret `{planned(plan, 'google_secret_manager_secret')[address]['secret_id']}`"
         case "pubsub_topic" | "pubsub_subscription" as kind:
             kind = kind.removeprefix("pubsub_")
             address = next(name for name in expressions[kind]["references"] if name.count(".") == 1)

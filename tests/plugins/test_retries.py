@@ -17,7 +17,9 @@ from local.root import ROOT
 from shopstream.retries import Refused, next_step
 
 MAY_HELP = {
+    "ChangedMeanwhile": "the next try reads the object as somebody else has written it",
     "CheckFailed": "a load may publish between a build and its checks; the next try builds the day again",
+    "JustStreamed": "is waited for by forget_customer",
     "MalformedDesiredState": "is told as StreamNotWell",
     "StoreFailed": "of the dashboard, which is no task",
 }

@@ -84,13 +84,16 @@ Reads = Iterator[tuple[str, Read]]
 def reads_of(
     statement: Any, tables: Mapping[str, Table], select_of_view: Callable[[Table], Any]
 ) -> dict[str, Read]:
-    """Return what an analyzed SELECT or MERGE reads of each table, by the table's full name.
+    """Return what an analyzed SELECT, MERGE or DELETE reads of each table, by the table's full name.
 
     `select_of_view` gives the analyzed SELECT of a view. A table without a partition is read on all days.
     """
     walk = _Walk(tables, select_of_view)
     if statement.DESCRIPTOR.name == "ResolvedMergeStmtProto":
         found = walk.merge(statement)
+    elif statement.DESCRIPTOR.name == "ResolvedDeleteStmtProto":
+        where = statement.where_expr
+        found = walk.scan_table(statement.table_scan, _limits_of(where), _ids(where))
     else:
         asked = {column.column.column_id for column in statement.output_column_list}
         found = walk.scan(statement.query, {}, asked)

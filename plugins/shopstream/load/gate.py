@@ -21,6 +21,7 @@ from shopstream.alerts import answer_wanted
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
+from shopstream.questions import shown_subject
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -72,7 +73,8 @@ class Gate(HITLOperator):
         """Judge the load, and ask if its share of rejected lines is above SHOPSTREAM_MAX_REJECTED_SHARE.
 
         Raises:
-            LoadRefused: a newer load of the day has begun, the counters do not add up, or all was rejected.
+            LoadRefused: a newer load of the day has begun, the counters do not add up, all was rejected, or
+                Airflow would show the question of an earlier load of this run.
             TaskAwaitingInput: somebody is asked.
         """
         from shopstream.load.publish import count_rejected, load_rejected
@@ -96,7 +98,11 @@ class Gate(HITLOperator):
         self.body = _body(client, manifest, reasons)
         # Not before: Airflow holds a task's parameters against their schema when it starts.
         self.params = ParamsDict({"reason": _reason()})
-        self._refuse_to_show_another_question(context)
+        if (shown := shown_subject(self, context)) != self.subject:
+            raise checks.LoadRefused(
+                f"{self.subject} But in this run Airflow would show an earlier question: {shown!r} "
+                "Trigger load_events_daily for the day: that run asks about its own load."
+            )
         answer_wanted(
             context,
             f"{self.subject} Answer in the run's Required Actions within {_hours(ANSWER_WITHIN)}; no answer "
@@ -131,34 +137,6 @@ class Gate(HITLOperator):
             )
         self.log.info("%s: %s has it published: %s", name, user["name"], reason)
         return asdict(Approval(user["name"], reason))
-
-    def _refuse_to_show_another_question(self, context: Context) -> None:
-        """Look which question Airflow would show, and refuse if it is of an earlier load of this run.
-
-        Of a task that is cleared Airflow 3.3 shows the first question again, with its figures (apache/airflow
-        #72155).
-
-        Raises:
-            LoadRefused: it is.
-        """
-        from airflow.sdk.execution_time.comms import CreateHITLDetailPayload
-        from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
-
-        question = CreateHITLDetailPayload(
-            ti_id=context["ti"].id,
-            options=self.options,
-            subject=self.subject,
-            body=self.body,
-            defaults=self.defaults,
-            params=self.serialized_params,
-            assigned_users=[],
-        )
-        shown = SUPERVISOR_COMMS.send(question)
-        if shown.subject != self.subject:
-            raise checks.LoadRefused(
-                f"{self.subject} But in this run Airflow would show an earlier question: {shown.subject!r} "
-                "Trigger load_events_daily for the day: that run asks about its own load."
-            )
 
 
 def _subject(manifest: Manifest) -> str:

@@ -1,0 +1,245 @@
+"""Take customers out of Spanner and BigQuery: which tables hold them is asked of the stores themselves.
+
+So a table that a later version adds, or that an earlier one or a load has left, is found too.
+"""
+
+# ruff: noqa: S608
+# Names of tables and columns come from the stores themselves; values are parameters.
+
+from __future__ import annotations
+
+import datetime as dt
+import logging
+from collections import defaultdict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.api_core.exceptions import GoogleAPICallError
+from google.cloud import bigquery
+
+from beam_jobs.identity import shard
+from shopstream.forget.customers import mentions
+from shopstream.gcp.bigquery import (
+    REQUEST_RETRY,
+    REQUEST_TIMEOUT_SECONDS,
+    SMALL_MAX_BYTES,
+    get_table,
+    run,
+    standard_fields,
+)
+from shopstream.retries import Refused
+
+if TYPE_CHECKING:
+    from google.cloud.spanner_v1.database import Database
+
+_COLUMNS = """
+    SELECT columns.table_name, columns.column_name
+    FROM information_schema.columns AS columns
+    JOIN information_schema.tables AS tables
+    ON columns.table_schema = tables.table_schema AND columns.table_name = tables.table_name
+    WHERE
+        tables.table_schema = '' AND tables.table_type = 'BASE TABLE'
+        AND columns.column_name IN ('user_id', 'shard')"""
+_STREAMING = "streaming buffer"
+"""BigQuery's words for rows that were streamed in so lately that no statement changes them yet."""
+
+log = logging.getLogger(__name__)
+
+Ids = Collection[int]
+
+
+class JustStreamed(RuntimeError):
+    """Rows of a customer were streamed in too lately to be deleted; within two hours they can be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A table of BigQuery that may hold customers.
+
+    `text` is an expression of what was said of a rejected line, as hex, where the table is of such; else the
+    table has a user_id. `max_bytes` is more than a statement over all of it may bill.
+    """
+
+    name: str
+    partition_by: str | None
+    text: str | None
+    max_bytes: int
+
+    @property
+    def rows(self) -> str:
+        """All partitions, as a condition: BigQuery asks for one on a partitioned table."""
+        return f"{self.partition_by} >= @first_day" if self.partition_by else "TRUE"
+
+
+def count_in_spanner(database: Database, ids: Ids) -> dict[str, int]:
+    """Return how many rows each table of Spanner with a user_id holds of these customers."""
+    found = {}
+    with database.snapshot(multi_use=True) as snapshot:
+        for table, condition in _spanner_tables(snapshot):
+            rows = snapshot.execute_sql(
+                f"SELECT COUNT(*) FROM {table} WHERE {condition}", params=_params(ids), param_types=_types()
+            )
+            [[found[table]]] = rows
+    return found
+
+
+def delete_in_spanner(database: Database, ids: Ids) -> None:
+    """Delete the rows of these customers in each table of Spanner with a user_id, whatever loaded them."""
+    with database.snapshot() as snapshot:
+        tables = list(_spanner_tables(snapshot))
+    for table, condition in tables:
+        rows = database.execute_partitioned_dml(
+            f"DELETE FROM {table} WHERE {condition}", params=_params(ids), param_types=_types()
+        )
+        log.info("Spanner: deleted at least %s rows of %s.", f"{rows:,}", table)
+
+
+def count_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: Ids) -> dict[str, int]:
+    """Return how many rows each table of the datasets that may hold customers holds of these."""
+    return {
+        holder.name: len(_rejects(client, holder, ids)) if holder.text else _count(client, holder, ids)
+        for holder in holders(client, datasets)
+    }
+
+
+def delete_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: Ids) -> None:
+    """Delete the rows of these customers in each table of the datasets; a second time there are none.
+
+    Raises:
+        JustStreamed: some were streamed in too lately; all others are deleted.
+    """
+    waiting = []
+    for holder in holders(client, datasets):
+        try:
+            deleted = _delete(client, holder, ids)
+        except GoogleAPICallError as error:
+            if _STREAMING not in str(error):
+                raise
+            waiting.append(holder.name)
+        else:
+            log.info("BigQuery: deleted %s rows of %s.", f"{deleted:,}", holder.name)
+    if waiting:
+        raise JustStreamed(
+            f"{', '.join(waiting)}: rows that were streamed in within the last 30 to 90 minutes cannot be "
+            "deleted yet."
+        )
+
+
+def holders(client: bigquery.Client, datasets: Collection[str]) -> Iterator[Holder]:
+    """Yield the tables of the datasets that may hold customers, as they are now.
+
+    Raises:
+        Refused: a copy of such a table is there that no statement changes.
+    """
+    asked: dict[str, Any] = {"retry": REQUEST_RETRY, "timeout": REQUEST_TIMEOUT_SECONDS}
+    for dataset in sorted(datasets):
+        for listed in client.list_tables(f"{client.project}.{dataset}", **asked):
+            if listed.table_type == "VIEW":
+                continue
+            table = get_table(client, f"{dataset}.{listed.table_id}")
+            types = {column.name: column.field_type for column in standard_fields(table.schema)}
+            if not types.keys() & {"user_id", "raw"}:
+                continue
+            name = f"{dataset}.{table.table_id}"
+            if table.table_type != "TABLE":
+                raise Refused(
+                    f"{name} is a {table.table_type.lower()}, which no statement changes; delete it, then "
+                    "clear this task."
+                )
+            partitioning = table.time_partitioning
+            yield Holder(
+                name,
+                partitioning.field if partitioning else None,
+                None if "user_id" in types else _said(types),
+                SMALL_MAX_BYTES + 2 * (table.num_bytes or 0),
+            )
+
+
+def _said(types: dict[str, str]) -> str:
+    """What a table of rejected lines keeps of one, in hex; where a load is staged, raw is base64."""
+    raw = "raw" if types["raw"] == "BYTES" else "FROM_BASE64(raw)"
+    texts = [f"TO_HEX({raw})"]
+    texts += [
+        f"TO_HEX(CAST(COALESCE({name}, '') AS BYTES))" for name in ("detail", "attributes") if name in types
+    ]
+    # A line's end between them, so that no number is made of two.
+    between = ", '0a', "
+    return f"CONCAT({between.join(texts)})"
+
+
+def _count(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
+    sql = f"SELECT COUNT(*) FROM {holder.name} WHERE {holder.rows} AND user_id IN UNNEST(@user_ids)"
+    [[found]] = _run(client, holder, "count", sql, _user_ids(ids)).result()
+    return int(found)
+
+
+def _delete(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
+    """Delete; not where there is nothing to delete, which BigQuery refuses while rows are streamed in."""
+    if holder.text:
+        digests = _rejects(client, holder, ids)
+        condition = f"TO_HEX(SHA256({holder.text})) IN UNNEST(@digests)"
+        values = bigquery.ArrayQueryParameter("digests", "STRING", sorted(set(digests)))
+        found = len(digests)
+    else:
+        condition, values = "user_id IN UNNEST(@user_ids)", _user_ids(ids)
+        found = _count(client, holder, ids)
+    if not found:
+        return 0
+    sql = f"DELETE FROM {holder.name} WHERE {holder.rows} AND {condition}"
+    return _run(client, holder, "delete", sql, values).num_dml_affected_rows or 0
+
+
+def _rejects(client: bigquery.Client, holder: Holder, ids: Ids) -> list[str]:
+    """The digests of the rows of rejected lines in which one of the ids stands.
+
+    BigQuery finds those that have its digits; whether they are a number is told by the rule of the files.
+    """
+    sql = f"""
+        SELECT TO_HEX(SHA256(said)) AS digest, said
+        FROM (SELECT {holder.text} AS said FROM {holder.name} WHERE {holder.rows})
+        WHERE EXISTS (SELECT 1 FROM UNNEST(@texts) AS wanted WHERE STRPOS(said, wanted) > 0)"""
+    texts = sorted(str(user_id).encode().hex() for user_id in ids)
+    rows = _run(
+        client, holder, "rejects", sql, bigquery.ArrayQueryParameter("texts", "STRING", texts)
+    ).result()
+    return [row.digest for row in rows if mentions(bytes.fromhex(row.said), ids)]
+
+
+def _run(
+    client: bigquery.Client, holder: Holder, what: str, sql: str, values: bigquery.ArrayQueryParameter
+) -> bigquery.QueryJob:
+    params: dict[str, Any] = {values.name: values}
+    if holder.partition_by:
+        params["first_day"] = dt.date.min
+    return run(client, sql, params, job_id_prefix=f"forget-{what}", maximum_bytes_billed=holder.max_bytes)
+
+
+def _user_ids(ids: Ids) -> bigquery.ArrayQueryParameter:
+    return bigquery.ArrayQueryParameter("user_ids", "INT64", sorted(ids))
+
+
+def _spanner_tables(snapshot: Any) -> Iterator[tuple[str, str]]:
+    """Yield each table with a user_id, and the condition that finds customers in it by its key."""
+    columns = defaultdict(set)
+    for table, column in snapshot.execute_sql(_COLUMNS):
+        columns[table].add(column)
+    for table in sorted(columns):
+        if "user_id" in columns[table]:
+            condition = "user_id IN UNNEST(@user_ids)"
+            # The key of events begins with it: so a sixteenth of the table is read for one customer.
+            yield (
+                table,
+                f"shard IN UNNEST(@shards) AND {condition}" if "shard" in columns[table] else condition,
+            )
+
+
+def _params(ids: Ids) -> dict[str, list[int]]:
+    return {"user_ids": sorted(ids), "shards": sorted(set(map(shard, ids)))}
+
+
+def _types() -> dict[str, Any]:
+    from google.cloud.spanner_v1 import param_types
+
+    numbers = param_types.Array(param_types.INT64)
+    return {"user_ids": numbers, "shards": numbers}

@@ -1,0 +1,116 @@
+"""Customers are taken out of Spanner and BigQuery, on the emulators, and so is nobody else."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import pytest
+from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1.database import Database
+
+from beam_jobs.identity import shard
+from shopstream.forget import stores
+from shopstream.settings import settings
+from shopstream.tables.folder import all_tables
+from tests.sql.events import batch_event, fill, stream_event
+
+ID, OTHER = 520088904, 7
+TABLES = all_tables(settings().sql_dir)
+DATASETS = {table.dataset for table in TABLES}
+
+
+def test_each_table_that_tells_of_a_session_tells_of_its_customer_by_whom_it_is_found() -> None:
+    """Else what it holds of a customer could not be told."""
+    told = [table for table in TABLES if not table.view and "user_session" in table.column_names]
+    assert told
+    assert [table.full_name for table in told if "user_id" not in table.column_names] == []
+
+
+@pytest.mark.integration
+def test_the_rows_of_spanner_go_by_the_customer_alone_whatever_loaded_them(
+    spanner_database: Database,
+) -> None:
+    columns = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day", "event_type",
+               "product_id", "category_id", "price", "load_id")  # fmt: skip
+    days = [dt.date(2019, 11, day) for day in (1, 2, 3)]
+    with spanner_database.batch() as batch:
+        batch.insert(
+            "events",
+            columns,
+            [
+                (shard(user_id), day, user_id, dt.datetime(2019, 11, 1, tzinfo=dt.UTC), f"{user_id}", day,
+                 "view", ID, 1, "1", f"load {day}")
+                for user_id in (ID, OTHER, ID + 16)
+                for day in days
+            ],
+        )  # fmt: skip
+    assert stores.count_in_spanner(spanner_database, {ID, 8}) == {"events": 3}
+    for _ in range(2):
+        stores.delete_in_spanner(spanner_database, {ID, 8})
+        assert stores.count_in_spanner(spanner_database, {ID}) == {"events": 0}
+        assert stores.count_in_spanner(spanner_database, {OTHER, ID + 16}) == {"events": 6}
+
+
+def reject(client: bigquery_api.Client, table: str, raw: bytes, detail: str, attributes: str = "{}") -> None:
+    sql = (
+        f"INSERT INTO {table} (source, rejected_date, raw, reason, detail, rejected_at, attributes) "
+        "VALUES ('x', DATE '2019-11-01', FROM_HEX(@raw), 'bad_price', @detail, "
+        "TIMESTAMP '2019-11-02 00:00:00', @attributes)"
+    )
+    given = {"raw": raw.hex(), "detail": detail, "attributes": attributes}
+    params = [bigquery_api.ScalarQueryParameter(name, "STRING", value) for name, value in given.items()]
+    client.query_and_wait(sql, job_config=bigquery_api.QueryJobConfig(query_parameters=params))
+
+
+@pytest.mark.integration
+def test_the_rows_of_every_table_of_bigquery_go_those_of_rejected_lines_and_of_loads_under_way_too(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    client = bigquery_tables
+    rows = [batch_event(event_id=f"e{user_id}", user_id=user_id) for user_id in (ID, OTHER)]
+    fill(client, "shop_raw.events_batch", rows)
+    fill(client, "shop_raw.events_stream", [stream_event(event_id="s", user_id=ID)])
+    client.query_and_wait(
+        "CREATE TABLE shop_raw.events_batch_staging_1 AS SELECT * FROM shop_raw.events_batch"
+    )
+    rejects = "shop_raw.rejected_events_batch"
+    reject(client, rejects, b"\xff,520088904,\n", "no number")
+    reject(client, rejects, b"x", "user_id is '520088904'.")
+    reject(client, rejects, b"x", "no", '{"user_id": "520088904"}')
+    reject(client, rejects, b"1520088904,520088904x", "no number")
+
+    found = stores.count_in_bigquery(client, DATASETS, {ID})
+    assert {table: rows for table, rows in found.items() if rows} == {
+        "shop_raw.events_batch": 1,
+        "shop_raw.events_batch_staging_1": 1,
+        "shop_raw.events_stream": 1,
+        rejects: 3,
+    }
+    held = {table.full_name for table in TABLES if not table.view and "user_id" in table.column_names}
+    assert held | {"shop_raw.rejected_events_stream"} <= found.keys()
+    for _ in range(2):
+        stores.delete_in_bigquery(client, DATASETS, {ID})
+        assert set(stores.count_in_bigquery(client, DATASETS, {ID}).values()) == {0}
+    assert [tuple(row) for row in client.query_and_wait(f"SELECT detail FROM {rejects}")] == [("no number",)]
+    left = client.query_and_wait("SELECT user_id FROM shop_raw.events_batch_staging_1")
+    assert [row.user_id for row in left] == [OTHER]
+    assert stores.count_in_bigquery(client, DATASETS, {OTHER})["shop_raw.events_batch"] == 1
+
+
+@pytest.mark.integration
+def test_rows_that_were_just_streamed_in_are_waited_for_by_name_and_all_others_are_deleted(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    client = bigquery_tables
+    fill(client, "shop_raw.events_batch", [batch_event(event_id="e", user_id=ID)])
+    row: dict[str, Any] = stream_event(event_id="s", user_id=ID)
+    typed = {name: str(value) if value is not None else None for name, value in row.items()}
+    assert client.insert_rows_json("shop_raw.events_stream", [typed]) == []
+
+    with pytest.raises(stores.JustStreamed, match=r"shop_raw\.events_stream: rows that were streamed in"):
+        stores.delete_in_bigquery(client, DATASETS, {ID})
+    found = stores.count_in_bigquery(client, DATASETS, {ID})
+    assert {table: rows for table, rows in found.items() if rows} == {"shop_raw.events_stream": 1}
+    # Of a customer who is not among these rows nothing is waited for.
+    stores.delete_in_bigquery(client, DATASETS, {OTHER})
