@@ -6,6 +6,9 @@ many lines were rejected, hold Spanner and BigQuery against the job's counters b
 the day in `shop_raw.events_batch`, and write the audit row. That starts `build_summaries` for the days whose
 events changed.
 
+In the list of runs a scheduled one has the midnight at the end of its landing day in its id; of one by hand
+see `conf`. The log of `publish` tells whether the day is published for the first time or anew.
+
 ### How to rerun
 Run the day again: trigger with `landing_day`, clear the run from `launch_load` on, or start a backfill for
 many days. Each is safe at any time: a load replaces its landing day in all stores, and cancels a job of the

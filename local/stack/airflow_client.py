@@ -98,8 +98,10 @@ class AirflowClient:
         self._call("PATCH", f"/dags/{dag_id}", json={"is_paused": True})
 
     def trigger(self, dag_id: str, conf: dict[str, Any] | None = None) -> str:
-        """Start a run, as the UI's trigger form does; return its run id."""
-        run_id = f"manual__{datetime.now(UTC).isoformat()}_{uuid.uuid4().hex[:8]}"
+        """Start a run, as the UI's form does; return its run id, which names its landing day if any."""
+        day = (conf or {}).get("landing_day")
+        named = f"{day}__" if day else ""
+        run_id = f"manual__{named}{datetime.now(UTC).isoformat()}_{uuid.uuid4().hex[:8]}"
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf or {}}
         self._call("POST", f"/dags/{dag_id}/dagRuns", unless=requests.codes.conflict, json=body)
         return run_id

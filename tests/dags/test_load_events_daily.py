@@ -48,9 +48,12 @@ def test_a_day_goes_from_landing_files_to_both_stores_the_audit_row_and_the_asse
     assert not [table for table in shop.bigquery.list_tables("shop_raw") if "staging" in table.table_id]
 
 
-def test_a_repeated_load_leaves_the_same_rows(shop: Shop) -> None:
+def test_a_repeated_load_leaves_the_same_rows(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
     shop.land([line(n) for n in range(200)] + [line(n, event_type="gift") for n in range(2)])
     first, second = shop.load(), shop.load()
+    told = [text for text in caplog.messages if text.startswith(f"Landing day {DAY} is published ")]
+    assert ["for the first time: 200 events" in text for text in told] == [True, False]
+    assert "published anew, in place of the load of 20" in told[1]
     assert (first.state, second.state) == ("success", "success")
     load_ids = [run.returned["launch_load"]["load_id"] for run in (first, second)]
     assert products(shop.spanner()) == list(range(200))

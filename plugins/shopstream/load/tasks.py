@@ -100,20 +100,24 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
         LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
     """
     from shopstream.load.publish import count_published, publish_day
+    from shopstream.tables.published import newest_loads
 
     manifest = newest_manifest(storage_client(), Load.from_xcom(load))
     # Since `reconcile` another load may have begun, and died.
     counts = checks.count_in_spanner(spanner_database(), manifest)
     in_spanner = checks.of_this_load(manifest, "Spanner", counts)
     checks.check_stores(manifest, in_spanner, Held(staged["events"], staged["checksum"]))
-    client = bigquery_client()
+    client, day = bigquery_client(), manifest.landing_day
+    before = newest_loads(client, day, day).get(day)
     event_dates = publish_day(client, manifest, staged["table"])
     counts = count_published(client, manifest.landing_day)
     in_bigquery = checks.of_this_load(manifest, "BigQuery", counts)
     checks.check_stores(manifest, in_spanner, in_bigquery)
     log.info(
-        "Landing day %s is published: %s events in Spanner and in BigQuery; events of %s may have changed.",
-        *(manifest.landing_day, f"{in_bigquery.events:,}", ", ".join(map(str, event_dates)) or "no day"),
+        "Landing day %s is published %s: %s events in both stores; events of %s may have changed.",
+        day,
+        f"anew, in place of the load of {before:%Y-%m-%d %H:%M} UTC" if before else "for the first time",
+        *(f"{in_bigquery.events:,}", ", ".join(map(str, event_dates)) or "no day"),
     )
     return {
         "event_dates": [day.isoformat() for day in event_dates],

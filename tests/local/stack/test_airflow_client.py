@@ -68,8 +68,9 @@ def test_a_busy_airflow_is_asked_again_and_starts_one_run(
     client = AirflowClient(url, USERNAME, PASSWORD)
 
     client.unpause(DAG_ID)
-    run_id = client.trigger(DAG_ID, {})
+    run_id = client.trigger(DAG_ID, {"landing_day": "2019-11-01"})
 
+    assert run_id.startswith("manual__2019-11-01__")
     assert not airflow.is_paused()
     assert list(airflow.runs()) == [run_id]
     assert {request.split()[0] for request in door.refused} == {"POST", "PATCH"}

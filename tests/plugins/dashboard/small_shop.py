@@ -67,6 +67,8 @@ def fill_shop(bigquery: bigquery_api.Client) -> None:
         "load_id": "20191101-aaaaaaaa",
         "job_id": "j",
         "event_dates": None,
+        "approved_by": "maria",
+        "approval_reason": HOSTILE,
         "loaded_at": "2019-11-02T06:12:00Z",
     }
     fields.pop("event_dates")

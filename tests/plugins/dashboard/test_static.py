@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -11,8 +12,9 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud.spanner_v1.database import Database
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
+from local.root import ROOT
 from shopstream.charts import chart_names
 from shopstream.dashboard import stores
 from shopstream.dashboard.app import create_app
@@ -26,6 +28,7 @@ from tests.sql.events import fill, stream_event
 pytestmark = pytest.mark.integration
 
 BOTH = "first_day=2019-11-01&last_day=2019-11-02"
+AIRFLOW = "https://airflow.example/base"
 PAGES = ("", "live", "customer?user_id=1", "pipelines")
 
 
@@ -58,7 +61,8 @@ def server(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     def away() -> Database:
         raise ConnectionError
 
-    app = create_app(token_guard(TOKEN), BigQueryStore(lambda: client), SpannerStore(away), currency="EUR")
+    stores_ = BigQueryStore(lambda: client), SpannerStore(away)
+    app = create_app(token_guard(TOKEN), *stores_, airflow_url=AIRFLOW, currency="EUR")
     with serving(app) as url:
         yield url
     valve.how.clear()
@@ -129,6 +133,61 @@ def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: st
         assert page.locator("#revenue_daily .answer").inner_text() == (
             "Most on 1 Nov 2019: EUR 107 from 2 orders."
         )
+
+
+def test_a_period_of_which_days_are_missing_is_not_compared_with_and_not_asked_for(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        asked: list[str] = []
+        reader.page.on("request", lambda request: asked.append(request.url))
+        page = reader.open("/?first_day=2019-11-02&last_day=2019-11-04")
+        assert "Not compared with 30 Oct to 1 Nov 2019, of which 1 of 3 days have events." in (
+            page.locator("main").inner_text()
+        )
+        assert not [url for url in asked if "first_day=2019-10-30" in url]
+        asked.clear()
+        reader.open("/?first_day=2019-11-02&last_day=2019-11-02")
+        assert "Compared with 1 Nov 2019." in page.locator("main").inner_text()
+        assert [url for url in asked if "api/headline?first_day=2019-11-01" in url]
+        # The day before, as a line above or below the bar.
+        assert page.locator("#daily_event_count path[aria-roledescription=tick]").count() == 2
+
+
+def test_pipelines_tells_who_approved_a_load_which_promises_are_broken_and_where_something_can_be_done(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open("/pipelines")
+        verdict = page.locator(".verdict").inner_text()
+        assert "figures not as usual: 1 Nov" in verdict
+        assert "promises broken: days published within 6 hours of their end." in verdict
+
+        def card(question: str) -> Locator:
+            return page.locator(f"section:has(h2:text-is('{question}'))")
+
+        loads = card("Was every day loaded?")
+        assert loads.locator(".findings li").all_inner_texts() == [
+            f"1 Nov 2019: 100.00 % rejected, published by maria: {HOSTILE}"
+        ]
+        assert card("Which figures were not as usual?").locator("li").all_inner_texts() == [
+            f"purchases of {HOSTILE} is 0"
+        ]
+        assert card("Are the promises kept?").locator("li").all_inner_texts() == [
+            "Days published within 6 hours of their end: 1 of 2, 50.00 %; promised are 95 %. "
+            "Broken: 10 times what may go wrong."
+        ]
+        links = {link.get_attribute("href") for link in page.locator("main a").all()}
+        assert f"{AIRFLOW}/dags/load_events_daily/required_actions" in links
+        linked = {re.sub(r".*/dags/([^/]+).*", r"\1", link or "") for link in links}
+        assert linked <= {path.stem for path in (ROOT / "dags").glob("*.py")}
+        assert {
+            "land_export",
+            "load_events_daily",
+            "build_summaries",
+            "simulate_stream",
+            "stop_stream",
+        } <= linked
 
 
 @pytest.mark.parametrize("how", ["refuse", "slow", "down"])
@@ -214,8 +273,9 @@ def test_a_chart_that_is_drawn_when_its_answer_is_no_longer_wanted_is_not_shown(
         page = reader.open(f"/?{BOTH}")
         # A slow browser: what is to be drawn from now on is drawn when it is released.
         page.evaluate(
-            "() => { const draw = window.drawInto; const held = new Promise((go) => {"
-            " window.release = go; }); window.drawInto = (...given) => held.then(() => draw(...given)); }"
+            "() => { const draw = window.drawInto;"
+            " const held = new Promise((go) => { window.release = go; });"
+            " window.drawInto = (...given) => held.then(() => draw(...given)); }"
         )
         choice = page.locator("label:has-text('Days') select")
         with page.expect_response("**/api/charts/daily_event_count?*"):

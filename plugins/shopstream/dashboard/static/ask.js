@@ -1,5 +1,9 @@
 // Questions to the server; the pages are at any base path, so addresses are relative.
 
+// Scripts run in the page's order, the chart library after these modules: so the first questions are asked while it is
+// fetched. A chart is drawn once it is there.
+export const canDraw = new Promise((go) => document.addEventListener("DOMContentLoaded", go, { once: true }));
+
 export class Refused extends Error {
   constructor(message, store) {
     super(message);

@@ -1,6 +1,6 @@
 // One card: a question, its answer, the chart, and behind a quiet menu its table, CSV, picture and query.
 
-import { address, ask } from "./ask.js";
+import { address, ask, canDraw } from "./ask.js";
 import { clock, element, table } from "./format.js";
 
 /* global chartConfig, drawInto, fitted */
@@ -40,6 +40,7 @@ export class Card {
       this.answer.textContent = told.answer ?? "";
       this.asOf.textContent = [
         `As of ${clock(told.as_of)}.`,
+        told_before ? "In grey the earlier period." : null,
         told.is_cut ? `Only the first ${told.rows.length} rows.` : null,
         ...this.#notApplied(params),
       ].filter(Boolean).join(" ");
@@ -62,6 +63,7 @@ export class Card {
   async draw() {
     if (!this.rows?.length) return;
     const mine = this.loading;
+    await canDraw;
     const whole = { ...this.spec, config: chartConfig(this.config), datasets: { [this.name]: this.rows } };
     const { title, $schema, ...spec } = fitted(whole, this.place.clientWidth);
     const chart = element("div");

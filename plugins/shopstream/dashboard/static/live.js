@@ -1,6 +1,6 @@
 // The page "Live": what the stream brought in the last 60 minutes, asked anew every few seconds while it is seen.
 
-import { ask } from "./ask.js";
+import { ask, canDraw } from "./ask.js";
 import { amount, clock, element, percent, short, table } from "./format.js";
 
 /* global chartConfig, drawInto, fitted */
@@ -16,6 +16,7 @@ export async function show(main, say) {
   place = main;
   main.replaceChildren(element("h1", {}, "The last 60 minutes"), element("p", { class: "soft" }, "Loading…"));
   config = (await ask("api/charts").catch(() => null))?.theme;
+  await canDraw;
   let waiting;
   async function again() {
     clearTimeout(waiting);
@@ -79,7 +80,7 @@ function draw() {
 }
 
 const SPEC = {
-  usermeta: { beside_px: 90 },
+  usermeta: { beside_px: 66 },
   data: { name: "minutes", format: { parse: { minute: "date" } } },
   facet: { field: "event_type", type: "nominal", sort: ["view", "cart", "purchase"] },
   columns: 1,
@@ -89,7 +90,7 @@ const SPEC = {
     mark: { type: "bar", tooltip: true },
     encoding: {
       x: { field: "minute", type: "temporal", timeUnit: "utcyearmonthdatehoursminutes", axis: { title: null, format: "%H:%M", grid: false } },
-      y: { field: "events", type: "quantitative", axis: { title: null, format: ",d", tickCount: 3, tickMinStep: 1, minExtent: 70, maxExtent: 70, domain: false, ticks: false } },
+      y: { field: "events", type: "quantitative", axis: { title: null, labelExpr: "format(datum.value, '~s')", tickCount: 3, tickMinStep: 1, minExtent: 46, maxExtent: 46, domain: false, ticks: false } },
       color: { field: "event_type", type: "nominal", scale: { domain: ["view", "cart", "purchase"] }, legend: null },
     },
   },

@@ -40,15 +40,19 @@ export async function show(main, say) {
   main.replaceChildren(
     element("h1", {}, "Pipelines"),
     verdict(told, days),
-    element("p", { class: "soft" }, `Landing days from ${longDay(days.first_day)} to ${longDay(days.last_day)}; days and hours are UTC.`),
+    element("p", { class: "soft" }, `Landing days from ${longDay(days.first_day)} to ${longDay(days.last_day)}; days and hours are UTC.`,
+      links.airflow == null ? null : " What can be done opens in Airflow: the form is behind the button Trigger there."),
     element("div", { class: "cards" },
-      card("Was every day loaded?", "load_events_daily", links, told.loads, (rows) => loads(rows, told.checked, days)),
-      card("Why were lines rejected?", "load_events_daily", links, told.rejects, (rows, types) => rejects(rows, types, told.samples)),
-      card("What did the checks find?", "build_summaries", links, told.checks, (rows) => checks(rows, told.checked)),
-      card("Is the stream well?", "keep_stream_alive", links, told.stream, stream),
-      card("Is the stream complete?", "compare_stream_with_batch", links, told.completeness, completeness),
-      card("Which figures were not as usual?", "watch_figures", links, told.figures, figures),
-      card("Are the promises kept?", "tell_digest", links, told.objectives, objectives)));
+      card("Was every day loaded?", { "Load a day": "load_events_daily", "Land an export": "land_export" }, links, told.loads,
+        (rows) => loads(rows, told.checked, days)),
+      card("Why were lines rejected?", { "Load a corrected day": "load_events_daily" }, links, told.rejects,
+        (rows, types) => rejects(rows, types, told.samples)),
+      card("What did the checks find?", { "Build a day": "build_summaries" }, links, told.checks, (rows) => checks(rows, told.checked)),
+      card("Is the stream well?", { "Start it": "keep_stream_alive", "Stop it": "stop_stream", "Play a day": "simulate_stream" }, links,
+        told.stream, stream),
+      card("Is the stream complete?", { "Compare days": "compare_stream_with_batch" }, links, told.completeness, completeness),
+      card("Which figures were not as usual?", { "Judge days": "watch_figures" }, links, told.figures, figures),
+      card("Are the promises kept?", { "Tell a day": "tell_digest" }, links, told.objectives, objectives)));
 }
 
 async function settled(asked) {
@@ -58,11 +62,16 @@ async function settled(asked) {
     [names[n], result.status === "fulfilled" ? result.value : { error: result.reason }]));
 }
 
-function card(question, dag, links, told, draw) {
-  const to = (path, text) => element("a", { href: `${links.airflow}/dags/${dag}${path}`, target: "_blank", rel: "noopener" }, text);
+// `actions` are what can be done, each with its DAG; the runs are those of the first.
+function card(question, actions, links, told, draw) {
+  const to = (path, text, title) =>
+    element("a", { href: `${links.airflow}${path}`, title, target: "_blank", rel: "noopener" }, text);
   // Airflow's form has no address of its own: it is behind the button Trigger of the DAG's page.
+  const [first] = Object.values(actions);
   const link = links.airflow == null ? [] : [
-    to("", `${dag}: trigger`), to("/runs", "runs"), dag === "load_events_daily" ? to("/required_actions", "questions") : null];
+    ...Object.entries(actions).map(([text, dag]) => to(`/dags/${dag}`, text, `The DAG ${dag}, and there Trigger`)),
+    to(`/dags/${first}/runs`, "Runs", `The runs of ${first}`),
+    first === "load_events_daily" ? to(`/dags/${first}/required_actions`, "Questions", "What loads have asked") : null];
   const body = told.error
     ? element("p", { class: "failed", role: "alert" }, element("b", {}, told.error.store ? `${told.error.store}: ` : ""), told.error.message)
     : draw(told.rows, told.types);
@@ -71,7 +80,7 @@ function card(question, dag, links, told, draw) {
 }
 
 // The first line of the page: one sentence, and what to do.
-function verdict({ loads, checked, stream }, days) {
+function verdict({ loads, checked, stream, figures, objectives }, days) {
   const wrong = [];
   const fine = [];
   const isRecent = (day) => day > addDays(days.last_day, -RECENT_DAYS);
@@ -89,11 +98,16 @@ function verdict({ loads, checked, stream }, days) {
   } else wrong.push("the loads cannot be read");
   const failed = (checked.rows ?? []).filter((row) => isRecent(row.event_date) && row.failed);
   if (failed.length) wrong.push(`checks failed: ${some(failed.map((row) => row.event_date))}`);
+  const unusual = [...new Set((figures.rows ?? []).map((row) => row.event_date).filter(isRecent))];
+  if (unusual.length) wrong.push(`figures not as usual: ${some(unusual)}`);
+  const broken = (objectives.rows ?? []).filter(isBroken);
+  if (broken.length) wrong.push(`promises broken: ${broken.map((row) => promised(row).toLowerCase()).join("; ")}`);
   const last = stream.rows?.[0];
   if (last?.desired === "running" && last.level !== "ok") wrong.push(`the stream is at level ${last.level} since ${moment(since(stream.rows))}`);
   else if (last?.desired === "running") fine.push(`the stream is well as of ${moment(last.checked_at)}`);
   else if (last) fine.push("the stream is stopped, as wanted");
-  const text = wrong.length ? `Look at this: ${wrong.join("; ")}.` : `All well: ${fine.join("; ")}.`;
+  const well = fine.length ? `${wrong.length ? " Well" : "All well"}: ${fine.join("; ")}.` : "";
+  const text = wrong.length ? `Look at this: ${wrong.join("; ")}.${well}` : well;
   return element("p", { class: wrong.length ? "verdict bad" : "verdict good", role: "status" },
     element("span", { "aria-hidden": "true" }, wrong.length ? "▲ " : "● "), text);
 }
@@ -131,21 +145,27 @@ function loads(rows, checked, days) {
       ? missing.has(day) ? ["red", "!", "not published"] : ["none", "", "no load"]
       : row.spanner_rows !== row.bigquery_rows ? ["red", "!", "Spanner and BigQuery differ"]
         : found?.failed ? ["red", "!", `${found.failed} checks failed`]
-          : row.rejected > WARN_SHARE * row.read ? ["amber", "~", `${percent(row.rejected / row.read, 2)} rejected`]
+          : row.rejected > WARN_SHARE * row.read ? ["amber", "~", `${percent(row.rejected / row.read, 2)} rejected${approval(row)}`]
             : found?.warned ? ["amber", "~", `${found.warned} checks warn`]
               : ["green", "✓", "published, all well"];
     return element("li", { class: kind, title: `${longDay(day)}: ${text}` },
       element("span", { "aria-hidden": "true" }, mark), element("small", {}, String(Number(day.slice(8)))),
       element("span", { class: "hidden" }, `${longDay(day)}: ${text}`));
   };
+  const asked = rows.filter((row) => row.approved_by != null);
   const columns = { landing_day: "DATE", read: "INT64", accepted: "INT64", rejected: "INT64", duplicates: "INT64",
     late: "INT64", spanner_rows: "INT64", bigquery_rows: "INT64", loaded_at: "TIMESTAMP", load_id: "STRING" };
   return element("div", {},
     element("ul", { class: "strip" }, allDays(days.first_day, days.last_day).map(square)),
     element("p", { class: "soft" }, "✓ published · ~ many rejected lines or a check that warns · ! not published, a failed check, or stores that differ"),
+    asked.length ? element("div", {}, element("p", {}, "Published by a person's word:"),
+      element("ul", { class: "findings" }, asked.map((row) => element("li", {},
+        `${longDay(row.landing_day)}: ${percent(row.rejected / row.read, 2)} rejected${approval(row)}: ${row.approval_reason}`)))) : null,
     rows.length ? table(rows, columns, "loads")
       : element("p", { class: "empty" }, "No load yet. Land a day's files and its mark _SUCCESS; load_events_daily does the rest."));
 }
+
+const approval = (row) => (row.approved_by == null ? "" : `, published by ${row.approved_by}`);
 
 function rejects(rows, types, samples) {
   if (!rows.length) return element("p", { class: "empty" }, "No line was rejected in these days.");
@@ -199,15 +219,35 @@ function completeness(rows, types) {
 }
 
 function figures(rows) {
-  if (!rows.length) return element("p", { class: "empty" }, "No figure called in these days.");
-  return element("ul", { class: "findings" }, rows.map((row) => element("li", {}, row.finding)));
+  const held = "A day is held against the same weekday of the weeks before it; with too few of those it is not judged.";
+  return element("div", {}, rows.length
+    ? element("ul", { class: "findings" }, rows.map((row) => element("li", {}, row.finding)))
+    : element("p", { class: "empty" }, "No figure was found that was not as usual."),
+  element("p", { class: "soft" }, held));
 }
 
-function objectives(rows, types) {
+const PROMISES = {
+  accepted_lines: "Lines accepted",
+  fresh_days: "Days published within 6 hours of their end",
+  passed_checks: "Checks of the summaries passed",
+  streamed_events: "Events of the daily loads that came by the stream too",
+};
+const promised = (row) => PROMISES[row.objective] ?? row.objective;
+const isBroken = (row) => row.share_of_budget_left != null && row.share_of_budget_left < 0;
+
+function objectives(rows) {
   if (!rows.length) return element("p", { class: "empty" }, "The promises have not been reckoned in these days: unpause tell_digest.");
-  const broken = rows.filter((row) => row.share_of_budget_left != null && row.share_of_budget_left < 0);
+  const line = (row) => {
+    const kept = row.total ? `${exact(row.good)} of ${exact(row.total)}, ${percent(row.good / row.total, 2)}` : "nothing yet";
+    const left = row.share_of_budget_left;
+    const budget = left == null ? null
+      : left < 0 ? element("b", { class: "worse" }, `Broken: ${exact(Number((1 - left).toPrecision(2)))} times what may go wrong.`)
+        : `${percent(left, 0)} of what may go wrong is left.`;
+    return element("li", {}, `${promised(row)}: ${kept}; promised are ${exact(100 * row.promised_share)} %. `, budget);
+  };
+  const broken = rows.filter(isBroken).length;
   return element("div", {},
     element("p", {}, `Of the 30 days up to ${longDay(rows[0].event_date)}: `,
-      broken.length ? element("b", { class: "worse" }, `broken are ${broken.map((row) => row.objective).join(", ")}.`) : "all are kept."),
-    table(rows, types, "promises"));
+      broken ? element("b", { class: "worse" }, `${broken} of ${rows.length} are broken.`) : "all are kept."),
+    element("ul", { class: "findings" }, rows.map(line)));
 }

@@ -71,9 +71,11 @@ function state() {
   if (daysBetween(first_day, last_day) >= MAX_DAYS) first_day = addDays(last_day, 1 - MAX_DAYS);
   const length = daysBetween(first_day, last_day) + 1;
   const filters = { subcategory: params.get("subcategory") || null, brand: params.get("brand") || null };
-  const before = range === "all" ? null
-    : { first_day: addDays(first_day, -length), last_day: addDays(first_day, -1), ...filters };
-  return { range, first_day, last_day, length, before, ...filters, newest, oldest };
+  const earlier = range === "all" ? null : { first_day: addDays(first_day, -length), last_day: addDays(first_day, -1) };
+  const days_before = earlier ? allDays(earlier.first_day, earlier.last_day).filter((day) => known.has(day)).length : 0;
+  // Half a period says nothing beside a whole one.
+  const before = days_before === length ? { ...earlier, ...filters } : null;
+  return { range, first_day, last_day, length, earlier, days_before, before, ...filters, newest, oldest };
 }
 
 function go(changes) {
@@ -142,7 +144,7 @@ function controls(now) {
 const chip = (text, name) => element("button", { type: "button", class: "chip",
   "aria-label": `Remove the filter ${text}`, onclick: () => go({ [name]: null }) }, `${text} ×`);
 
-function notes({ first_day, last_day, before }) {
+function notes({ first_day, last_day, earlier, days_before, before }) {
   const days = allDays(first_day, last_day);
   const missing = days.filter((day) => !known.has(day));
   const provisional = days.filter((day) => known.get(day)?.is_provisional);
@@ -158,12 +160,11 @@ function notes({ first_day, last_day, before }) {
     told.push(element("p", { class: "note" },
       `Provisional, from the stream alone until the daily load: ${list(provisional)}.`));
   }
-  if (before) {
-    const had = allDays(before.first_day, before.last_day).filter((day) => known.has(day)).length;
-    told.push(element("p", { class: "soft" }, had
-      ? `Compared with ${span(before.first_day, before.last_day)}`
-        + (had < days.length ? `, of which ${had} of ${days.length} days have events.` : ".")
-      : `No events from ${span(before.first_day, before.last_day)} to compare with.`));
+  if (earlier) {
+    const period = span(earlier.first_day, earlier.last_day);
+    told.push(element("p", { class: "soft" }, before ? `Compared with ${period}.`
+      : days_before ? `Not compared with ${period}, of which ${days_before} of ${days.length} days have events.`
+        : `No events from ${period} to compare with.`));
   }
   return told;
 }
@@ -205,7 +206,7 @@ async function headline(list, { first_day, last_day, before, subcategory, brand 
       list.replaceChildren(element("p", { class: "note" }, "No events in these days."));
       return;
     }
-    // Half a period says nothing beside a whole one.
+    // A table may lack a day that the shop has.
     const compared = then?.rows.length === now.rows.length ? then.rows : null;
     list.replaceChildren(...wanted.map((figure) => figureOf(figure, now.rows, compared)));
   } catch (error) {

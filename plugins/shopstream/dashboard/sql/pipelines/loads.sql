@@ -8,7 +8,9 @@ SELECT
     late,
     spanner_rows,
     bigquery_rows,
-    loaded_at
+    loaded_at,
+    approved_by,
+    approval_reason
 FROM shop_ops.loads
 WHERE landing_day BETWEEN @first_day AND @last_day
 QUALIFY ROW_NUMBER() OVER (PARTITION BY landing_day ORDER BY loaded_at DESC) = 1
