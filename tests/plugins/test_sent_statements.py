@@ -30,6 +30,8 @@ from shopstream.load.publish import (
     publish_day,
     stage_load,
 )
+from shopstream.replay.judge import Tally
+from shopstream.replay.kept import BATCH, STREAM, Asked, judge_day, open_days, write_replay
 from shopstream.report import tasks as report
 from shopstream.settings import Limits, settings
 from shopstream.stream import completeness
@@ -221,10 +223,27 @@ def the_forgetting(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     write_rows(client, "run", Customers(frozenset({1, 2}), None), key, {"Spanner events": 1}, approval, NOON)
 
 
-@pytest.mark.parametrize(
-    "work",
-    [a_load, the_stream, the_report, the_dashboard, the_summaries, the_watch, the_forgetting],
-)
+def the_replay(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    for source in (BATCH, STREAM):
+        reject = {
+            "rejected_date": DAY,
+            "raw": b"?",
+            "line_bytes": 1,
+            "reason": "bad_json",
+            "load_id": LOAD_ID,
+        }
+        given = {"source": source, "detail": "", "rejected_at": NOON, "message_id": "1"}
+        fill(client, f"shop_raw.rejected_events_{source}", [reject | given])
+        asked = Asked(source, None, "a run", "somebody")
+        assert open_days(client, asked, DAY, DAY) == [DAY]
+        [(kept, _)] = judge_day(client, bucket.client, asked, DAY)
+        write_replay(client, asked, DAY, Tally(), [kept[0].closing])
+
+
+WORKS = [a_load, the_stream, the_report, the_dashboard, the_summaries, the_watch, the_forgetting, the_replay]
+
+
+@pytest.mark.parametrize("work", WORKS)
 def test_every_statement_is_right_limited_in_cost_and_reads_no_days_before_those_it_names(
     client: bigquery_api.Client,
     recorder: Recorder,

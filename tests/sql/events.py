@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
@@ -85,5 +86,7 @@ def _literal(field: bigquery_api.SchemaField, value: Any) -> str:
         return "NULL"
     if field.field_type in ("BOOL", "FLOAT64", "INT64"):
         return str(value)
+    if isinstance(value, bytes):
+        return f'FROM_BASE64("{base64.b64encode(value).decode()}")'
     text = json.dumps(str(value), ensure_ascii=False)
     return text if field.field_type == "STRING" else f"{field.field_type} {text}"

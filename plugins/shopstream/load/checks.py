@@ -248,7 +248,7 @@ def _describe(sample: Mapping[str, Any] | None) -> str:
     return (
         f", such as {sample['place']}: {_shown_detail(sample['detail'])} "
         # Its columns may stand in any order.
-        f"The line is {_shape(raw)[:RAW_CHARS_SHOWN]!r}"
+        f"The line is {shape(raw)[:RAW_CHARS_SHOWN]!r}"
     )
 
 
@@ -256,10 +256,10 @@ def _shown_detail(detail: str) -> str:
     """Why a line was rejected, with the value that it quotes if that is of a column that tells of nobody."""
     if detail.partition(" is ")[0] in set(COLUMN_NAMES) - PERSONAL:
         return detail
-    return _QUOTED.sub(lambda quoted: _shape(quoted[0]), detail)
+    return _QUOTED.sub(lambda quoted: shape(quoted[0]), detail)
 
 
-def _shape(text: str) -> str:
+def shape(text: str) -> str:
     """Each digit as 9 and each letter as x: what logs, alerts and questions may show of a customer's line."""
     return _LETTER.sub("x", _DIGIT.sub("9", text))
 

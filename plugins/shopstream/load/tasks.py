@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 def has_landed(**context: Any) -> bool:
     """Tell whether the run's landing day is landed whole, so that it can be loaded.
 
-    A run by hand waits only if its parameter `wait` says so.
+    A run by hand, or that another DAG has triggered, waits only if its parameter `wait` says so.
 
     Raises:
         Refused: it is not, and the run does not wait; the message says what is in the folder and
@@ -53,7 +53,8 @@ def has_landed(**context: Any) -> bool:
     found = landed_objects(storage_client(), settings().bucket, day)
     if layout.SUCCESS in found:
         return True
-    if context["dag_run"].run_type == "manual" and not context["params"]["wait"]:
+    is_asked_for = context["dag_run"].run_type in ("manual", "operator_triggered")
+    if is_asked_for and not context["params"]["wait"]:
         raise Refused(describe_missing(settings().bucket, day, found))
     log.info("%s", describe_missing(settings().bucket, day, found))
     return False

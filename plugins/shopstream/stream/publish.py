@@ -19,7 +19,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -156,7 +156,7 @@ def publish(
         ValueError: an argument is out of range.
     """
     _check_arguments(topic, message_format, speed, limit)
-    sender = _Sender(topic, credentials, stopping, now, sleep)
+    sender = Sender(topic, credentials, stopping, now, sleep)
     last_due, passed_seconds = None, 0.0
     try:
         for due, message in islice(read_lines(source, message_format, credentials), limit):
@@ -217,16 +217,19 @@ def read_lines(
         yield from heapq.merge(*files, key=lambda line: line[0])
 
 
-class _Sender:
-    """Collects messages to batches and sends them, one request at a time; `done` tells how far it is."""
+class Sender:
+    """Collects messages to batches and sends them, one request at a time; `done` tells how far it is.
+
+    Its arguments are those of `publish`; `take` and `send` raise PublishFailed as that does.
+    """
 
     def __init__(
         self,
         topic: str,
         credentials: Credentials | None,
-        stopping: Callable[[], bool],
-        now: Callable[[], float],
-        sleep: Callable[[float], None],
+        stopping: Callable[[], bool] = lambda: False,
+        now: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.done = Published()
         self.started = now()
@@ -242,9 +245,9 @@ class _Sender:
         # Of this client only the choice between Google's service and the emulator is used.
         self._client = pubsub_v1.PublisherClient(credentials=credentials)
 
-    def take(self, due: float, message: bytes) -> None:
+    def take(self, due: float, message: bytes, attributes: Mapping[str, str] | None = None) -> None:
         """Add a message to the batch, which is sent when it is full."""
-        self._messages.append(_Message(data=message))
+        self._messages.append(_Message(data=message, attributes=attributes))
         self._bytes += len(message)
         self._due = max(self._due, due)
         self.done.lines += 1
