@@ -16,16 +16,16 @@ from google.api_core.gapic_v1.method import wrap_method
 from google.api_core.gapic_v1.routing_header import to_grpc_metadata
 from google.api_core.retry import Retry, if_exception_type
 from google.cloud import spanner
-from google.cloud.spanner_v1 import CommitRequest, CommitResponse, TransactionOptions
+from google.cloud.spanner_v1 import CommitRequest, CommitResponse, RequestOptions, TransactionOptions
 from google.cloud.spanner_v1.database import Database
 from google.cloud.spanner_v1.database_sessions_manager import TransactionType
 
 from beam_jobs.rejected import Refusal
 from beam_jobs.waiting import tell_waiting
 
-TABLE = "events"
-KEY_COLUMNS = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day")
-"""The primary key of `events`, in order."""
+TABLE = "loaded_events"
+KEY_COLUMNS = ("shard", "event_date", "user_id", "event_time", "event_id", "landing_day", "load_id")
+"""The primary key of `loaded_events`, in order."""
 
 STORED_COLUMNS = (
     *KEY_COLUMNS,
@@ -36,9 +36,8 @@ STORED_COLUMNS = (
     "brand",
     "price",
     "user_session",
-    "load_id",
 )
-"""Every column of `events`."""
+"""Every column of `loaded_events`."""
 
 MAX_COMMIT_MUTATIONS = 28_000
 """Columns x rows of one commit: 2,000 events. Spanner's own limit is 80,000."""
@@ -68,6 +67,8 @@ _RETRY = Retry(
     timeout=RETRY_SECONDS,
 )
 _SINGLE_USE = TransactionOptions(read_write=TransactionOptions.ReadWrite())
+_LOW = RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)
+"""Readers come first; without it a commit has high priority, as they have."""
 _SESSION_GONE = "Session not found"
 """What Spanner says of a session; of a missing table or database, NOT_FOUND too, it says something else."""
 _ABOUT_A_ROW = (exceptions.InvalidArgument, exceptions.FailedPrecondition, exceptions.OutOfRange)
@@ -88,7 +89,7 @@ class SpannerTableError(RuntimeError):
 
 
 class SpannerSink:
-    """Writes events into the Spanner table `events` of one database.
+    """Writes events into the Spanner table `loaded_events` of one database.
 
     Every row is an insert_or_update, so that a row written twice is the row written once, and any commit
     may be repeated. Not for use by several threads at once.
@@ -165,7 +166,9 @@ class SpannerSink:
         sessions = self._database.sessions_manager
         session = sessions.get_session(TransactionType.READ_WRITE)
         try:
-            head = CommitRequest(session=session.name, single_use_transaction=_SINGLE_USE)
+            head = CommitRequest(
+                session=session.name, single_use_transaction=_SINGLE_USE, request_options=_LOW
+            )
             _commit_call(self._database)(
                 # Messages that stand one after the other are one message.
                 CommitRequest.serialize(head) + mutation,
@@ -198,7 +201,7 @@ def encode_rows(events: pa.Table) -> pa.BinaryArray:
     A cell is a string (numbers, days, times and decimals too: that is how Spanner reads a Value) or a null.
 
     Raises:
-        TypeError: a column has a type that no column of `events` has.
+        TypeError: a column has a type that no column of `loaded_events` has.
     """
     cells: list[pa.Array] = []
     for name, column in zip(events.column_names, events.columns, strict=True):
@@ -238,7 +241,7 @@ def _as_text(name: str, column: pa.Array) -> pa.StringArray:
         plain = [format(value, "f") for value in values.filter(small).to_pylist()]
         texts = pc.replace_with_mask(texts, small, pa.array(plain, pa.string()))
     else:
-        raise TypeError(f"column {name} has the Arrow type {column.type}, which no column of events has")
+        raise TypeError(f"column {name} has the Arrow type {column.type}, which no column of {TABLE} has")
     return texts.take(distinct.indices)
 
 

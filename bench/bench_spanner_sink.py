@@ -61,8 +61,8 @@ def create_database() -> Database:
     instance.create().result(timeout=30)
     database = instance.database(DATABASE)
     database.create().result(timeout=30)
-    ddl = (ROOT / "sql" / "spanner" / "0001_events.sql").read_text()
-    database.update_ddl([re.sub(r"--.*", "", ddl).strip().rstrip(";")]).result(timeout=30)
+    ddl = re.sub(r"--.*", "", (ROOT / "sql" / "spanner" / "0003_loaded_events.sql").read_text())
+    database.update_ddl([statement for statement in ddl.split(";") if statement.strip()]).result(timeout=30)
     return database
 
 
@@ -103,7 +103,7 @@ def write_in_batches(database: Database, events: pa.Table) -> None:
         part = events.select(columns).slice(start, BATCH_ROWS)
         values = list(zip(*(column.to_pylist() for column in part.columns), strict=True))
         with database.batch() as batch:
-            batch.insert_or_update("events", columns, values)
+            batch.insert_or_update(spanner_sink.TABLE, columns, values)
 
 
 def measure(name: str, rows: int, write: Callable[[], object]) -> float:

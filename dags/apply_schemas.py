@@ -1,12 +1,13 @@
 """
 ### Purpose
-Bring the schemas to what this version describes: the Spanner tables by the numbered migrations of
-`sql/spanner` (each applied once, recorded in table `schema_migrations`), then the BigQuery datasets, tables
-and views of `sql/bigquery`. Trigger it after each deployment and once in a new project.
+Bring the schemas to what this version describes: the BigQuery datasets, tables and views of `sql/bigquery`,
+then the Spanner tables by the numbered migrations of `sql/spanner` (each applied once, recorded in table
+`schema_migrations`). Trigger it after each deployment and once in a new project.
 
 ### How to rerun
 Trigger it again at any time: what is already there stays as it is, and no row is changed. Where there still
-is the one table of rejects of an earlier version, its rows are copied to where they belong now, each once.
+is the one table of rejects of an earlier version, or Spanner's table `events` of one, its rows are copied to
+where they belong now, each once; readers see the old rows until all are copied.
 
 ### When it fails
 Nothing is lost; loads and summaries go on with the old schema, or fail if they need the new one. A refused
@@ -28,11 +29,13 @@ from shopstream.tags import Tag
     description="Apply the Spanner migrations and the BigQuery tables and views",
     schedule=None,
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=6),
+    dagrun_timeout=timedelta(hours=24),
     tags=[Tag.SETUP],
 )
 def apply_schemas() -> None:
-    task(tasks.migrate_spanner)() >> task(tasks.apply_bigquery_tables)()
+    # BigQuery's first: its audit rows tell which of Spanner's old rows are published. Those may be many.
+    migrate = task(execution_timeout=timedelta(hours=5))(tasks.migrate_spanner)
+    task(tasks.apply_bigquery_tables)() >> migrate()
 
 
 apply_schemas()

@@ -2,23 +2,20 @@
 ### Purpose
 Load one landing day of events: wait until it is landed whole, run the Dataflow job (rows to Spanner,
 accepted rows as Parquet, rejected lines with their reasons), check that nothing was lost, ask a person if
-many lines were rejected, hold Spanner and BigQuery against the job's counters by counting in both, replace
-the day in `shop_raw.events_batch`, and write the audit row. That starts `build_summaries` for the days whose
-events changed.
-
-In the list of runs a scheduled one has the midnight at the end of its landing day in its id; of one by hand
-see `conf`. The log of `publish` tells whether the day is published for the first time or anew.
+many lines were rejected, count in both stores against the job's counters, publish (replace the day in
+`shop_raw.events_batch`, show the load to Spanner's readers), and write the audit row, which starts
+`build_summaries` for the days whose events changed. In the list of runs a scheduled one has the midnight at
+the end of its landing day in its id; of one by hand see `conf`. `publish` logs whether it is a reload.
 
 ### How to rerun
 Run the day again: trigger with `landing_day`, clear the run from `launch_load` on, or start a backfill for
-many days. Each is safe at any time: a load replaces its landing day in all stores, and cancels a job of the
-same day that is still running. To correct a day, correct its landing files and run it again. After a failed
-`reconcile` or `publish` clear from `reconcile` on.
+many days. Each is safe at any time: a load replaces its landing day in all stores, and cancels the day's job
+that still runs. To correct a day, correct its landing files and run it again. After a failed `reconcile` or
+`publish` clear from `reconcile` on.
 
 ### When it fails
-The day is not in `shop.events` and the summaries, or still as the load before left it; other days are not
-touched. Spanner may already hold the day's new rows. A run by hand for a day that is not landed fails at
-once and says what is there.
+Readers of both stores see the day as the load before left it, or not at all; other days are not touched.
+A run by hand for a day that is not landed fails at once and says what is there.
 
 When more than 1 % (SHOPSTREAM_MAX_REJECTED_SHARE) of the lines were rejected, `gate` waits up to 24 hours for
 a person, and an alert says so: open the run's *Required Actions*, which show counts, reasons and what is
@@ -49,7 +46,7 @@ from shopstream.tags import Tag
     # SHOPSTREAM_MAX_LOADS.
     max_active_runs=100,
     # The files' 24 hours, the load's 12, the question's 24, and the steps' own.
-    dagrun_timeout=timedelta(hours=74),
+    dagrun_timeout=timedelta(hours=96),
     deadline=due_after_the_day(
         "A day's events are published 6 hours after the day's end", timedelta(hours=6)
     ),
@@ -90,8 +87,10 @@ def load_events_daily() -> None:
     # The load that ended well: not the launched one, if that failed and was launched anew.
     load: Any = ended.output
     gated = tasks.Gate(task_id="gate", load=load)
-    reconciled = task(task_id="reconcile", multiple_outputs=False)(tasks.reconcile_stores)(load)
-    published = task(multiple_outputs=False)(tasks.publish)(load, reconciled)
+    # Hours, for a large day.
+    large: dict[str, Any] = {"multiple_outputs": False, "execution_timeout": timedelta(hours=6)}
+    reconciled = task(task_id="reconcile", **large)(tasks.reconcile_stores)(load)
+    published = task(**large)(tasks.publish)(load, reconciled)
     audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(
         load, gated.output, reconciled, published
     )

@@ -99,6 +99,13 @@ resource "google_spanner_database_iam_member" "composer" {
   member   = google_service_account.role["composer"].member
 }
 
+resource "google_spanner_database_iam_member" "composer_data_boost" {
+  instance = google_spanner_instance.shopstream.name
+  database = google_spanner_database.shopstream.name
+  role     = "roles/spanner.databaseReaderWithDataBoost"
+  member   = google_service_account.role["composer"].member
+}
+
 resource "google_project_iam_custom_role" "spanner_writer" {
   role_id     = "shopstreamSpannerWriter"
   title       = "shopstream: writes rows to Spanner"

@@ -118,7 +118,8 @@ class Run:
             in_spanner = {
                 str(day): rows
                 for day, rows in snapshot.execute_sql(
-                    "SELECT landing_day, COUNT(*) FROM events GROUP BY landing_day"
+                    "SELECT landing_day, COUNT(*) FROM loaded_events "
+                    "JOIN published_loads USING (landing_day, load_id) GROUP BY landing_day"
                 )
             }
         in_bigquery = {str(row["landing_day"]): row["events"] for row in _query(client, _IN_BIGQUERY)}

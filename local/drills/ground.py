@@ -26,7 +26,9 @@ POLL_SECONDS = 1.0
 PATIENCE_SECONDS = 900.0
 
 _IN_SPANNER = """
-SELECT COUNT(*), COUNT(DISTINCT event_id) FROM events
+SELECT COUNT(*), COUNT(DISTINCT event_id)
+FROM loaded_events
+JOIN published_loads USING (landing_day, load_id)
 WHERE event_date = @day AND landing_day = @day
 """
 

@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.metrics import MetricsFilter
+from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
@@ -164,16 +165,18 @@ class Shop:
         lines = [line for uri in manifest["rejected_files"] for line in self.read(uri).splitlines()]
         return sorted(map(json.loads, lines), key=lambda line: (line["file"], line["byte_offset"]))
 
-    def rows(self) -> list[dict[str, Any]]:
+    def rows(self, load_id: str | None = None) -> list[dict[str, Any]]:
+        """Spanner's rows, of all loads or of one."""
         with self.database.snapshot() as snapshot:
             found = snapshot.execute_sql(
-                f"SELECT {', '.join(STORED_COLUMNS)} FROM events ORDER BY {', '.join(KEY_COLUMNS)}"
+                f"SELECT {', '.join(STORED_COLUMNS)} FROM loaded_events ORDER BY {', '.join(KEY_COLUMNS)}"
             )
-            return [dict(zip(STORED_COLUMNS, row, strict=True)) for row in found]
+            rows = [dict(zip(STORED_COLUMNS, row, strict=True)) for row in found]
+        return [row for row in rows if load_id in (None, row["load_id"])]
 
     def count(self) -> int:
         with self.database.snapshot() as snapshot:
-            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM events")))[0]
+            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM loaded_events")))[0]
 
 
 @pytest.fixture
@@ -317,7 +320,7 @@ def test_files_cut_into_small_ranges_make_the_same_tables(shop: Shop) -> None:
 
     assert len(whole["accepted_files"]) == 1
     assert len(cut["accepted_files"]) > 20
-    assert [row | {"load_id": FIRST} for row in shop.rows()] == whole_rows == as_rows(lines, FIRST)
+    assert [row | {"load_id": FIRST} for row in shop.rows(SECOND)] == whole_rows == as_rows(lines, FIRST)
     files = ("load_id", "finished_at", "accepted_files", "rejected_files")
     assert {key: cut[key] for key in cut if key not in files} == {
         key: whole[key] for key in whole if key not in files
@@ -354,6 +357,9 @@ def test_an_event_landed_on_two_days_is_stored_for_both_and_shown_once_in_the_jo
         (day_before, FIRST): 5,
         (DAY, SECOND): 5,
     }
+    with shop.database.batch() as batch:
+        loads = ((day_before, FIRST, COMMIT_TIMESTAMP), (DAY, SECOND, COMMIT_TIMESTAMP))
+        batch.insert("published_loads", ("landing_day", "load_id", "published_at"), loads)
     with shop.database.snapshot() as snapshot:
         journey = list(snapshot.execute_sql("SELECT event_id, first_landing_day FROM customer_journey"))
     assert sorted(journey) == sorted([row["event_id"], day_before] for row in as_rows(lines, FIRST))
@@ -468,7 +474,7 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
 @pytest.mark.integration
 def test_a_row_that_spanner_refuses_becomes_a_reject_and_is_accepted_nowhere(shop: Shop) -> None:
     shop.database.update_ddl(
-        ["ALTER TABLE events ADD CONSTRAINT price_below_5000 CHECK (price < 5000)"]
+        ["ALTER TABLE loaded_events ADD CONSTRAINT price_below_5000 CHECK (price < 5000)"]
     ).result(timeout=60)
     lines = lines_of_day(300)
     lines[100][6] = "5000.00"
@@ -548,7 +554,7 @@ def test_a_load_killed_halfway_and_run_again_leaves_exactly_the_days_rows(
 
     assert_adds_up(manifest)
     assert manifest["distinct"] == 5_000
-    assert shop.rows() == as_rows(lines, SECOND)
+    assert shop.rows(SECOND) == as_rows(lines, SECOND)
     assert all(f"/{SECOND}/" in uri for uri in manifest["accepted_files"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -13,7 +13,7 @@ from decimal import Decimal
 import pyarrow as pa
 import pytest
 from google.api_core.exceptions import NotFound
-from google.cloud.spanner_v1 import Mutation
+from google.cloud.spanner_v1 import CommitRequest, Mutation
 from google.cloud.spanner_v1.database import Database
 from google.protobuf.struct_pb2 import ListValue
 from hypothesis import given
@@ -67,14 +67,14 @@ HALF_PAST = datetime(2019, 11, 1, 0, 0, 2, 500_000, tzinfo=UTC)
 
 
 def table(events: list[dict[str, object]]) -> pa.Table:
-    return pa.Table.from_pylist(events, pa.schema(list(TYPES.items())))
+    return pa.Table.from_pylist(events, pa.schema(list(TYPES.items()))).select(STORED_COLUMNS)
 
 
 def stored(database: Database, columns: tuple[str, ...] = STORED_COLUMNS) -> list[dict[str, object]]:
-    """Every row of `events`, in the order of its key."""
+    """Every row of `loaded_events`, in the order of its key."""
     with database.snapshot() as snapshot:
         rows = snapshot.execute_sql(
-            f"SELECT {', '.join(columns)} FROM events ORDER BY {', '.join(KEY_COLUMNS)}"
+            f"SELECT {', '.join(columns)} FROM loaded_events ORDER BY {', '.join(KEY_COLUMNS)}"
         )
         return [dict(zip(columns, row, strict=True)) for row in rows]
 
@@ -233,13 +233,34 @@ def test_commits_are_bounded_by_rows_and_by_bytes(
 
 
 @pytest.mark.integration
+def test_commits_have_low_priority_so_that_readers_come_first(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit_call = spanner_sink._commit_call
+    sent: list[CommitRequest] = []
+
+    def noting(database: Database) -> Callable[..., object]:
+        call = commit_call(database)
+
+        def commit(request: bytes, **options: object) -> object:
+            sent.append(CommitRequest.deserialize(request))
+            return call(request, **options)
+
+        return commit
+
+    monkeypatch.setattr(spanner_sink, "_commit_call", noting)
+    sink(spanner_database).write(table([event(number) for number in range(2001)]))
+    assert [request.request_options.priority.name for request in sent] == ["PRIORITY_LOW"] * 2
+
+
+@pytest.mark.integration
 def test_rows_that_spanner_refuses_are_returned_with_its_reason_and_all_others_are_written(
     spanner_database: Database,
 ) -> None:
     spanner_database.update_ddl(
         [
-            "ALTER TABLE events ADD CONSTRAINT price_below_1000 CHECK (price < 1000)",
-            "ALTER TABLE events ALTER COLUMN brand STRING(10)",
+            "ALTER TABLE loaded_events ADD CONSTRAINT price_below_1000 CHECK (price < 1000)",
+            "ALTER TABLE loaded_events ALTER COLUMN brand STRING(10)",
         ]
     ).result(timeout=60)
     bad: dict[int, dict[str, object]] = {
@@ -263,11 +284,13 @@ def test_rows_that_spanner_refuses_are_returned_with_its_reason_and_all_others_a
 
 @pytest.mark.integration
 def test_a_table_that_refuses_row_after_row_fails_the_write(spanner_database: Database) -> None:
-    spanner_database.update_ddl(["ALTER TABLE events ADD CONSTRAINT impossible CHECK (price < 0)"]).result(
-        timeout=60
-    )
+    spanner_database.update_ddl(
+        ["ALTER TABLE loaded_events ADD CONSTRAINT impossible CHECK (price < 0)"]
+    ).result(timeout=60)
 
-    with pytest.raises(SpannerTableError, match=r"101 rows one after the other for table events.*impossible"):
+    with pytest.raises(
+        SpannerTableError, match=r"101 rows one after the other for table loaded_events.*impossible"
+    ):
         sink(spanner_database).write(table([event(number) for number in range(500)]))
 
 
@@ -275,8 +298,8 @@ def test_a_table_that_refuses_row_after_row_fails_the_write(spanner_database: Da
 def test_a_missing_table_or_database_fails_the_write(spanner_database: Database) -> None:
     events = table([event(1), event(2)])
 
-    spanner_database.update_ddl(["DROP VIEW customer_journey", "DROP TABLE events"]).result(timeout=60)
-    with pytest.raises(NotFound, match="events"):
+    spanner_database.update_ddl(["DROP VIEW customer_journey", "DROP TABLE loaded_events"]).result(timeout=60)
+    with pytest.raises(NotFound, match="loaded_events"):
         sink(spanner_database).write(events)
 
     with pytest.raises(NotFound, match="no-such-database"):

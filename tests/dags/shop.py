@@ -109,15 +109,23 @@ class Shop:
         """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""
         with self.database.snapshot() as snapshot:
             rows = snapshot.execute_sql(
-                "SELECT product_id, CAST(event_date AS STRING), load_id FROM events "
+                "SELECT product_id, CAST(event_date AS STRING), load_id FROM loaded_events "
                 f"WHERE landing_day = DATE '{day}' ORDER BY 1, 2, 3"
             )
             return [tuple(row) for row in rows]
 
+    def journeys(self, day: date = DAY) -> list[int]:
+        """The products of the landing day's events that Spanner's readers see."""
+        with self.database.snapshot() as snapshot:
+            rows = snapshot.execute_sql(
+                f"SELECT product_id FROM customer_journey WHERE first_landing_day = DATE '{day}' ORDER BY 1"
+            )
+            return [product_id for (product_id,) in rows]
+
     def count_spanner(self) -> int:
         """How many rows Spanner holds in all."""
         with self.database.snapshot() as snapshot:
-            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM events")))[0]
+            return next(iter(snapshot.execute_sql("SELECT COUNT(*) FROM loaded_events")))[0]
 
     def published(self, day: date = DAY) -> list[tuple[int, str, str]]:
         """(product_id, event_date, load_id) of the landing day's rows in events_batch, in order."""

@@ -184,7 +184,7 @@ def undisturbed(shop: Shop, ways: Ways) -> Undisturbed:
         }
         job_bytes = {store: ways.job[store].front.passed for store in ways.job}
         _undisturbed.append(Undisturbed(rows_of(shop), job_bytes, task_bytes))
-        shop.database.execute_partitioned_dml("DELETE FROM events WHERE TRUE")
+        shop.database.execute_partitioned_dml("DELETE FROM loaded_events WHERE TRUE")
         for table in ("shop_raw.events_batch", "shop_raw.rejected_events_batch", "shop_ops.loads"):
             shop.query(f"TRUNCATE TABLE {table}")
         for blob in shop.bucket.list_blobs(prefix="loads/"):
@@ -195,7 +195,7 @@ def undisturbed(shop: Shop, ways: Ways) -> Undisturbed:
 def rows_of(shop: Shop) -> Rows:
     """All rows of the stores, in order, without what is another in each load; each store holds one load's."""
     with shop.database.snapshot() as snapshot:
-        result = snapshot.execute_sql("SELECT * FROM events")
+        result = snapshot.execute_sql("SELECT * FROM loaded_events")
         events = [dict(zip((field.name for field in result.fields), row, strict=True)) for row in result]
     assert len({event.pop("load_id") for event in events}) == 1
     rows = {"events": sorted(tuple(map(str, event.values())) for event in events)}
@@ -294,7 +294,7 @@ def leave_a_stale_row(shop: Shop) -> None:
         "load_id": f"{DAY:%Y%m%d}-00000000",
     }
     with shop.database.batch() as batch:
-        batch.insert("events", list(row), [list(row.values())])
+        batch.insert("loaded_events", list(row), [list(row.values())])
 
 
 CUTS = ("refused", "reset", "stalled")

@@ -58,7 +58,7 @@ def holds(shop: Shop, user_id: int) -> dict[str, int]:
         if blob.name.startswith(("landing/", "exports/")):
             bucket[blob.name.split("/")[0]] += blob.download_as_bytes().count(str(user_id).encode())
     with shop.database.snapshot() as snapshot:
-        [[spanner]] = snapshot.execute_sql(f"SELECT COUNT(*) FROM events WHERE user_id = {user_id}")
+        [[spanner]] = snapshot.execute_sql(f"SELECT COUNT(*) FROM loaded_events WHERE user_id = {user_id}")
     tables = {
         table: shop.query(f"SELECT COUNT(*) FROM {table} WHERE user_id = {user_id}")[0][0]
         for table in (
@@ -102,7 +102,7 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
     dry = forget(shop, customers=LIST)
     assert (dry.state, dry.states["approve"], dry.states["prove"]) == ("success", "skipped", "skipped")
     found = dry.returned["count"]["found"]
-    assert found["Spanner events"] == before["spanner"] == 20
+    assert found["Spanner loaded_events"] == before["spanner"] == 20
     assert found["BigQuery shop_raw.events_batch"] == 20
     assert found["Cloud Storage landing/events/"] == found["Cloud Storage exports/"] == 21
     assert found["Cloud Storage accepted/events/"] == 20

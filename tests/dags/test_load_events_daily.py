@@ -273,17 +273,18 @@ def test_a_load_that_a_newer_one_has_overtaken_changes_nothing(shop: Shop, clear
     assert shop.query("SELECT COUNT(*) FROM shop.rejected_events") == [(0,)]
 
 
-def test_a_load_that_spanner_no_longer_holds_when_it_is_published_is_refused(shop: Shop) -> None:
+def test_a_load_that_spanner_does_not_hold_whole_is_refused_and_readers_see_nothing_of_it(shop: Shop) -> None:
     shop.land(line(n) for n in range(20))
 
     def lose_a_row(task_id: str) -> None:
-        if task_id == "publish":
-            shop.database.execute_partitioned_dml("DELETE FROM events WHERE product_id = 1000007")
+        if task_id == "reconcile":
+            shop.database.execute_partitioned_dml("DELETE FROM loaded_events WHERE product_id = 1000007")
 
     run = shop.load(before_task=lose_a_row)
-    assert run.states["publish"] == "failed"
-    assert "20 distinct events, but Spanner holds 19" in run.errors["publish"]
+    assert run.states["reconcile"] == "failed"
+    assert "20 distinct events, but Spanner holds 19" in run.errors["reconcile"]
     assert shop.published() == []
+    assert shop.journeys() == []
 
 
 def test_a_run_by_hand_for_a_day_that_is_not_landed_fails_at_once_and_says_what_is_there(shop: Shop) -> None:

@@ -381,7 +381,7 @@ SUMMARY_TASKS = " > ".join(
 @pytest.mark.parametrize(
     ("dag_id", "order"),
     [
-        ("apply_schemas", "migrate_spanner > apply_bigquery_tables"),
+        ("apply_schemas", "apply_bigquery_tables > migrate_spanner"),
         ("keep_stream_alive", "keep_alive"),
         ("land_export", "split_into_days"),
         (

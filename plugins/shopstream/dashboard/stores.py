@@ -180,6 +180,7 @@ JOURNEY_COLUMNS = (
     *("event_time", "event_id", "event_type", "product_id", "category_code", "brand", "price"),
     "user_session",
 )
+_LOAD = ("landing_day", "load_id")
 
 
 class SpannerStore:
@@ -226,28 +227,45 @@ def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str,
     """Read the customer's events by their key, the newest first, until there are more than MAX_ROWS."""
     from google.cloud.spanner_v1 import KeyRange, KeySet
 
+    from beam_jobs.contract import LATENESS_DAYS
     from beam_jobs.identity import shard
 
     events: list[dict[str, Any]] = []
-    with database.snapshot(multi_use=True) as snapshot:
-        for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
-            keys = [
-                [shard(user_id), (last_day - timedelta(days=n)).isoformat(), user_id]
-                for n in range(first, first + DAYS_A_READ)
-            ]
-            found = snapshot.read(
-                "events",
-                JOURNEY_COLUMNS,
+    # All of one moment, so that no load is published in between. Not by one snapshot of several uses: the
+    # emulator ends those of a client that does something else meanwhile.
+    moment = datetime.now(UTC)
+    landed = [last_day - timedelta(days=JOURNEY_DAYS - 1), last_day + timedelta(days=LATENESS_DAYS)]
+    first_landed, last_landed = ([day.isoformat()] for day in landed)
+    with database.snapshot(read_timestamp=moment) as snapshot:
+        published = {
+            tuple(row)
+            for row in snapshot.read(
+                "published_loads",
+                _LOAD,
+                KeySet(ranges=[KeyRange(start_closed=first_landed, end_closed=last_landed)]),
+                timeout=JOURNEY_SECONDS,
+            )
+        }
+    for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
+        keys = [
+            [shard(user_id), (last_day - timedelta(days=n)).isoformat(), user_id]
+            for n in range(first, first + DAYS_A_READ)
+        ]
+        # As the view customer_journey: an event of a published load, once. The view itself is no way: the
+        # emulator reads all rows of all customers for it.
+        once: dict[str, dict[str, Any]] = {}
+        with database.snapshot(read_timestamp=moment) as snapshot:
+            for landing_day, load_id, *row in snapshot.read(
+                "loaded_events",
+                (*_LOAD, *JOURNEY_COLUMNS),
                 KeySet(ranges=[KeyRange(start_closed=key, end_closed=key) for key in keys]),
                 limit=MAX_ROWS_A_READ,
                 timeout=JOURNEY_SECONDS,
-            )
-            # As the view customer_journey: an event once, as the day that landed it first has it.
-            once: dict[str, dict[str, Any]] = {}
-            for row in found:
-                event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
-                once.setdefault(event["event_id"], event)
-            events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
-            if len(events) > MAX_ROWS:
-                break
+            ):
+                if (landing_day, load_id) in published:
+                    event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
+                    once.setdefault(event["event_id"], event)
+        events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
+        if len(events) > MAX_ROWS:
+            break
     return events[: MAX_ROWS + 1]

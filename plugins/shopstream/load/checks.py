@@ -8,17 +8,16 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from beam_jobs.contract import COLUMN_NAMES, SHARDS, first_event_day
+from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.manifest import Manifest
-from shopstream.load.held import HELD, Held
+from shopstream.load.held import Held
 from shopstream.load.place import place
 from shopstream.retries import Refused
 
 if TYPE_CHECKING:
-    from google.cloud.spanner_v1.database import Database
     from google.cloud.storage import Client
 
 REASONS_SHOWN = 5
@@ -27,19 +26,6 @@ PERSONAL = {"user_id", "user_session"}
 """The columns that tell of a customer."""
 _DIGIT, _LETTER = re.compile(r"\d"), re.compile(r"[^\W\d_]")
 _QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
-
-# All shards by number, not as a range: so Spanner reads one short key range of days in each.
-_SHARDS = ", ".join(map(str, range(SHARDS)))
-_LANDED = "event_date BETWEEN @first_day AND @landing_day AND landing_day = @landing_day"
-# The same plan as of `shard IN (...)`, which the emulator takes twice as long for: it compares each row with
-# each shard.
-_COUNT = f"""
-    SELECT load_id, {HELD}
-    FROM UNNEST([{_SHARDS}]) AS wanted
-    JOIN@{{JOIN_METHOD=APPLY_JOIN, FORCE_JOIN_ORDER=TRUE}} events ON shard = wanted
-    WHERE {_LANDED}
-    GROUP BY load_id"""  # noqa: S608
-_DELETE = f"DELETE FROM events WHERE shard IN ({_SHARDS}) AND {_LANDED} AND load_id IN UNNEST(@stale)"  # noqa: S608
 
 
 class LoadRefused(Refused):
@@ -158,39 +144,15 @@ def check_newest(client: Client, uri: str, active_jobs: Sequence[Mapping[str, An
         raise LoadRefused(f"{uri}: gs://{bucket}/{newest} is a newer load of the same day. {advice}")
 
 
-def count_in_spanner(database: Database, manifest: Manifest) -> dict[str, Held]:
-    """Count the landing day's rows in Spanner by load_id, over all shards and the days it may hold.
-
-    Rows that this load wrote again carry its load_id already, so the others are stale: rows that a corrected
-    file no longer has, or of a load that died.
-    """
-    with database.snapshot() as snapshot:
-        counts = snapshot.execute_sql(_COUNT, params=_window(manifest), param_types=_window_types())
-        return {load_id: Held(*held) for load_id, *held in counts}
-
-
-def delete_rows(database: Database, manifest: Manifest, stale: Collection[str]) -> None:
-    """Delete the landing day's rows in Spanner of the loads `stale`, and of no other.
-
-    Not simply all that are not of this load: one that was launched since these were counted is writing its
-    own.
-    """
-    database.execute_partitioned_dml(
-        _DELETE,
-        params=_window(manifest) | {"stale": sorted(stale)},
-        param_types=_window_types() | {"stale": _types().Array(_types().STRING)},
-    )
-
-
-def of_this_load(manifest: Manifest, store: str, counts: Mapping[str, Held]) -> Held:
-    """Return what a store holds of the load, which must be all it holds of the landing day.
+def of_this_load(manifest: Manifest, counts: Mapping[str, Held]) -> Held:
+    """Return what BigQuery holds of the load, which must be all it holds of the landing day.
 
     Raises:
         LoadRefused: it holds rows of another load.
     """
     if others := sorted(counts.keys() - {manifest.load_id}):
         raise LoadRefused(
-            f"{_name(manifest)}: {store} holds rows of the landing day that are of "
+            f"{_name(manifest)}: BigQuery holds rows of the landing day that are of "
             f"{'a newer load' if others[-1] > manifest.load_id else 'an older load'}, {others[-1]}. "
             "If that load's run does not go on by itself, run load_events_daily for the day again."
         )
@@ -210,7 +172,7 @@ def check_stores(manifest: Manifest, spanner: Held, bigquery: Held) -> None:
     if not spanner.events == distinct == bigquery.events:
         raise LoadRefused(
             f"{_name(manifest)}: the load has {distinct:,} distinct events, but Spanner holds "
-            f"{spanner.events:,} ({spanner.events - distinct:+,}) rows of the landing day and BigQuery "
+            f"{spanner.events:,} ({spanner.events - distinct:+,}) of its rows and BigQuery "
             f"{bigquery.events:,} ({bigquery.events - distinct:+,}); all three must be equal. {advice}"
         )
     if spanner != bigquery:
@@ -266,18 +228,3 @@ def shape(text: str) -> str:
 
 def _name(manifest: Manifest) -> str:
     return f"landing day {manifest.landing_day}, load {manifest.load_id}"
-
-
-def _window(manifest: Manifest) -> dict[str, Any]:
-    """The query parameters of the days whose events may be landed on the landing day."""
-    return {"landing_day": manifest.landing_day, "first_day": first_event_day(manifest.landing_day)}
-
-
-def _types() -> Any:
-    from google.cloud.spanner_v1 import param_types
-
-    return param_types
-
-
-def _window_types() -> dict[str, Any]:
-    return {"landing_day": _types().DATE, "first_day": _types().DATE}

@@ -37,7 +37,7 @@ USUAL_DAYS = 28
 MAX_REASON_CHARS = 1000
 
 _NEXT = (
-    "The day is not published. Its good rows are in Spanner, its rejected lines in shop.rejected_events. "
+    "The day is not published: readers see it as it was. Its rejected lines are in shop.rejected_events. "
     "Correct the landing files and trigger load_events_daily for the day."
 )
 

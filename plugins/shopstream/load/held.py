@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-HELD = "COUNT(*), COALESCE(BIT_XOR(SAFE_CAST(CONCAT('0x', SUBSTR(event_id, 1, 15)) AS INT64)), 0)"
-"""The fields of Held, in the SQL of BigQuery and of Spanner: an event id is a hash in hex, of 128 bits.
+FIRST_BITS = "SAFE_CAST(CONCAT('0x', SUBSTR(event_id, 1, 15)) AS INT64)"
+"""The first 60 bits of an event's id, in the SQL of BigQuery and of Spanner: it is a hash in hex of 128 bits.
 
 Not FARM_FINGERPRINT, which the BigQuery emulator computes row by row: 10 s for 50,000 rows instead of 0.02 s.
 """
+HELD = f"COUNT(*), COALESCE(BIT_XOR({FIRST_BITS}), 0)"
+"""The fields of Held, in the SQL of BigQuery."""
 
 
 class Held(NamedTuple):

@@ -61,64 +61,64 @@ def has_landed(**context: Any) -> bool:
 
 
 def reconcile_stores(load: dict[str, str]) -> dict[str, Any]:
-    """Stage the accepted rows in BigQuery, delete the day's stale rows in Spanner, and count in both.
+    """Stage the accepted rows in BigQuery, and count what both stores hold of the load.
 
     Returns:
-        {"table": the staging table, "events": the distinct events in it, "checksum": theirs}
+        {"table": the staging table, "events": the distinct events in it, "checksum": theirs,
+        "stale": the older loads of which Spanner holds rows of the landing day}
 
     Raises:
         LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
     """
+    from shopstream.load.in_spanner import count_loads
     from shopstream.load.publish import stage_load
 
     manifest = newest_manifest(storage_client(), Load.from_xcom(load))
-    database = spanner_database()
     staged = stage_load(bigquery_client(), manifest)
-    counts = checks.count_in_spanner(database, manifest)
-    # What earlier loads left goes only when all of this load has come.
+    counts = count_loads(spanner_database(), manifest)
     checks.check_stores(manifest, counts.get(manifest.load_id, Held.nothing()), staged.events)
-    if stale := {load_id for load_id in counts if load_id < manifest.load_id}:
-        checks.delete_rows(database, manifest, stale)
-        counts = checks.count_in_spanner(database, manifest)
-    checks.check_stores(manifest, checks.of_this_load(manifest, "Spanner", counts), staged.events)
     log.info(
-        "Landing day %s: Spanner and the staging table hold the same %s events; %s",
+        "Landing day %s: Spanner and the staging table hold the same %s events of the load; readers see them "
+        "once it is published.",
         *(manifest.landing_day, f"{staged.events.events:,}"),
-        f"rows of {len(stale)} earlier loads were deleted in Spanner."
-        if stale
-        else "no stale row was there.",
     )
-    return {"table": staged.table, **staged.events._asdict()}
+    stale = sorted(load_id for load_id in counts if load_id < manifest.load_id)
+    return {"table": staged.table, **staged.events._asdict(), "stale": stale}
 
 
 def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
-    """Count the landing day in Spanner again, replace it in events_batch, and count what is there now.
+    """Replace the landing day in events_batch, count what is there, and let Spanner's readers see the load.
+
+    Then delete Spanner's rows of the older loads that `reconcile_stores` found, which nobody sees any more.
 
     Returns:
         {"event_dates": the dates whose events may have changed, "spanner_rows": int, "bigquery_rows": int}
 
     Raises:
-        LoadRefused: a newer load of the day has begun, or a store does not hold each distinct event once.
+        LoadRefused: a newer load of the day has begun, or BigQuery does not hold each distinct event once.
     """
+    from shopstream.load.in_spanner import delete_loads, publish_load
     from shopstream.load.publish import count_published, publish_day
     from shopstream.tables.published import newest_loads
 
     manifest = newest_manifest(storage_client(), Load.from_xcom(load))
-    # Since `reconcile` another load may have begun, and died.
-    counts = checks.count_in_spanner(spanner_database(), manifest)
-    in_spanner = checks.of_this_load(manifest, "Spanner", counts)
-    checks.check_stores(manifest, in_spanner, Held(staged["events"], staged["checksum"]))
+    # Nobody but this load wrote rows of its id, and none deletes them before a newer one is published.
+    in_spanner = Held(staged["events"], staged["checksum"])
     client, day = bigquery_client(), manifest.landing_day
     before = newest_loads(client, day, day).get(day)
     event_dates = publish_day(client, manifest, staged["table"])
-    counts = count_published(client, manifest.landing_day)
-    in_bigquery = checks.of_this_load(manifest, "BigQuery", counts)
+    in_bigquery = checks.of_this_load(manifest, count_published(client, manifest.landing_day))
     checks.check_stores(manifest, in_spanner, in_bigquery)
+    database = spanner_database()
+    publish_load(database, manifest)
+    delete_loads(database, manifest, staged["stale"])
     log.info(
-        "Landing day %s is published %s: %s events in both stores; events of %s may have changed.",
+        "Landing day %s is published %s: %s events in both stores; events of %s may have changed. "
+        "Older loads whose rows Spanner no longer holds: %s.",
         day,
         f"anew, in place of the load of {before:%Y-%m-%d %H:%M} UTC" if before else "for the first time",
         *(f"{in_bigquery.events:,}", ", ".join(map(str, event_dates)) or "no day"),
+        ", ".join(staged["stale"]) or "none",
     )
     return {
         "event_dates": [day.isoformat() for day in event_dates],

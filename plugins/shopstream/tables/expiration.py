@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 DAY_MS = 86_400_000
 _POLICY = (
     "SELECT row_deletion_policy_expression FROM information_schema.tables "
-    "WHERE table_schema = '' AND table_name = 'events'"
+    "WHERE table_schema = '' AND table_name = 'loaded_events'"
 )
 
 log = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ def keep_in_spanner(database: Database, days: int) -> None:
         return
     wanted = f"ROW DELETION POLICY (OLDER_THAN(event_time, INTERVAL {days:d} DAY))"
     change = f"{'REPLACE' if policy else 'ADD'} {wanted}" if days else "DROP ROW DELETION POLICY"
-    update_ddl(database, [f"ALTER TABLE events {change}"])
-    log.info("Spanner: events: %s.", change)
+    update_ddl(database, [f"ALTER TABLE loaded_events {change}"])
+    log.info("Spanner: loaded_events: %s.", change)
 
 
 def keep_in_stream(client: bigquery.Client, days: int) -> None:

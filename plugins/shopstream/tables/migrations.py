@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,10 +69,18 @@ class Migration:
     statements: tuple[str, ...]
 
 
-def apply_migrations(database: Database, folder: Path) -> list[str]:
+def apply_migrations(
+    database: Database, folder: Path, before: Mapping[int, Callable[[], None]] | None = None
+) -> list[str]:
     """Apply the migrations of the folder that the database lacks, in order, and return their file names.
 
     May run any number of times, also twice at once: each migration ends applied and recorded once.
+
+    Args:
+        database: the database.
+        folder: the folder.
+        before: by a migration's number, what must have happened before it is applied, such as rows that
+            move. It must bear repetition too, and what it raises ends the run.
 
     Raises:
         MigrationError: a file is misnamed, missing, doubled, was edited after it was applied, or has a
@@ -87,6 +96,8 @@ def apply_migrations(database: Database, folder: Path) -> list[str]:
     for migration in migrations:
         if migration.version in recorded:
             continue
+        if before and migration.version in before:
+            before[migration.version]()
         log.info("Applying %s: %d statements.", migration.name, len(migration.statements))
         update_ddl(database, list(migration.statements))
         if _insert_if_missing(database, migration):

@@ -14,9 +14,15 @@ def migrate_spanner() -> list[str]:
     """
     from shopstream.tables.expiration import keep_in_spanner
     from shopstream.tables.migrations import apply_migrations
+    from shopstream.tables.old_events import take_over_events
 
     database = spanner_database()
-    applied = apply_migrations(database, settings().sql_dir / "spanner")
+    applied = apply_migrations(
+        database,
+        settings().sql_dir / "spanner",
+        # Which drops the old table.
+        before={4: lambda: take_over_events(database, bigquery_client())},
+    )
     keep_in_spanner(database, settings().events_keep_days)
     return applied
 

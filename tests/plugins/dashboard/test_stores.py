@@ -11,6 +11,7 @@ import pytest
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
 
 from beam_jobs.identity import shard
@@ -142,8 +143,10 @@ def write_journey(database: Database, *events: tuple[int, datetime, str]) -> Non
         [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, "load"]
         for user, time, last in events
     ]
+    loads = [[day, "load", COMMIT_TIMESTAMP] for day in {time.date() for _, time, _ in events}]
     with database.batch() as batch:
-        batch.insert_or_update("events", columns, rows)
+        batch.insert_or_update("loaded_events", columns, rows)
+        batch.insert_or_update("published_loads", ("landing_day", "load_id", "published_at"), loads)
 
 
 @pytest.mark.integration

@@ -36,7 +36,7 @@ def test_the_rows_of_spanner_go_by_the_customer_alone_whatever_loaded_them(
     days = [dt.date(2019, 11, day) for day in (1, 2, 3)]
     with spanner_database.batch() as batch:
         batch.insert(
-            "events",
+            "loaded_events",
             columns,
             [
                 (shard(user_id), day, user_id, dt.datetime(2019, 11, 1, tzinfo=dt.UTC), f"{user_id}", day,
@@ -45,11 +45,11 @@ def test_the_rows_of_spanner_go_by_the_customer_alone_whatever_loaded_them(
                 for day in days
             ],
         )  # fmt: skip
-    assert stores.count_in_spanner(spanner_database, {ID, 8}) == {"events": 3}
+    assert stores.count_in_spanner(spanner_database, {ID, 8}) == {"loaded_events": 3}
     for _ in range(2):
         stores.delete_in_spanner(spanner_database, {ID, 8})
-        assert stores.count_in_spanner(spanner_database, {ID}) == {"events": 0}
-        assert stores.count_in_spanner(spanner_database, {OTHER, ID + 16}) == {"events": 6}
+        assert stores.count_in_spanner(spanner_database, {ID}) == {"loaded_events": 0}
+        assert stores.count_in_spanner(spanner_database, {OTHER, ID + 16}) == {"loaded_events": 6}
 
 
 def reject(client: bigquery_api.Client, table: str, raw: bytes, detail: str, attributes: str = "{}") -> None:

@@ -6,14 +6,12 @@ import base64
 import json
 import re
 from dataclasses import replace
-from datetime import date, timedelta
+from datetime import date
 from typing import Any
 
 import pytest
-from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
 
-from beam_jobs.contract import SHARDS
 from beam_jobs.manifest import Manifest
 from shopstream.load import checks
 from shopstream.load.checks import LoadRefused
@@ -157,11 +155,11 @@ def test_stores_that_hold_as_many_but_other_events_are_refused() -> None:
 
 def test_a_store_with_rows_of_another_load_is_refused_by_its_name() -> None:
     mine, other = Held(980, 7), Held(1, 1)
-    assert checks.of_this_load(manifest(), "Spanner", {LOAD_ID: mine}) == mine
-    assert checks.of_this_load(manifest(), "Spanner", {}) == Held.nothing()
+    assert checks.of_this_load(manifest(), {LOAD_ID: mine}) == mine
+    assert checks.of_this_load(manifest(), {}) == Held.nothing()
     for load_id, age in (("20191108-00000001", "an older"), ("20191108-t20191109", "a newer")):
         with pytest.raises(LoadRefused, match=f"{age} load, {load_id}"):
-            checks.of_this_load(manifest(), "Spanner", {LOAD_ID: mine, load_id: other})
+            checks.of_this_load(manifest(), {LOAD_ID: mine, load_id: other})
 
 
 @pytest.mark.parametrize(("spanner", "bigquery"), [(979, 980), (980, 981), (0, 0)])
@@ -169,8 +167,8 @@ def test_stores_that_do_not_are_refused_with_all_numbers(spanner: int, bigquery:
     with pytest.raises(LoadRefused) as caught:
         checks.check_stores(manifest(), Held(spanner, 7), Held(bigquery, 7))
     assert (
-        f"the load has 980 distinct events, but Spanner holds {spanner:,} ({spanner - 980:+,}) rows of the "
-        f"landing day and BigQuery {bigquery:,} ({bigquery - 980:+,})"
+        f"the load has 980 distinct events, but Spanner holds {spanner:,} ({spanner - 980:+,}) of its "
+        f"rows and BigQuery {bigquery:,} ({bigquery - 980:+,})"
     ) in str(caught.value)
 
 
@@ -225,64 +223,3 @@ class TestOnCloudStorage:
             checks.check_newest(bucket.client, older, [])
         with pytest.raises(LoadRefused, match="Dataflow job 2019-x loads the same day anew"):
             checks.check_newest(bucket.client, newer, [{"id": "2019-x"}])
-
-
-COLUMNS = (
-    "shard", "event_date", "user_id", "event_time", "event_id", "landing_day", "event_type", "product_id",
-    "category_id", "price", "load_id",
-)  # fmt: skip
-
-
-def insert(database: Database, *rows: tuple[int, date, date, str]) -> None:
-    """Insert events given as (shard, event_date, landing_day, load_id)."""
-    with database.batch() as batch:
-        batch.insert(
-            "events",
-            COLUMNS,
-            [
-                (shard, day, n, f"{day}T00:00:00Z", f"{n:032x}", landed, "view", 1, 1, "1", load_id)
-                for n, (shard, day, landed, load_id) in enumerate(rows)
-            ],
-        )
-
-
-@pytest.mark.integration
-class TestOnSpanner:
-    """Counting a landing day, and deleting what is stale of it."""
-
-    def test_all_shards_and_all_days_that_a_landing_day_may_hold_are_counted(
-        self, spanner_database: Database
-    ) -> None:
-        week = [DAY - timedelta(days=n) for n in range(8)]
-        tomorrow = DAY + timedelta(days=1)
-        insert(
-            spanner_database,
-            *((shard, DAY, DAY, LOAD_ID) for shard in range(SHARDS)),
-            *((0, day, DAY, "20191108-00000001") for day in week),
-            (0, DAY, tomorrow, "20191109-00000001"),
-        )
-        counts = checks.count_in_spanner(spanner_database, manifest())
-        assert {load_id: held.events for load_id, held in counts.items()} == {
-            LOAD_ID: SHARDS,
-            "20191108-00000001": 8,
-        }
-
-    def test_of_the_landing_days_rows_those_of_the_loads_that_were_seen_are_deleted_and_no_others(
-        self, spanner_database: Database
-    ) -> None:
-        tomorrow = DAY + timedelta(days=1)
-        insert(
-            spanner_database,
-            (0, DAY, DAY, LOAD_ID),
-            (15, DAY - timedelta(days=7), DAY, "20191108-ffffffff"),
-            (3, DAY, DAY, "20191108-00000001"),
-            (4, DAY, DAY, "20191108-t2019"),
-            (3, DAY, tomorrow, "20191109-00000001"),
-        )
-        for _ in range(2):
-            checks.delete_rows(spanner_database, manifest(), {"20191108-ffffffff", "20191108-00000001"})
-            counts = checks.count_in_spanner(spanner_database, manifest())
-            # A load that was launched after the count keeps its rows.
-            assert counts.keys() == {LOAD_ID, "20191108-t2019"}
-        others = checks.count_in_spanner(spanner_database, manifest(landing_day=tomorrow))
-        assert others.keys() == {"20191109-00000001"}

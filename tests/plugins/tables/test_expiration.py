@@ -22,7 +22,9 @@ def test_spanner_keeps_events_as_long_as_the_setting_says(spanner_database: Data
     for days in (0, 400, 400, 500, 0, 0):
         keep_in_spanner(spanner_database, days)
         spanner_database.reload()
-        [table] = [ddl for ddl in spanner_database.ddl_statements if ddl.startswith("CREATE TABLE events ")]
+        [table] = [
+            ddl for ddl in spanner_database.ddl_statements if ddl.startswith("CREATE TABLE loaded_events ")
+        ]
         assert (f"OLDER_THAN(event_time, INTERVAL {days} DAY)" in table) is (days > 0)
 
 

@@ -128,7 +128,8 @@ def test_the_migrations_of_this_repository_apply_to_an_empty_database(empty_data
     folder = settings().sql_dir / "spanner"
     applied = apply_migrations(empty_database, folder)
     assert applied == [path.name for path in sorted(folder.glob("*.sql"))]
-    assert "event_id" in columns(empty_database, "events")
+    assert "load_id" in columns(empty_database, "loaded_events")
+    assert columns(empty_database, "events") == []
     assert "event_id" in columns(empty_database, "customer_journey")
     assert apply_migrations(empty_database, folder) == []
 

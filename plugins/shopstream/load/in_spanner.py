@@ -1,0 +1,125 @@
+"""What Spanner holds of a landing day, and which of its loads readers see (docs/adr/0020).
+
+Each function may be repeated at any time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet, RequestOptions, param_types
+
+from beam_jobs.contract import SHARDS, first_event_day
+from shopstream.load.checks import LoadRefused
+from shopstream.load.held import FIRST_BITS, Held
+
+if TYPE_CHECKING:
+    from google.cloud.spanner_v1.database import BatchSnapshot, Database
+    from google.cloud.spanner_v1.transaction import Transaction
+
+    from beam_jobs.manifest import Manifest
+
+COUNT_THREADS = 4
+"""The parts of a count that are read at once, by one worker."""
+COUNT_SECONDS = 600
+COUNT_ROWS_A_SECOND = 5_000
+"""One part of a count may take COUNT_SECONDS, and as long as all of the load's rows take at this pace."""
+
+_LOW = RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)
+# All shards by number, not as a range: so Spanner reads one short key range of days in each. They come last
+# for the emulator's sake, which compares each row with each shard.
+_LANDED = (
+    "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day "
+    f"AND shard IN ({', '.join(map(str, range(SHARDS)))})"
+)
+# Rows and not their count: a query that is read in parts may have nothing above its scan.
+_ROWS = f"SELECT NULLIF(load_id, @load_id), {FIRST_BITS} FROM loaded_events WHERE {_LANDED}"  # noqa: S608
+_DELETE = f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids)"  # noqa: S608
+
+_TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
+
+
+def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
+    """Count the landing day's rows by load_id, over all shards and the days it may hold.
+
+    Read in parts and by Data Boost, which takes nothing of the CPU that serves readers.
+
+    Raises:
+        google.api_core.exceptions.DeadlineExceeded: a part took longer than so many rows should take.
+    """
+    batch = database.batch_snapshot()
+    timeout = COUNT_SECONDS + manifest.distinct / COUNT_ROWS_A_SECOND
+
+    events: Counter[str] = Counter()
+    checksums: defaultdict[str, int] = defaultdict(int)
+    try:
+        parts = batch.generate_query_batches(
+            _ROWS,
+            params=_window(manifest) | {"load_id": manifest.load_id},
+            param_types=_TYPES | {"load_id": param_types.STRING},
+            data_boost_enabled=True,
+        )
+        with ThreadPoolExecutor(COUNT_THREADS) as pool:
+            for counted in pool.map(partial(_count_part, batch, timeout), parts):
+                for load_id, held in counted.items():
+                    events[load_id or manifest.load_id] += held.events
+                    checksums[load_id or manifest.load_id] ^= held.checksum
+    finally:
+        batch.close()
+    return {load_id: Held(count, checksums[load_id]) for load_id, count in events.items()}
+
+
+def publish_load(database: Database, manifest: Manifest) -> None:
+    """Let readers see this load of the landing day instead of the one they saw, all of it at one moment.
+
+    Raises:
+        LoadRefused: readers already see a newer one.
+    """
+    day = manifest.landing_day
+
+    def switch(transaction: Transaction) -> None:
+        for (load_id,) in transaction.read("published_loads", ("load_id",), KeySet(keys=[[day.isoformat()]])):
+            if load_id > manifest.load_id:
+                raise LoadRefused(
+                    f"landing day {day}, load {manifest.load_id}: load {load_id} has published the day "
+                    "meanwhile. This one changes nothing any more; that one goes on by itself."
+                )
+        transaction.insert_or_update(
+            "published_loads",
+            ("landing_day", "load_id", "published_at"),
+            [(day, manifest.load_id, COMMIT_TIMESTAMP)],
+        )
+
+    database.run_in_transaction(switch)
+
+
+def delete_loads(database: Database, manifest: Manifest, load_ids: Collection[str]) -> None:
+    """Delete the landing day's rows of these loads, and of no other: one launched since writes its own."""
+    if load_ids:
+        database.execute_partitioned_dml(
+            _DELETE,
+            params=_window(manifest) | {"load_ids": sorted(load_ids)},
+            param_types=_TYPES | {"load_ids": param_types.Array(param_types.STRING)},
+            request_options=_LOW,
+        )
+
+
+def _count_part(batch: BatchSnapshot, timeout: float, part: dict[str, Any]) -> dict[str | None, Held]:
+    """Count the rows of one part by load_id; that of the load itself is None."""
+    # generate_query_batches takes no priority, but what is in a part goes into its request.
+    query = part["query"] | {"request_options": _LOW}
+    events: Counter[str | None] = Counter()
+    checksums: defaultdict[str | None, int] = defaultdict(int)
+    for load_id, first_bits in batch.process_query_batch(part | {"query": query}, timeout=timeout):
+        events[load_id] += 1
+        checksums[load_id] ^= first_bits or 0
+    return {load_id: Held(count, checksums[load_id]) for load_id, count in events.items()}
+
+
+def _window(manifest: Manifest) -> dict[str, Any]:
+    """The query parameters of the days whose events may be landed on the landing day."""
+    return {"landing_day": manifest.landing_day, "first_day": first_event_day(manifest.landing_day)}
