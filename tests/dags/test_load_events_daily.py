@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,7 @@ from shopstream.load.launch import RELAUNCHES
 from tests.airflow_home import Run
 from tests.dags.shop import DAY, Shop, alerts_of, days_told, line
 from tests.local.dataflow.service import serving, until, upload_template
+from tests.spanner_reader import reading
 from tests.spanner_valve import valve
 
 pytestmark = pytest.mark.integration
@@ -105,8 +107,12 @@ def test_a_reload_from_a_corrected_file_leaves_exactly_the_corrected_rows(shop: 
     assert shop.load().state == "success"
 
     shop.land(line(n) for n in range(50, 150))
-    run = shop.load()
+    with reading(shop.database, lambda: time.sleep(0.1)) as reader:
+        run = shop.load()
     assert run.errors == {}
+    assert reader.seen == [
+        {(1_000_000 + n, "nan") for n in numbers} for numbers in (range(120), range(50, 150))
+    ]
     assert products(shop.spanner()) == list(range(50, 150))
     assert shop.spanner() == shop.published()
     # The day that the correction emptied is rebuilt too.

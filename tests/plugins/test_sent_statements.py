@@ -21,7 +21,6 @@ from shopstream.dashboard.stores import BigQueryStore
 from shopstream.forget import stores
 from shopstream.forget.audit import write_rows
 from shopstream.forget.customers import Customers, Key
-from shopstream.forget.question import Approval
 from shopstream.load.publish import (
     PUBLISH_MAX_BYTES,
     count_published,
@@ -30,8 +29,9 @@ from shopstream.load.publish import (
     publish_day,
     stage_load,
 )
+from shopstream.questions import Approval
 from shopstream.replay.judge import Tally
-from shopstream.replay.kept import BATCH, STREAM, Asked, judge_day, open_days, write_replay
+from shopstream.replay.kept import Asked, judge_day, open_days, write_replay
 from shopstream.report import tasks as report
 from shopstream.settings import Limits, settings
 from shopstream.stream import completeness
@@ -40,6 +40,7 @@ from shopstream.summaries import build as summaries
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Column, Table
+from shopstream.tables.names import BATCH, STREAM
 from shopstream.watch.digest import read_day
 from shopstream.watch.figures import Finding
 from shopstream.watch.read import read_counts, told_before, write_findings

@@ -15,7 +15,7 @@ from shopstream.tables.day import replace_statement, rows_given
 from shopstream.tables.names import FORGOTTEN_CUSTOMERS
 
 if TYPE_CHECKING:
-    from shopstream.forget.question import Approval
+    from shopstream.questions import Approval
 
 TIME_TRAVEL_DAYS = 7
 FAIL_SAFE_DAYS = 7

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from shopstream.forget.customers import Customers, read_customers, read_key
-from shopstream.forget.question import Approval, Approve
+from shopstream.forget.question import Approve
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
+from shopstream.questions import Approval
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables

@@ -1,27 +1,20 @@
-"""The gate of a load: what nobody should publish is refused, and what somebody may publish is asked about.
-
-A question waits in Airflow's state `awaiting_input`, which takes no worker, no triggerer and no pool slot.
-"""
+"""The gate of a load: what nobody should publish is refused, and what somebody may publish is asked about."""
 
 # google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the steps import it.
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import timedelta
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.standard.operators.hitl import HITLOperator
-from airflow.sdk import Param
-from airflow.sdk.definitions.param import ParamsDict
-
-from shopstream.alerts import answer_wanted
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
-from shopstream.questions import shown_subject
+from shopstream.questions import Question
+from shopstream.retries import Refused
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
@@ -31,10 +24,8 @@ if TYPE_CHECKING:
     from beam_jobs.manifest import Manifest
 
 PUBLISH, REFUSE = "Publish anyway", "Refuse"
-ANSWER_WITHIN = timedelta(hours=24)
 USUAL_DAYS = 28
 """What is usual is told from the loads of so many days before."""
-MAX_REASON_CHARS = 1000
 
 _NEXT = (
     "The day is not published: readers see it as it was. Its rejected lines are in shop.rejected_events. "
@@ -42,39 +33,26 @@ _NEXT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """Who had a day published in spite of its rejected lines, by the name in Airflow, and why."""
-
-    approved_by: str
-    reason: str
-
-
-class Gate(HITLOperator):
+class Gate(Question):
     """Keeps the rejected lines in BigQuery; refuses a load that lost some; asks about one that rejected many.
 
     Returns an Approval as texts, or {} for a load that needed none.
     """
 
     template_fields: Sequence[str] = ("load",)
+    yes, no = PUBLISH, REFUSE
 
     def __init__(self, *, load: Any, **kwargs: Any) -> None:
         """Make the task; `load` is what WaitForLoad returns."""
-        super().__init__(
-            subject="",
-            options=[PUBLISH, REFUSE],
-            defaults=[REFUSE],
-            response_timeout=ANSWER_WITHIN,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.load = load
 
     def execute(self, context: Context) -> dict[str, str]:
         """Judge the load, and ask if its share of rejected lines is above SHOPSTREAM_MAX_REJECTED_SHARE.
 
         Raises:
-            LoadRefused: a newer load of the day has begun, the counters do not add up, all was rejected, or
-                Airflow would show the question of an earlier load of this run.
+            LoadRefused: a newer load of the day has begun, the counters do not add up, or all was rejected.
+            Refused: Airflow would show the question of an earlier load of this run.
             TaskAwaitingInput: somebody is asked.
         """
         from shopstream.load.publish import count_rejected, load_rejected
@@ -94,22 +72,15 @@ class Gate(HITLOperator):
         checks.check_accepted(manifest, reasons)
         if manifest.rejected <= settings().max_rejected_share * manifest.read:
             return {}
-        self.subject = _subject(manifest)
-        self.body = _body(client, manifest, reasons)
-        # Not before: Airflow holds a task's parameters against their schema when it starts.
-        self.params = ParamsDict({"reason": _reason()})
-        if (shown := shown_subject(self, context)) != self.subject:
-            raise checks.LoadRefused(
-                f"{self.subject} But in this run Airflow would show an earlier question: {shown!r} "
-                "Trigger load_events_daily for the day: that run asks about its own load."
-            )
-        answer_wanted(
+        self.ask(
             context,
-            f"{self.subject} Answer in the run's Required Actions within {_hours(ANSWER_WITHIN)}; no answer "
-            f"refuses the day.\n{reasons}",
+            _subject(manifest),
+            _body(client, manifest, reasons),
+            "Why the day is published or refused, such as: the lines are of a test shop. If it is published, "
+            "the reason is kept in shop_ops.loads beside your name.",
+            f" No answer refuses the day.\n{reasons}",
         )
-        super().execute(context)
-        raise AssertionError("HITLOperator.execute leaves by an exception")
+        raise AssertionError("a question leaves by an exception")
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, str]:
         """Act as the answer says.
@@ -117,44 +88,20 @@ class Gate(HITLOperator):
         Raises:
             LoadRefused: the answer refuses the day, gives no reason, or did not come in time.
         """
-        if "error" in event and event["error_type"] != "timeout":
-            self.process_trigger_event_error(event)
         load = Load.from_xcom(self.load)
         name = f"landing day {load.landing_day}, load {load.load_id}"
-        user = event.get("responded_by_user")
-        if not user:
-            raise checks.LoadRefused(f"{name}: nobody answered within {_hours(ANSWER_WITHIN)}. {_NEXT}")
-        reason = str(event["params_input"].get("reason") or "").strip()
-        if event["chosen_options"] != [PUBLISH]:
-            raise checks.LoadRefused(
-                f"{name}: {user['name']} refused it: {reason or 'no reason given'}. {_NEXT}"
-            )
-        if not 1 <= len(reason) <= MAX_REASON_CHARS:
-            raise checks.LoadRefused(
-                f"{name}: {user['name']} answered {PUBLISH!r} with a reason of {len(reason)} characters; "
-                f"1 to {MAX_REASON_CHARS} are kept with the load. Clear gate with all tasks after it, and "
-                "answer again."
-            )
-        self.log.info("%s: %s has it published: %s", name, user["name"], reason)
-        return asdict(Approval(user["name"], reason))
+        try:
+            approval = self.approval(event)
+        except Refused as refused:
+            raise checks.LoadRefused(f"{name}: {refused} {_NEXT}") from None
+        self.log.info("%s: %s has it published: %s", name, approval.approved_by, approval.reason)
+        return asdict(approval)
 
 
 def _subject(manifest: Manifest) -> str:
     return (
         f"Landing day {manifest.landing_day}, load {manifest.load_id}: {manifest.rejected:,} of "
         f"{manifest.read:,} lines ({manifest.rejected / manifest.read:.2%}) were rejected."
-    )
-
-
-def _reason() -> Param:
-    return Param(
-        "",
-        type="string",
-        minLength=1,
-        maxLength=MAX_REASON_CHARS,
-        title="Reason",
-        description="Why the day is published or refused, such as: the lines are of a test shop. If it is "
-        "published, the reason is kept in shop_ops.loads beside your name.",
     )
 
 
@@ -177,7 +124,7 @@ The most frequent reasons; of the lines only the shape is shown (digits as 9, le
 {listed}
 
 All of them are in `shop.rejected_events`, whatever the answer. **{PUBLISH}** publishes the accepted lines \
-and gives the others up. **{REFUSE}**, or no answer within {_hours(ANSWER_WITHIN)}, leaves the day as it was \
+and gives the others up. **{REFUSE}**, or no answer in time, leaves the day as it was \
 published before: then correct the landing files and trigger load_events_daily for the day."""
 
 
@@ -198,7 +145,3 @@ def _usual(client: Client, manifest: Manifest) -> str:
         f"Usual is {median(shares):.2%}: the median of the {len(shares)} loaded days of the {USUAL_DAYS} "
         f"before, of which the highest had {shares[-1]:.2%}."
     )
-
-
-def _hours(time: timedelta) -> str:
-    return f"{time / timedelta(hours=1):g} hours"

@@ -34,7 +34,7 @@ from shopstream.tables.day import replace_row, replace_statement
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS_BATCH
 
 if TYPE_CHECKING:
-    from shopstream.load.gate import Approval
+    from shopstream.questions import Approval
 
 STAGING_EXPIRATION_DAYS = 2
 PUBLISH_MAX_BYTES = 100 * 2**30

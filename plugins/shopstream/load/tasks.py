@@ -15,10 +15,11 @@ from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import landing_day
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
 from shopstream.load import checks
-from shopstream.load.gate import Approval, Gate
+from shopstream.load.gate import Gate
 from shopstream.load.held import Held
 from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
 from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, newest_manifest
+from shopstream.questions import Approval
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.tables.expiration import refuse_expired

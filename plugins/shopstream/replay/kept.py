@@ -20,13 +20,12 @@ from shopstream.gcp.bigquery import run
 from shopstream.gcp.storage import open_object
 from shopstream.replay.judge import Kept, Tally, judge_lines, judge_messages
 from shopstream.tables.day import replace_row
-from shopstream.tables.names import REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM, REPLAYS
+from shopstream.tables.names import BATCH, REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM, REPLAYS, STREAM
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.storage import Client as StorageClient
 
-BATCH, STREAM = "batch", "stream"
 REJECTS_AT_ONCE = 1_000
 """Of up to 65,536 bytes each. So many are judged, sent and written down: a task that is killed sends at most
 these again."""

@@ -15,6 +15,7 @@ from shopstream.days import is_dry_run, summary_days
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.retries import Refused
 from shopstream.settings import settings
+from shopstream.tables.names import BATCH, STREAM
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 ALL_REASONS = "all"
 CHOICES = [ALL_REASONS, *REASONS]
-PATHS = ["batch", "stream"]
+PATHS = [BATCH, STREAM]
 REPLAY_OF = "replay_of"
 """The attribute of a message that was published again: the id of the rejected one."""
 
@@ -43,7 +44,7 @@ def replay(**context: Any) -> list[dict[str, Any]]:
         PublishFailed: Pub/Sub does not take the messages; those it took are written down.
     """
     from shopstream.replay.judge import Tally
-    from shopstream.replay.kept import STREAM, Asked, open_days
+    from shopstream.replay.kept import Asked, open_days
 
     params, run = context["params"], context["dag_run"]
     reason = None if params["reason"] == ALL_REASONS else params["reason"]
@@ -74,7 +75,7 @@ def _next(asked: Asked, is_dry: bool, every: Tally, loads: Sequence[Mapping[str,
         return "There is no reject of these days that a replay has not sent: shop_ops.replays tells of those."
     if is_dry:
         return "This was a dry run, and nothing is changed. Trigger it again without, to send what passes."
-    if asked.source == "stream":
+    if asked.source == STREAM:
         return f"{every.passed:,} messages are published again; the others stay as they are."
     days = ", ".join(load["conf"]["landing_day"] for load in loads)
     return f"Loaded anew by load_events_daily: {days or 'no day, since nothing would pass'}."

@@ -12,3 +12,6 @@ OBJECTIVES = "shop_ops.objectives"
 REPLAYS = "shop_ops.replays"
 STREAM_CHECKS = "shop_ops.stream_checks"
 STREAM_COMPLETENESS = "shop_ops.stream_completeness"
+
+BATCH, STREAM = "batch", "stream"
+"""The two ways into the tables, as the column `source` names them."""

@@ -33,12 +33,12 @@ def test_who_has_a_customer_forgotten_is_known_with_the_reason() -> None:
 @pytest.mark.parametrize(
     ("option", "reason", "user", "words"),
     [
-        ("Leave everything", "no", OPERATOR, "operator had everything left as it is"),
+        ("Leave everything", "no", OPERATOR, "operator refused it: no. Nothing was changed"),
         # As Airflow answers when the time is over.
-        ("Leave everything", "", None, "Nobody answered within 24 hours"),
-        ("Forget", "request 17", None, "Nobody answered within 24 hours"),
+        ("Leave everything", "", None, "nobody answered within 24 hours"),
+        ("Forget", "request 17", None, "nobody answered within 24 hours"),
         ("Forget", " ", OPERATOR, "with a reason of 0 characters"),
-        ("Forget", "x" * 201, OPERATOR, "with a reason of 201 characters"),
+        ("Forget", "x" * 1001, OPERATOR, "with a reason of 1001 characters"),
     ],
 )
 def test_any_other_answer_changes_nothing_and_says_why(
