@@ -38,7 +38,9 @@ def bigquery_client() -> BigQueryClient:
 
     tell_waiting()
     env = settings()
-    return BigQueryHook(location=env.region, use_legacy_sql=False).get_client(project_id=env.project, location=env.region)
+    return BigQueryHook(location=env.region, use_legacy_sql=False).get_client(
+        project_id=env.project, location=env.region
+    )
 
 
 def storage_client() -> StorageClient:
