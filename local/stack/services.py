@@ -142,6 +142,7 @@ def environment_for(
         "SHOPSTREAM_DATAFLOW_STATE": str(STATE / "dataflow"),
         "SHOPSTREAM_DATAFLOW_PRELOAD": ",".join(PRELOAD),
         "SHOPSTREAM_OBJECT_URL": gcs,
+        "SHOPSTREAM_UPLOAD_COMMAND": upload_command(gcs),
         "SPANNER_EMULATOR_HOST": address("spanner"),
         "PUBSUB_EMULATOR_HOST": address("pubsub"),
         "STORAGE_EMULATOR_HOST": gcs,
@@ -154,6 +155,12 @@ def environment_for(
         "NO_GCE_CHECK": "true",
         "GOOGLE_APPLICATION_CREDENTIALS": str(ROOT / "local" / "google_credentials.json"),
     }
+
+
+def upload_command(gcs: str) -> str:
+    """How a shell uploads a file to the emulator at this address: gcloud would wait for Google."""
+    upload = f"{gcs}/upload/storage/v1/b/{{bucket}}/o?uploadType=media&name={{name}}"
+    return f"curl --fail --data-binary @FILE '{upload}'"
 
 
 def chosen_ports() -> dict[str, int]:

@@ -10,9 +10,11 @@ from __future__ import annotations
 import math
 import os
 import re
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 LABELS = {"app": "shopstream"}
 """On each job, data set and table, so that costs can be told apart; Terraform gives it to what it makes."""
@@ -64,6 +66,7 @@ class Settings:
     template_version: str
     dataflow_endpoint: str | None
     object_url: str
+    upload_command: str
     sql_dir: Path
     max_rejected_share: float
     max_loads: int
@@ -89,6 +92,12 @@ class Settings:
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
         return pipeline_image(self.region, self.project, pipeline, version)
+
+    def uploading(self, bucket: str, name: str) -> str:
+        """The command for a shell that uploads FILE as this object."""
+        return self.upload_command.format(
+            uri=shlex.quote(f"gs://{bucket}/{name}"), bucket=quote(bucket, safe=""), name=quote(name, safe="")
+        )
 
 
 def settings() -> Settings:
@@ -119,6 +128,7 @@ def settings() -> Settings:
         template_version=env.get("SHOPSTREAM_TEMPLATE_VERSION", "local"),
         dataflow_endpoint=env.get("SHOPSTREAM_DATAFLOW_ENDPOINT") or None,
         object_url=env.get("SHOPSTREAM_OBJECT_URL", "https://storage.cloud.google.com"),
+        upload_command=_upload_command("SHOPSTREAM_UPLOAD_COMMAND"),
         sql_dir=Path(env.get("SHOPSTREAM_SQL_DIR") or Path(__file__).resolve().parents[2] / "sql"),
         max_rejected_share=_share("SHOPSTREAM_MAX_REJECTED_SHARE", "0.01"),
         max_loads=_whole_number("SHOPSTREAM_MAX_LOADS", "3", 1, 100),
@@ -169,6 +179,17 @@ def _limits(name: str, warn: str, fail: str, read: Callable[[str, str], float]) 
             "give a warn level that is not above the fail level"
         )
     return limits
+
+
+def _upload_command(name: str) -> str:
+    command = os.environ.get(name) or "gcloud storage cp FILE {uri}"
+    try:
+        command.format(uri="", bucket="", name="")
+    except (KeyError, IndexError, ValueError) as error:
+        raise ValueError(
+            f"{name} is {command!r}; give a command that has no braces but {{uri}}, {{bucket}} and {{name}}"
+        ) from error
+    return command
 
 
 def _currency(name: str) -> str:

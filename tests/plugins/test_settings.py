@@ -22,6 +22,8 @@ from shopstream.settings import settings
         ("SHOPSTREAM_JOB_LOOK_SECONDS", "0", "a whole number from 1 to 3,600"),
         ("SHOPSTREAM_BATCH_MAX_WORKERS", "1001", "a whole number from 1 to 1,000"),
         ("SHOPSTREAM_CURRENCY", "dollars", "three letters of ISO 4217"),
+        ("SHOPSTREAM_UPLOAD_COMMAND", "cp FILE {path}", "{uri}, {bucket} and {name}"),
+        ("SHOPSTREAM_UPLOAD_COMMAND", "cp FILE {", "{uri}, {bucket} and {name}"),
         ("SHOPSTREAM_UNACKED_WARN_SECONDS", "3000", "a warn level that is not above the fail level"),
     ],
 )
@@ -34,3 +36,8 @@ def test_a_setting_out_of_its_range_is_told_with_its_range(
     assert name in str(raised.value)
     assert value in str(raised.value)
     assert words in str(raised.value)
+
+
+def test_the_command_that_uploads_an_object_is_one_of_a_shell_whatever_its_name() -> None:
+    assert settings().uploading("b", "a.csv") == "gcloud storage cp FILE gs://b/a.csv"
+    assert settings().uploading("b", "it's.csv") == """gcloud storage cp FILE 'gs://b/it'"'"'s.csv'"""

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from beam_jobs.contract import INT64_MAX
 from shopstream.layout import FORGET, LIST_PATTERN, USER_ID_PATTERN
 from shopstream.retries import Refused
+from shopstream.settings import settings
 
 if TYPE_CHECKING:
     from google.cloud.storage import Client
@@ -162,7 +163,9 @@ def _read_list(client: Client, bucket: str, name: str, generation: int | None) -
     uri = f"gs://{bucket}/{name}"
     blob = client.bucket(bucket).get_blob(name)
     if blob is None:
-        raise Refused(f"{uri} does not exist. Upload it, one user_id a line: gcloud storage cp FILE {uri}")
+        raise Refused(
+            f"{uri} does not exist. Upload it, one user_id a line: {settings().uploading(bucket, name)}"
+        )
     if generation is not None and blob.generation != generation:
         raise Refused(f"{uri} was written anew since this run has counted; trigger a run of its own for it.")
     if blob.size > MAX_LIST_BYTES:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from google.api_core.exceptions import NotFound
 
 from beam_jobs.contract import ContractError
+from shopstream.settings import settings
 
 if TYPE_CHECKING:
     from google.cloud.storage import Bucket
@@ -32,7 +33,7 @@ def open_object(
     uri = f"gs://{bucket.name}/{name}"
     blob = bucket.get_blob(name)
     if blob is None:
-        raise ContractError(f"{uri} does not exist. Upload it: gcloud storage cp FILE {uri}")
+        raise ContractError(f"{uri} does not exist. Upload it: {settings().uploading(bucket.name, name)}")
     try:
         # Raw, for the sizes and ranges of an object with an encoding are those of what is stored.
         with blob.open("rb", chunk_size=chunk_bytes, raw_download=True) as stored:
