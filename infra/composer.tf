@@ -24,6 +24,9 @@ locals {
     SHOPSTREAM_FORGET_KEY       = "${google_secret_manager_secret.forget_key.id}/versions/latest"
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
 
+    # What Airflow and its providers warn themselves of in each task's log.
+    PYTHONWARNINGS = "ignore:GitWildMatchPattern:DeprecationWarning,ignore:The `airflow.utils.operator_helpers.determine_kwargs` attribute:UserWarning"
+
     SHOPSTREAM_DATAFLOW_SUBNETWORK    = "regions/${var.region}/subnetworks/${google_compute_subnetwork.dataflow.name}"
     SHOPSTREAM_BATCH_SERVICE_ACCOUNT  = google_service_account.role["batch"].email
     SHOPSTREAM_BATCH_MACHINE_TYPE     = var.batch_machine_type

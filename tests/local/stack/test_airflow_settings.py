@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
 
+from local.root import ROOT
 from local.stack import airflow_settings
 
 
@@ -39,3 +43,21 @@ def test_the_api_server_waits_a_second_for_another_processs_write_and_all_else_f
             assert (
                 Path(connection.exec_driver_sql("PRAGMA database_list").one()[2]) == tmp_path / "airflow.db"
             )
+
+
+@pytest.mark.integration
+def test_parsing_a_dag_warns_of_nothing_that_is_not_ours_locally_and_on_composer(tmp_path: Path) -> None:
+    assert f'PYTHONWARNINGS = "{airflow_settings.QUIET}"' in (ROOT / "infra" / "composer.tf").read_text()
+    parse = (
+        "from airflow.dag_processing.dagbag import DagBag; import airflow.plugins_manager as plugins; "
+        f"plugins.get_plugin_info(); print(DagBag({str(ROOT / 'dags' / 'load_events_daily.py')!r}).dag_ids)"
+    )
+    parsed = subprocess.run(
+        [sys.executable, "-c", parse],
+        env=os.environ | airflow_settings.environment(tmp_path, 8080, "project"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert parsed.stdout.endswith("['load_events_daily']\n")
+    assert "deprecated" not in parsed.stdout + parsed.stderr
