@@ -205,9 +205,9 @@ def load_day(client: bigquery_api.Client, folder: Path, landing_day: dt.date) ->
         rejected_files=(),
         finished_at=dt.datetime.now(dt.UTC),
     )
-    staging = stage_load(client, manifest).table
-    dates = publish_day(client, manifest, staging)
-    drop_staging(client, staging)
+    staged = stage_load(client, manifest)
+    dates = publish_day(client, manifest, staged)
+    drop_staging(client, staged.table)
 
     streamed = events.take(pa.array(range(0, len(events), STREAMED_EVERY)))
     streamed = streamed.append_column("publish_time", streamed["event_time"])

@@ -293,6 +293,27 @@ def test_a_load_that_spanner_does_not_hold_whole_is_refused_and_readers_see_noth
     assert shop.journeys() == []
 
 
+def test_staged_rows_that_are_gone_before_they_are_published_leave_readers_of_both_stores_the_day_as_it_was(
+    shop: Shop,
+) -> None:
+    shop.land(line(n) for n in range(10))
+    assert shop.load().state == "success"
+    shop.land(line(n) for n in range(20))
+    before = shop.published()
+
+    def lose_all_rows(task_id: str) -> None:
+        if task_id == "publish":
+            [staging] = [
+                table for table in shop.bigquery.list_tables("shop_raw") if "staging" in table.table_id
+            ]
+            shop.query(f"DELETE FROM shop_raw.{staging.table_id} WHERE TRUE")
+
+    run = shop.load(before_task=lose_all_rows)
+    assert "holds 0 events, and not the 20 that reconcile has compared" in run.errors["publish"]
+    assert shop.published() == before
+    assert shop.journeys() == [1_000_000 + n for n in range(10)]
+
+
 def test_a_run_by_hand_for_a_day_that_is_not_landed_fails_at_once_and_says_what_is_there(shop: Shop) -> None:
     nothing = shop.load()
     assert (nothing.state, nothing.states["wait_for_landing"]) == ("failed", "failed")

@@ -170,7 +170,7 @@ def a_load(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     )
     staged = stage_load(client, manifest)
     assert staged.events.events == 1
-    assert publish_day(client, manifest, staged.table) == (DAY,)
+    assert publish_day(client, manifest, staged) == (DAY,)
     assert count_published(client, DAY) == {LOAD_ID: staged.events}
     load_rejected(client, manifest)
     audit(client, LOAD_ID)
@@ -214,8 +214,10 @@ def the_watch(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
 
 
 def the_forgetting(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
-    # What a_load has staged, which is not among the tables that are known here.
-    drop_staging(client, f"shop_raw.events_batch_staging_{LOAD_ID.replace('-', '_')}")
+    # What loads have staged is not among the tables that are known here.
+    for table in client.list_tables("shop_raw"):
+        if "_staging_" in table.table_id:
+            drop_staging(client, f"shop_raw.{table.table_id}")
     load_rejected(client, manifest_of(DAY, LOAD_ID, rejected=[rejected(bucket, LOAD_ID, [b"77,x"])]))
     datasets = {table.dataset for table in TABLES.values()}
     assert stores.count_in_bigquery(client, datasets, {FORGOTTEN})["shop_raw.rejected_events_batch"] == 1

@@ -87,14 +87,10 @@ def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
         manifest.accepted_files,
         source_format=bigquery.SourceFormat.PARQUET,
     )
-    sql = f"SELECT {HELD} FROM (SELECT DISTINCT event_id FROM {table})"
-    [row] = run(
-        client, sql, {}, job_id_prefix="count-staged", maximum_bytes_billed=PUBLISH_MAX_BYTES
-    ).result()
-    return Staged(table, Held(*row))
+    return Staged(table, _count_staged(client, table))
 
 
-def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tuple[dt.date, ...]:
+def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> tuple[dt.date, ...]:
     """Replace the landing day's rows of events_batch by the staged ones, each event once, in one statement.
 
     The statement itself looks whether a newer load of the day has come before it, and then fails.
@@ -106,9 +102,9 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
 
     Raises:
         PublishError: staged rows are of another landing day, or of a date that this landing day may not hold,
-            or a newer load has published the day.
+            or not those that were counted when they were staged, or a newer load has published the day.
     """
-    landing_day = manifest.landing_day
+    landing_day, staging = manifest.landing_day, staged.table
     params = _window(landing_day) | {"load_id": manifest.load_id}
     options: dict[str, Any] = {
         "job_id_prefix": f"publish-{manifest.load_id}",
@@ -129,6 +125,13 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staging: str) -> tu
         raise PublishError(
             f"{staging} may hold only events of {params['first_day']} to {landing_day}, "
             f"landed on {landing_day}; it has {rows}. Nothing was published; load the day again."
+        )
+    # Before the day is replaced: readers must not see what was not compared with Spanner.
+    if (held := _count_staged(client, staging)) != staged.events:
+        raise PublishError(
+            f"{staging} holds {held.events:,} events, and not the {staged.events.events:,} that reconcile "
+            "has compared with Spanner. Nothing was published; clear the run from launch_load on, or load "
+            "the day again."
         )
     touched = f"""
         SELECT DISTINCT event_date FROM {staging}
@@ -271,6 +274,13 @@ def write_audit_row(
             params={"first_day": first_event_day(manifest.landing_day)},
             once=True,
         )
+
+
+def _count_staged(client: bigquery.Client, table: str) -> Held:
+    sql = f"SELECT {HELD} FROM (SELECT DISTINCT event_id FROM {table})"
+    job = run(client, sql, {}, job_id_prefix="count-staged", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    [row] = job.result()
+    return Held(*row)
 
 
 def _unless(*queries: str) -> str:

@@ -97,9 +97,11 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
 
     Raises:
         LoadRefused: a newer load of the day has begun, or BigQuery does not hold each distinct event once.
+        PublishError: the staged rows are not those that `reconcile_stores` has compared with Spanner, or may
+            not be published.
     """
     from shopstream.load.in_spanner import delete_loads, publish_load
-    from shopstream.load.publish import count_published, publish_day
+    from shopstream.load.publish import Staged, count_published, publish_day
     from shopstream.tables.published import newest_loads
 
     manifest = newest_manifest(storage_client(), Load.from_xcom(load))
@@ -107,7 +109,7 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
     in_spanner = Held(staged["events"], staged["checksum"])
     client, day = bigquery_client(), manifest.landing_day
     before = newest_loads(client, day, day).get(day)
-    event_dates = publish_day(client, manifest, staged["table"])
+    event_dates = publish_day(client, manifest, Staged(staged["table"], in_spanner))
     in_bigquery = checks.of_this_load(manifest, count_published(client, manifest.landing_day))
     checks.check_stores(manifest, in_spanner, in_bigquery)
     database = spanner_database()

@@ -55,7 +55,7 @@ def load(
     """Stage and publish one load of one file; return the event dates touched."""
     landed = [row | {"landing_day": landing_day, "load_id": load_id} for row in rows]
     manifest = manifest_of(landing_day, load_id, accepted=[parquet(bucket, load_id, landed)])
-    return publish_day(client, manifest, stage_load(client, manifest).table)
+    return publish_day(client, manifest, stage_load(client, manifest))
 
 
 def published(client: bigquery_api.Client) -> list[tuple[Any, ...]]:
@@ -83,7 +83,7 @@ def test_a_load_of_several_files_is_staged_as_it_is_and_published_once_each(
     assert staged.events.events == 3
     assert rows_of(client, f"SELECT COUNT(*) AS staged FROM {staged.table}") == [{"staged": 5}]
 
-    assert publish_day(client, manifest, staged.table) == (DAY,)
+    assert publish_day(client, manifest, staged) == (DAY,)
     assert count_published(client, DAY) == {"20191101-aaaaaaaa": staged.events}
     sql = "SELECT event_id, event_time, price, brand FROM shop_raw.events_batch ORDER BY 1 LIMIT 1"
     assert rows_of(client, sql) == [
@@ -98,14 +98,15 @@ def test_a_load_of_several_files_is_staged_as_it_is_and_published_once_each(
 
 @pytest.mark.integration
 def test_every_step_of_a_load_may_be_repeated(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    file = parquet(bucket, "one", [event(name) | {"load_id": "20191101-aaaaaaaa"} for name in "ab"])
+    manifest = manifest_of(DAY, "20191101-aaaaaaaa", accepted=[file])
     for _ in range(2):
-        load(client, bucket, "20191101-aaaaaaaa", [event("a"), event("b")])
-    manifest = manifest_of(DAY, "20191101-aaaaaaaa")
-    staging = "shop_raw.events_batch_staging_20191101_aaaaaaaa"
-    assert publish_day(client, manifest, staging) == (DAY,)
+        staged = stage_load(client, manifest)
+        for _ in range(2):
+            assert publish_day(client, manifest, staged) == (DAY,)
     assert [row[0] for row in published(client)] == ["a", "b"]
     for _ in range(2):
-        drop_staging(client, staging)
+        drop_staging(client, staged.table)
 
 
 @pytest.mark.integration
@@ -147,7 +148,7 @@ def test_a_load_without_accepted_rows_empties_its_landing_day(
     manifest = manifest_of(DAY, "20191101-bbbbbbbb")
     staged = stage_load(client, manifest)
     assert staged.events == Held.nothing()
-    assert publish_day(client, manifest, staged.table) == (DAY,)
+    assert publish_day(client, manifest, staged) == (DAY,)
     assert published(client) == []
 
 
@@ -223,9 +224,9 @@ def test_rows_that_do_not_belong_to_the_landing_day_are_not_published(
     client: bigquery_api.Client, bucket: storage.Bucket, row: dict[str, Any], found: str
 ) -> None:
     manifest = manifest_of(DAY, "20191101-aaaaaaaa", accepted=[parquet(bucket, "foreign", [row])])
-    staging = stage_load(client, manifest).table
+    staged = stage_load(client, manifest)
     with pytest.raises(PublishError, match=f"it has 1 rows of {found}"):
-        publish_day(client, manifest, staging)
+        publish_day(client, manifest, staged)
     assert published(client) == []
 
 
