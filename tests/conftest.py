@@ -24,6 +24,7 @@ from local.stack import emulators
 from shopstream.settings import settings
 from shopstream.tables.migrations import apply_migrations
 from tests.docs.guarantees import PAGE, promises
+from tests.faults import Front
 from tests.sql.events import apply_all
 
 # A folder for each of the processes that run the tests.
@@ -73,6 +74,21 @@ def spanner_database(spanner_instance: Instance, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("SHOPSTREAM_SPANNER_DATABASE", database.database_id)
     yield database
     database.drop()
+
+
+@pytest.fixture
+def way_to_spanner(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Front, Database]]:
+    """A database as `spanner_database`, and the way to it, which may be shut."""
+    front = Front(os.environ["SPANNER_EMULATOR_HOST"])
+    monkeypatch.setenv("SPANNER_EMULATOR_HOST", f"{emulators.HOST}:{front.port}")
+    client = spanner.Client(project=settings().project, credentials=AnonymousCredentials())
+    yield (
+        front,
+        client.instance(settings().spanner_instance).database(spanner_database.database_id),
+    )
+    front.close()
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,14 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
+
+from shopstream.gcp.clients import with_waiting_reads
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -205,7 +207,7 @@ class SpannerStore:
         try:
             with self._lock:
                 if self._database is None:
-                    self._database = self._make_database()
+                    self._database = with_waiting_reads(self._make_database(), JOURNEY_SECONDS)
             events = _journey(self._database, user_id, last_day)
         except NotFound as error:
             raise failed(error, "The database is not there: run the DAG apply_schemas.", "Spanner") from error
@@ -228,7 +230,6 @@ def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str,
     from google.cloud.spanner_v1 import KeyRange, KeySet
 
     from beam_jobs.contract import LATENESS_DAYS
-    from beam_jobs.identity import shard
 
     events: list[dict[str, Any]] = []
     # All of one moment, so that no load is published in between. Not by one snapshot of several uses: the
@@ -247,25 +248,42 @@ def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str,
             )
         }
     for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
-        keys = [
-            [shard(user_id), (last_day - timedelta(days=n)).isoformat(), user_id]
-            for n in range(first, first + DAYS_A_READ)
-        ]
         # As the view customer_journey: an event of a published load, once. The view itself is no way: the
         # emulator reads all rows of all customers for it.
         once: dict[str, dict[str, Any]] = {}
-        with database.snapshot(read_timestamp=moment) as snapshot:
-            for landing_day, load_id, *row in snapshot.read(
+        days = [last_day - timedelta(days=n) for n in range(first, first + DAYS_A_READ)]
+        for landing_day, load_id, *row in _read_days(database, moment, user_id, days):
+            if (landing_day, load_id) in published:
+                event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
+                once.setdefault(event["event_id"], event)
+        events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
+        if len(events) > MAX_ROWS:
+            break
+    return events[: MAX_ROWS + 1]
+
+
+def _read_days(database: Database, moment: datetime, user_id: int, days: Sequence[date]) -> list[list[Any]]:
+    """Read the customer's rows of the days, of whatever load; of a day at most MAX_ROWS_A_READ.
+
+    The rows come in the order of days, the oldest first: where they are too many, half of the days is read at
+    once, lest the newest be left out.
+    """
+    from google.cloud.spanner_v1 import KeyRange, KeySet
+
+    from beam_jobs.identity import shard
+
+    keys = [[shard(user_id), day.isoformat(), user_id] for day in days]
+    with database.snapshot(read_timestamp=moment) as snapshot:
+        rows = list(
+            snapshot.read(
                 "loaded_events",
                 (*_LOAD, *JOURNEY_COLUMNS),
                 KeySet(ranges=[KeyRange(start_closed=key, end_closed=key) for key in keys]),
                 limit=MAX_ROWS_A_READ,
                 timeout=JOURNEY_SECONDS,
-            ):
-                if (landing_day, load_id) in published:
-                    event = dict(zip(JOURNEY_COLUMNS, map(plain, row), strict=True))
-                    once.setdefault(event["event_id"], event)
-        events += sorted(once.values(), key=lambda event: (event["event_time"], event["event_id"]))[::-1]
-        if len(events) > MAX_ROWS:
-            break
-    return events[: MAX_ROWS + 1]
+            )
+        )
+    if len(rows) < MAX_ROWS_A_READ or len(days) == 1:
+        return rows
+    half = len(days) // 2
+    return [row for part in (days[:half], days[half:]) for row in _read_days(database, moment, user_id, part)]

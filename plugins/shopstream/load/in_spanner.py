@@ -30,15 +30,19 @@ COUNT_ROWS_A_SECOND = 5_000
 """One part of a count may take COUNT_SECONDS, and as long as all of the load's rows take at this pace."""
 
 _LOW = RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)
+_LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
+# Rows and not their count, and of one shard: a query that is read in parts may have nothing above its scan of
+# one key range, no list of shards either (cloud.google.com/spanner/docs/reads, "Read data in parallel").
+_ROWS = (
+    f"SELECT NULLIF(load_id, @load_id), {FIRST_BITS} FROM loaded_events WHERE shard = @shard AND {_LANDED}"  # noqa: S608
+)
 # All shards by number, not as a range: so Spanner reads one short key range of days in each. They come last
 # for the emulator's sake, which compares each row with each shard.
-_LANDED = (
-    "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day "
-    f"AND shard IN ({', '.join(map(str, range(SHARDS)))})"
+_SHARDS = ", ".join(map(str, range(SHARDS)))
+_DELETE = (
+    f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids) "  # noqa: S608
+    f"AND shard IN ({_SHARDS})"
 )
-# Rows and not their count: a query that is read in parts may have nothing above its scan.
-_ROWS = f"SELECT NULLIF(load_id, @load_id), {FIRST_BITS} FROM loaded_events WHERE {_LANDED}"  # noqa: S608
-_DELETE = f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids)"  # noqa: S608
 
 _TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
 
@@ -56,19 +60,25 @@ def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
 
     events: Counter[str] = Counter()
     checksums: defaultdict[str, int] = defaultdict(int)
-    try:
-        parts = batch.generate_query_batches(
+    parts = (
+        part
+        for shard in range(SHARDS)
+        for part in batch.generate_query_batches(
             _ROWS,
-            params=_window(manifest) | {"load_id": manifest.load_id},
-            param_types=_TYPES | {"load_id": param_types.STRING},
+            params=_window(manifest) | {"load_id": manifest.load_id, "shard": shard},
+            param_types=_TYPES | {"load_id": param_types.STRING, "shard": param_types.INT64},
             data_boost_enabled=True,
         )
-        with ThreadPoolExecutor(COUNT_THREADS) as pool:
-            for counted in pool.map(partial(_count_part, batch, timeout), parts):
-                for load_id, held in counted.items():
-                    events[load_id or manifest.load_id] += held.events
-                    checksums[load_id or manifest.load_id] ^= held.checksum
+    )
+    pool = ThreadPoolExecutor(COUNT_THREADS)
+    try:
+        for counted in pool.map(partial(_count_part, batch, timeout), parts):
+            for load_id, held in counted.items():
+                events[load_id or manifest.load_id] += held.events
+                checksums[load_id or manifest.load_id] ^= held.checksum
     finally:
+        # After an error no further part is read, and paid for.
+        pool.shutdown(cancel_futures=True)
         batch.close()
     return {load_id: Held(count, checksums[load_id]) for load_id, count in events.items()}
 

@@ -18,6 +18,7 @@ from beam_jobs.identity import shard
 from local.stack import emulators
 from shopstream.dashboard import stores
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
+from tests.faults import Front
 
 DAY = {"first_day": date(2019, 11, 1)}
 NUMBERED = "SELECT number FROM UNNEST(GENERATE_ARRAY(1, 3)) AS number WHERE @first_day IS NOT NULL"
@@ -133,20 +134,23 @@ def test_a_store_that_is_down_is_named_soon_and_asked_again_next_time(
 # Spanner
 
 
-def write_journey(database: Database, *events: tuple[int, datetime, str]) -> None:
+def write_journey(
+    database: Database, *events: tuple[int, datetime, str], load_id: str = "load", is_published: bool = True
+) -> None:
     """Write events of customers: whose, when, and the last character of the id."""
     columns = (
         *("shard", "user_id", "event_date", "event_time", "event_id", "landing_day", "event_type"),
         *("product_id", "category_id", "price", "load_id"),
     )
     rows = [
-        [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, "load"]
+        [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, load_id]
         for user, time, last in events
     ]
-    loads = [[day, "load", COMMIT_TIMESTAMP] for day in {time.date() for _, time, _ in events}]
+    loads = [[day, load_id, COMMIT_TIMESTAMP] for day in {time.date() for _, time, _ in events}]
     with database.batch() as batch:
         batch.insert_or_update("loaded_events", columns, rows)
-        batch.insert_or_update("published_loads", ("landing_day", "load_id", "published_at"), loads)
+        if is_published:
+            batch.insert_or_update("published_loads", ("landing_day", "load_id", "published_at"), loads)
 
 
 @pytest.mark.integration
@@ -181,6 +185,34 @@ def test_a_journey_is_one_customers_alone_newest_first_and_goes_on_where_it_ends
     events, next_last_day = store.journey(7, noon.date())
     assert [event["event_id"][-1] for event in events] == ["a"]
     assert next_last_day == date(2019, 11, 2)
+
+
+@pytest.mark.integration
+def test_however_many_rows_of_loads_that_nobody_sees_a_customer_has_the_newest_events_are_shown(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noon = datetime(2019, 11, 3, 12, tzinfo=UTC)
+    days = [noon - timedelta(days=n) for n in range(5)]
+    write_journey(spanner_database, *((7, day, str(n)) for n, day in enumerate(days)))
+    for load_id in ("dead", "dying"):
+        dead = [(7, day, str(n)) for n, day in enumerate(days)]
+        write_journey(spanner_database, *dead, load_id=load_id, is_published=False)
+    monkeypatch.setattr(stores, "MAX_ROWS_A_READ", 4)
+    events, _ = SpannerStore(lambda: spanner_database).journey(7, noon.date())
+    assert [event["event_id"][-1] for event in events] == ["0", "1", "2", "3", "4"]
+
+
+@pytest.mark.integration
+def test_a_spanner_that_no_longer_answers_is_named_soon_and_not_asked_without_end(
+    way_to_spanner: tuple[Front, Database], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "JOURNEY_SECONDS", 2)
+    front, database = way_to_spanner
+    store = SpannerStore(lambda: database)
+    assert store.journey(7, date(2019, 11, 3))[0] == []
+    front.close()
+    with pytest.raises(StoreFailed, match="Spanner refused or did not answer"):
+        store.journey(7, date(2019, 11, 3))
 
 
 def test_a_database_that_cannot_be_had_is_named() -> None:
