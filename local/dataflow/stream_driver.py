@@ -24,7 +24,16 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 import grpc
-from google.api_core.exceptions import DeadlineExceeded, NotFound, ServiceUnavailable
+from google.api_core.exceptions import (
+    Aborted,
+    DeadlineExceeded,
+    InternalServerError,
+    NotFound,
+    ServiceUnavailable,
+    TooManyRequests,
+    Unknown,
+)
+from google.api_core.retry import Retry, if_exception_type
 from google.pubsub_v1 import PullResponse, SubscriberClient
 from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
 
@@ -56,6 +65,9 @@ TICK_SECONDS = 0.5
 PROGRESS_SECONDS = 10.0
 OUTAGE_SECONDS = 120.0
 """How long pulling may fail before the job does."""
+
+_TRANSIENT = (Aborted, DeadlineExceeded, InternalServerError, ServiceUnavailable, TooManyRequests, Unknown)
+"""What passes by waiting, as cloud.google.com/pubsub/docs/reference/error-codes says."""
 
 _log = logging.getLogger(__name__)
 
@@ -161,7 +173,10 @@ class StreamDriver:
         ack_ids = [delivery.ack_id for delivery in batch]
         for start in range(0, len(ack_ids), ACK_IDS):
             self._client.acknowledge(
-                subscription=self._subscription, ack_ids=ack_ids[start : start + ACK_IDS]
+                subscription=self._subscription,
+                ack_ids=ack_ids[start : start + ACK_IDS],
+                retry=Retry(if_exception_type(*_TRANSIENT), timeout=OUTAGE_SECONDS),
+                timeout=PULL_TIMEOUT_SECONDS,
             )
         self._held.remove(batch)
         self._counts.update(
@@ -195,7 +210,7 @@ class StreamDriver:
                     timeout=PULL_TIMEOUT_SECONDS,
                     retry=None,
                 )
-            except (DeadlineExceeded, ServiceUnavailable) as error:
+            except _TRANSIENT as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > OUTAGE_SECONDS:
                     raise

@@ -317,7 +317,8 @@ def trouble(way: Way, fault: str | int, total_bytes: int, pick: random.Random) -
     """Let a way fail at moments by lot within so many bytes; return what tells whether it has."""
     if fault not in CUTS:
         # Reads and new sessions are never aborted. What the local Dataflow reads to start a job is no job's.
-        of = "Commit|BeginTransaction|AppendRows" if fault == "ABORTED" else r"^(?!.*/templates%2F)"
+        aborted = "Commit|BeginTransaction|AppendRows|Publish|Pull|Acknowledge"
+        of = aborted if fault == "ABORTED" else r"^(?!.*/templates%2F)"
         way.errors.storm = storm = Storm(fault, pick, of=of)
         return lambda: storm.failed > 0
     act = {
