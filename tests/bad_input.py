@@ -239,8 +239,34 @@ FILES: dict[str, File] = {
 
 ARCHIVES: dict[str, tuple[bytes, str]] = {
     "a zip with two files": (zipped(("a.csv", csv(EVENT)), ("b.csv", csv(EVENT))), "must hold one .csv file"),
+    "a zip with another file that is packed": (
+        zipped(("a.csv", csv(EVENT)), ("b.csv.gz", gzip.compress(csv(EVENT)))),
+        r"but holds 'a.csv', 'b.csv.gz'\. Zip one",
+    ),
+    "a zip with a file that has no ending": (
+        zipped(("a.csv", csv(EVENT)), ("part-00001", csv(EVENT))),
+        "'part-00001'",
+    ),
+    "a zip with a zip": (zipped(("a.csv", csv(EVENT)), ("b.zip", zipped(("b.csv", EVENT)))), "'b.zip'"),
+    "a zip with events among the shadows of macOS": (
+        zipped(("a.csv", csv(EVENT)), ("__MACOSX/b.csv", EVENT)),
+        "'__MACOSX/b.csv'",
+    ),
+    "a zip with shadows of macOS": (
+        zipped(("a/a.csv", csv(EVENT)), ("a/.DS_Store", b"Bud1"), ("__MACOSX/a/._a.csv", b"\0\5\x16\7")),
+        "",
+    ),
+    "a zip with 10,000 tiny files": (
+        zipped(*((f"{number:05}.csv", EVENT) for number in range(10_000))),
+        "'00004.csv' and 9,995 more",
+    ),
+    "two zips that are joined": (
+        zipped(("a.csv", csv(EVENT))) + zipped(("b.csv", csv(EVENT))),
+        "other bytes stand before or behind it",
+    ),
+    "a zip with lines behind it": (zipped(("a.csv", csv(EVENT))) + EVENT, "other bytes stand before"),
     "a zip without a file": (zipped(), "but holds nothing"),
-    "a zip with text alone": (zipped(("a.txt", EVENT)), "but holds a.txt"),
+    "a zip with text alone": (zipped(("a.txt", EVENT)), "but holds 'a.txt'"),
     "a zip cut short": (zipped(("a.csv", csv(EVENT)))[:-30], "damaged or cut short"),
     "a zip that is none": (csv(EVENT), "damaged or cut short"),
     "a zip with a path that climbs": (zipped(("../../etc/a.csv", csv(EVENT))), ""),

@@ -270,8 +270,8 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
     [watched] = re.findall(
         rf'"{ALERT_PREFIX} (\S+)"', conditions["dag_failed"]["condition_matched_log"][0]["filter"]
     )
-    # No word that a line of the data could hold by chance or by intent.
-    assert uuid.UUID(watched)
+    # No word that a line of the data could hold by chance or by intent: drawn at random, not made of a name.
+    assert uuid.UUID(watched).version == 4
     digest = conditions["digest"]["condition_matched_log"][0]
     assert f'"{DIGEST_PREFIX} {watched}"' in digest["filter"]
     [words] = re.findall(r'REGEXP_EXTRACT\(textPayload, "(.*)"\)', digest["label_extractors"]["words"])

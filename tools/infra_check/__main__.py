@@ -35,6 +35,7 @@ VARIABLES = {
     "TF_VAR_dashboard_readers": '["group:analysts@example.com"]',
 }
 _ENVIRONMENT = {"TF_IN_AUTOMATION": "1", "CHECKPOINT_DISABLE": "1", "TF_CLI_CONFIG_FILE": os.devnull}
+_OWN = re.compile(r'^resource "terraform_data" "(\w+)"', re.M)
 _DECLARED = re.compile(r'^(resource|data) "(google_\w+)"', re.M)
 
 
@@ -59,7 +60,7 @@ def check(folder: Path, plans: Path | None = None) -> int:
     """Check the Terraform files of a folder; 0 when all is right. Terraform prints what is wrong."""
     began = time.monotonic()
     text = "\n".join(path.read_text() for path in sorted(folder.glob("*.tf")))
-    declared = _DECLARED.findall(text)
+    declared, drawn = _DECLARED.findall(text), _OWN.findall(text)
     names = {"provider", *(("data." if kind == "data" else "") + name for kind, name in declared)}
     with serving(resource_schemas(names)) as reattach, tempfile.TemporaryDirectory() as copy:
         if _terraform(folder, ["fmt", "-check", "-diff", "-recursive"]):
@@ -76,15 +77,13 @@ def check(folder: Path, plans: Path | None = None) -> int:
             return 1
         for variables in sorted(folder.glob("*.tfvars")):
             size = variables.stem
-            plan = [
-                "plan",
-                "-input=false",
-                "-refresh=false",
-                f"-var-file={variables.name}",
-                f"-out={size}.plan",
-            ]
-            if _terraform(copy, plan, reattach | VARIABLES, quiet=True):
-                return 1
+            given = ["-input=false", "-refresh=false", f"-var-file={variables.name}"]
+            # What Terraform makes by itself is made, so that the plan shows what is made of it.
+            own = ["apply", "-auto-approve", *given, *(f"-target=terraform_data.{name}" for name in drawn)]
+            plan = ["plan", *given, f"-out={size}.plan"]
+            for arguments in (own, plan) if drawn else (plan,):
+                if _terraform(copy, arguments, reattach | VARIABLES, quiet=True):
+                    return 1
             shown = subprocess.run(
                 ["terraform", "show", "-json", f"{size}.plan"],
                 cwd=copy, env={**os.environ, **_ENVIRONMENT, **reattach}, capture_output=True, check=True,

@@ -21,6 +21,7 @@ import numpy as np
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
 from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
+from beam_jobs.parse import excerpt
 from shopstream.gcp.storage import open_object
 from shopstream.landing.judge import Landed, Lines, as_date, fill_gaps, judge, refuse_hopeless
 from shopstream.landing.translate import translation
@@ -37,7 +38,11 @@ UPLOAD_CHUNK_BYTES = 4 * 2**20
 """What an open part may hold in memory; Cloud Storage wants a multiple of 256 KiB."""
 MAX_DAYS = 400
 MAX_PARTS = 10_000
+MEMBERS_NAMED = 5
 PROGRESS_SECONDS = 10.0
+
+_END_RECORD, _END_RECORD_BYTES = b"PK\5\6", 22
+"""Of a zip: how its last record begins, and how long that is without a comment."""
 
 Progress = Callable[[int, int, int], None]
 """Called after each block with the bytes, rows and days so far."""
@@ -127,8 +132,8 @@ def open_export(
     """Give the export's CSV bytes; `stored` must be seekable for a .zip, and is closed in the end.
 
     Raises:
-        ContractError: the file is damaged, encrypted, of an encoding that is not read, or a .zip without
-            exactly one CSV file in it.
+        ContractError: the file is damaged, encrypted, of an encoding that is not read, or a .zip with
+            anything else than one CSV file in it, before it or behind it.
     """
     try:
         with decompressed(stored, file, encoding) as text:
@@ -253,18 +258,38 @@ class _Parts:
 
 
 def _only_csv(archive: zipfile.ZipFile, file: str) -> zipfile.ZipInfo:
-    files = [entry for entry in archive.infolist() if not entry.is_dir()]
-    # macOS adds a shadow of each file in a folder of this name.
-    files = [entry for entry in files if not entry.filename.startswith("__MACOSX/")]
-    tables = [entry for entry in files if entry.filename.lower().endswith(".csv")]
-    if len(tables) != 1:
-        names = ", ".join(entry.filename for entry in files[:10]) or "nothing"
-        raise ContractError(f"{file} must hold one .csv file, but holds {names}. Zip one file alone.")
-    if tables[0].flag_bits & 1:
+    """Return the one file in an archive, which is of events: whatever else it holds, nobody would read."""
+    files = [entry for entry in archive.infolist() if not entry.is_dir() and not _is_of_macos(entry)]
+    if len(files) != 1 or not files[0].filename.lower().endswith(".csv"):
+        more = f" and {len(files) - MEMBERS_NAMED:,} more" if len(files) > MEMBERS_NAMED else ""
+        names = ", ".join(excerpt(entry.filename) for entry in files[:MEMBERS_NAMED]) or "nothing"
+        raise ContractError(
+            f"{file} must hold one .csv file and nothing else, but holds {names}{more}. Zip one file alone."
+        )
+    if files[0].flag_bits & 1:
         raise ContractError(f"{file} is encrypted. Upload it without a password.")
-    if tables[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ContractError(f"{file} is compressed by method {tables[0].compress_type}. Use deflate.")
-    return tables[0]
+    if files[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ContractError(f"{file} is compressed by method {files[0].compress_type}. Use deflate.")
+    if min(entry.header_offset for entry in archive.infolist()) or not _ends_file(archive):
+        raise ContractError(
+            f"{file} is no zip alone: other bytes stand before or behind it, as when files are joined. "
+            "Upload each file by itself."
+        )
+    return files[0]
+
+
+def _is_of_macos(entry: zipfile.ZipInfo) -> bool:
+    """Tell whether macOS has added a file: the shadow of another one, or how a folder is shown."""
+    name = entry.filename.rpartition("/")[2]
+    return name == ".DS_Store" or (entry.filename.startswith("__MACOSX/") and name.startswith("._"))
+
+
+def _ends_file(archive: zipfile.ZipFile) -> bool:
+    """Tell whether the archive's last record, which its comment ends, is the last of the file."""
+    stored = archive.fp
+    assert stored is not None
+    stored.seek(-_END_RECORD_BYTES - len(archive.comment), io.SEEK_END)
+    return stored.read(len(_END_RECORD)) == _END_RECORD
 
 
 def _mark(day: date, name: str) -> str:

@@ -385,8 +385,8 @@ def test_an_export_is_decompressed_as_its_name_says() -> None:
         (b"plain text", "e.csv.gz", "damaged or cut short"),
         (gzip.compress(b"a" * 100_000)[:-20], "e.csv.gz", "damaged or cut short"),
         (b"plain text", "e.zip", "damaged or cut short"),
-        (zipped(**{"a.csv": "1", "b.csv": "2"}), "e.zip", "must hold one .csv file, but holds a.csv, b.csv"),
-        (zipped(**{"a.txt": "1"}), "e.zip", "but holds a.txt"),
+        (zipped(**{"a.csv": "1", "b.csv": "2"}), "e.zip", "and nothing else, but holds 'a.csv', 'b.csv'"),
+        (zipped(**{"a.txt": "1"}), "e.zip", "but holds 'a.txt'"),
         (zipped(), "e.zip", "but holds nothing"),
     ],
 )
