@@ -106,6 +106,11 @@ def is_dry_run(context: Mapping[str, Any]) -> bool:
     return bool(context["params"]["dry_run"]) and context["dag_run"].run_type != "asset_triggered"
 
 
+def is_real(**context: Any) -> bool:
+    """Tell whether the run is no dry run: the body of a task that lets the others run."""
+    return not is_dry_run(context)
+
+
 def _range(first: str | None, last: str | None) -> list[date]:
     if not first:
         raise Refused(f"last_day is {last} but first_day is empty; give first_day too")

@@ -27,6 +27,7 @@ from shopstream.tags import Tag
 DAGS = ROOT / "dags"
 DAG_IDS = {
     "apply_schemas",
+    "backfill_days",
     "build_summaries",
     "build_summaries_intraday",
     "compare_stream_with_batch",
@@ -382,6 +383,7 @@ SUMMARY_TASKS = " > ".join(
     ("dag_id", "order"),
     [
         ("apply_schemas", "apply_bigquery_tables > migrate_spanner"),
+        ("backfill_days", "plan > is_real > run_days > tell_outcome"),
         ("keep_stream_alive", "keep_alive"),
         ("land_export", "split_into_days"),
         (
