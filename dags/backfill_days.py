@@ -46,10 +46,10 @@ from shopstream.tags import Tag
             description="load: load_events_daily for each landing day, which starts its summaries too. "
             "summaries: build_summaries alone, such as after a change of a summary's SQL.",
         ),
-        "first_day": day_param("First day", "The first day, such as 2019-11-01. Empty: yesterday."),
+        "first_day": day_param("First day", "The first day. Empty: yesterday."),
         "last_day": day_param(
             "Last day",
-            f"The last day, such as 2019-11-30, at most {MAX_SUMMARY_DAYS} in all. Empty: the first day.",
+            f"The last day, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
         ),
         "again": Param(
             False,

@@ -26,7 +26,8 @@ Published = Callable[[datetime, datetime], Iterable[date]]
 
 def day_param(title: str, description: str) -> Param:
     """A parameter that may be left empty; the trigger form shows a date picker."""
-    return Param(None, type=["null", "string"], format="date", title=title, description=description)
+    example = f"{description} A day of UTC, such as 2019-11-01."
+    return Param(None, type=["null", "string"], format="date", title=title, description=example)
 
 
 def landing_day(context: Mapping[str, Any]) -> date:
