@@ -10,8 +10,7 @@ at once, with the reason and what to do. Else the log and the task's result say 
 rejected, and why. What a header makes certain is translated, and said: `;` (with decimal commas) or tabs as
 separators, a first column without a name.
 
-Then load the days: a backfill of `load_events_daily` from the first day to the last, or one run a day by
-hand.
+Then load the days: `backfill_days` from the first day to the last.
 
 ### How to rerun
 Trigger it again with the same export, or clear the task: the same parts are written again, and those that

@@ -48,7 +48,7 @@ from shopstream.tags import Tag
         ),
         "first_day": day_param(
             "First day",
-            "Batch: the first landing day. Stream: the first day of publication, UTC. Empty: yesterday.",
+            "Batch: the first landing day. Stream: the first day of publication. Empty: yesterday.",
         ),
         "last_day": day_param(
             "Last day",

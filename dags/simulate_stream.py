@@ -54,8 +54,8 @@ from shopstream.tags import Tag
             exclusiveMinimum=0,
             maximum=86_400,
             title="Speed",
-            description="Seconds of event time that pass in one second: 1 is real time, 60 plays a day in "
-            "24 minutes. Empty: as fast as possible.",
+            description="Seconds of event time that pass in one second, such as 60, which plays a day in 24 "
+            "minutes; 1 is real time. Empty: as fast as possible.",
         ),
         "times_of_now": Param(
             False,
@@ -78,7 +78,7 @@ from shopstream.tags import Tag
             minimum=1,
             maximum=1_000_000_000,
             title="Limit",
-            description="Publish at most so many lines. Empty: all.",
+            description="Publish at most so many lines, such as 1000. Empty: all.",
         ),
     },
     tags=[Tag.STREAM],

@@ -110,36 +110,43 @@ def run_dag(
     when_asked: Callable[[str, str], None] | None = None,
     by_hand: bool = True,
     run_after: datetime | None = None,
+    run_id: str | None = None,
 ) -> Run:
     """Run a stored DAG to its end, its tasks one after another in this process, by hand or as scheduled.
 
     As dag.test() does, which would parse all DAG files anew each time; a task that waits for its next look or
     its retry is run as soon as it may. `before_task` is called with a task's id each time before it runs,
     `when_asked` with the run's and the task's id each time a task waits for a person's answer. `run_after` is
-    when the run was due, now unless given.
+    when the run was due, now unless given. With `run_id` none is made: it was triggered, or cleared.
     """
+    from airflow.models import DagRun
     from airflow.models.serialized_dag import SerializedDagModel
     from airflow.sdk.definitions.dag import _run_task
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
+    from sqlalchemy import select
 
     dag.validate()
     serialized = SerializedDagModel.get(dag.dag_id)
     assert serialized is not None
     now = datetime.now(UTC)
-    run_id = f"test-{now.timestamp()}"
     errors: dict[str, str] = {}
     with create_session() as session:
-        run = serialized.dag.create_dagrun(
-            run_id=run_id,
-            run_after=run_after or now,
-            start_date=now,
-            conf=conf,
-            run_type=DagRunType.MANUAL if by_hand else DagRunType.SCHEDULED,
-            triggered_by=DagRunTriggeredByType.TEST,
-            state="running",
-            session=session,
-        )
+        if run_id:
+            run = session.scalars(select(DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id)).one()
+            run.state, run.start_date = "running", now
+        else:
+            run_id = f"test-{now.timestamp()}"
+            run = serialized.dag.create_dagrun(
+                run_id=run_id,
+                run_after=run_after or now,
+                start_date=now,
+                conf=conf,
+                run_type=DagRunType.MANUAL if by_hand else DagRunType.SCHEDULED,
+                triggered_by=DagRunTriggeredByType.TEST,
+                state="running",
+                session=session,
+            )
         run.dag = serialized.dag
         # To call back for a run is the DAG processor's part, which is not here.
         run.dag.has_on_failure_callback = False

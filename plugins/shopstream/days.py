@@ -26,7 +26,8 @@ Published = Callable[[datetime, datetime], Iterable[date]]
 
 def day_param(title: str, description: str) -> Param:
     """A parameter that may be left empty; the trigger form shows a date picker."""
-    return Param(None, type=["null", "string"], format="date", title=title, description=description)
+    example = f"{description} A day of UTC, such as 2019-11-01."
+    return Param(None, type=["null", "string"], format="date", title=title, description=example)
 
 
 def landing_day(context: Mapping[str, Any]) -> date:
@@ -104,6 +105,11 @@ def intraday_window(context: Mapping[str, Any]) -> tuple[date, datetime]:
 def is_dry_run(context: Mapping[str, Any]) -> bool:
     """Tell whether the run shall change nothing: by hand as its parameter says, after a load never."""
     return bool(context["params"]["dry_run"]) and context["dag_run"].run_type != "asset_triggered"
+
+
+def is_real(**context: Any) -> bool:
+    """Tell whether the run is no dry run: the body of a task that lets the others run."""
+    return not is_dry_run(context)
 
 
 def _range(first: str | None, last: str | None) -> list[date]:

@@ -85,9 +85,10 @@ class Shop:
         day: date = DAY,
         before_task: Callable[[str], None] = lambda task_id: None,
         when_asked: Callable[[str, str], None] | None = None,
+        run_id: str | None = None,
         **conf: Any,
     ) -> Run:
-        """Run load_events_daily for the day to its end; `before_task` and `when_asked`: see run_dag."""
+        """Run load_events_daily for the day to its end; the others: see run_dag."""
         dag = load_dag("load_events_daily")
         # Jobs of tests take seconds: look each second, not ever more seldom.
         waiting = dag.get_task("wait_for_load")
@@ -103,7 +104,7 @@ class Shop:
                 until(lambda: not self.dataflow.list(filter="ACTIVE").get("jobs"), "the load to end", 120)
 
         given = {"landing_day": str(day), **conf}
-        return run_dag(dag, given, wait_before_the_second_look, when_asked=when_asked)
+        return run_dag(dag, given, wait_before_the_second_look, when_asked=when_asked, run_id=run_id)
 
     def spanner(self, day: date = DAY) -> list[tuple[int, str, str]]:
         """(product_id, event_date, load_id) of the landing day's rows in Spanner, in order."""

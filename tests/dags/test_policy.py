@@ -27,6 +27,7 @@ from shopstream.tags import Tag
 DAGS = ROOT / "dags"
 DAG_IDS = {
     "apply_schemas",
+    "backfill_days",
     "build_summaries",
     "build_summaries_intraday",
     "compare_stream_with_batch",
@@ -132,6 +133,7 @@ def problems_of(dag: Any) -> Iterator[str]:
         param = dag.params.get_param(name)
         if not {"type", "title"} <= param.schema.keys() or not param.description:
             yield f"param {name} lacks a type, a title or a description"
+        yield from problems_of_example(name, param)
         for value in HOSTILE:
             with suppress(ParamValidationError):
                 yield f"param {name} takes {param.resolve(value)!r:.40}"
@@ -148,6 +150,22 @@ def problems_of(dag: Any) -> Iterator[str]:
             yield f"{task.task_id} alerts nobody when it fails"
         if getattr(task, "mode", "reschedule") != "reschedule":
             yield f"{task.task_id} holds a worker slot while it waits"
+
+
+def problems_of_example(name: str, param: Any) -> Iterator[str]:
+    """A form shows what may be chosen; of what is typed in, its page must show an example that is right."""
+    kind = param.schema.get("type", "")
+    if "enum" in param.schema or kind == "boolean":
+        return
+    found = re.search(r"[Ss]uch as (\S+?)[.,:;]?(?=\s|$)", param.description or "")
+    if not found:
+        yield f"param {name} has no example: a value after the words 'such as'"
+        return
+    is_text = "string" in kind
+    try:
+        param.resolve(found[1] if is_text else json.loads(found[1]))
+    except (ParamValidationError, json.JSONDecodeError):
+        yield f"param {name} does not take its example {found[1]!r}"
 
 
 def test_the_folder_holds_exactly_these_dags(bag: Any) -> None:
@@ -259,7 +277,11 @@ GOOD = """
         deadline=__import__("shopstream.alerts").alerts.due_after_the_usual("soon", timedelta(hours=1)),
         default_args=TASK_DEFAULTS,
         on_failure_callback=print,
-        params={"day": Param(None, type=["null", "string"], format="date", title="Day", description="A day")},
+        params={
+            "day": Param(
+                None, type=["null", "string"], format="date", title="Day", description="Such as 2019-11-01"
+            ),
+        },
         tags=[Tag.BATCH],
     )
     def build():
@@ -302,9 +324,11 @@ def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> No
         ("on_failure_callback=print,", "", "alerts nobody when a run fails"),
         (re.search(r"deadline=.*", GOOD)[0], "", "is daily and has no deadline"),  # type: ignore[index]
         ('title="Day", ', "", "param day lacks a type, a title or a description"),
+        ("Such as 2019-11-01", "A day", "param day has no example"),
+        ("Such as 2019-11-01", "Such as Friday", "param day does not take its example 'Friday'"),
         (
             'format="date"',
-            "pattern='^[a-zA-Z0-9/-]{1,80}[.]csv$'",
+            "pattern=r'^2019-11-01\\Z|^[a-zA-Z0-9/-]{1,80}[.]csv$'",
             r"param day takes 'exports/2019-Nov.csv\n'",
         ),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'owner': 'airflow'},", "work has no owner"),
@@ -382,6 +406,7 @@ SUMMARY_TASKS = " > ".join(
     ("dag_id", "order"),
     [
         ("apply_schemas", "apply_bigquery_tables > migrate_spanner"),
+        ("backfill_days", "plan > is_real > run_days > tell_outcome"),
         ("keep_stream_alive", "keep_alive"),
         ("land_export", "split_into_days"),
         (

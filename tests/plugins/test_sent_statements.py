@@ -15,6 +15,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
+from shopstream.backfill.look import days_built, find_days, summarised_events
 from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.dashboard.app import SQL_DIR
 from shopstream.dashboard.stores import BigQueryStore
@@ -41,6 +42,7 @@ from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Column, Table
 from shopstream.tables.names import BATCH, STREAM
+from shopstream.tables.published import published_days
 from shopstream.watch.digest import read_day
 from shopstream.watch.figures import Finding
 from shopstream.watch.read import read_counts, told_before, write_findings
@@ -243,7 +245,23 @@ def the_replay(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
         write_replay(client, asked, DAY, Tally(), [kept[0].closing])
 
 
-WORKS = [a_load, the_stream, the_report, the_dashboard, the_summaries, the_watch, the_forgetting, the_replay]
+def the_backfill(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
+    find_days(client, bucket.client, BUILT, [DAY], published_days(client))
+    summarised_events(client, [DAY])
+    assert days_built(client, BUILT, [DAY]).keys() == {table.full_name for table in BUILT}
+
+
+WORKS = [
+    a_load,
+    the_stream,
+    the_report,
+    the_dashboard,
+    the_summaries,
+    the_watch,
+    the_forgetting,
+    the_replay,
+    the_backfill,
+]
 
 
 @pytest.mark.parametrize("work", WORKS)

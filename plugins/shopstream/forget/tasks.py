@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from shopstream.days import is_real
 from shopstream.forget.customers import Customers, read_customers, read_key
 from shopstream.forget.question import Approve
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
@@ -57,11 +58,6 @@ def count(**context: Any) -> dict[str, Any]:
     found = _count_all(customers)
     log.info("%d customers are found in\n%s", len(customers.ids), _told(found))
     return {"customers": len(customers.ids), "generation": customers.generation, "found": found}
-
-
-def is_real(**context: Any) -> bool:
-    """Tell whether the run is no dry run."""
-    return not context["params"]["dry_run"]
 
 
 def rewrite_landed(counted: Mapping[str, Any], approval: dict[str, str], **context: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from beam_jobs.lines import is_mark
 from shopstream import layout
@@ -27,11 +27,18 @@ class Landing:
     completed: datetime | None
 
 
-def landed_objects(client: Client, bucket: str, day: date) -> dict[str, datetime]:
-    """Return the names of the objects in a landing day's folder, without it, and when each was written."""
+class Landed(NamedTuple):
+    """An object of a landing day's folder: when it was written, and its size as it is stored."""
+
+    written: datetime
+    size_bytes: int
+
+
+def landed_objects(client: Client, bucket: str, day: date) -> dict[str, Landed]:
+    """Return the objects in a landing day's folder by their names, without it."""
     folder = f"{layout.landing(day)}/"
     blobs = client.list_blobs(bucket, prefix=folder)
-    return {blob.name.removeprefix(folder): blob.updated for blob in blobs}
+    return {blob.name.removeprefix(folder): Landed(blob.updated, blob.size) for blob in blobs}
 
 
 def newest_landings(client: Client, bucket: str, first_day: date, last_day: date) -> dict[date, Landing]:
@@ -40,7 +47,8 @@ def newest_landings(client: Client, bucket: str, first_day: date, last_day: date
     for number in range((last_day - first_day).days + 1):
         day = first_day + timedelta(days=number)
         if found := landed_objects(client, bucket, day):
-            landings[day] = Landing(found.get(layout.SUCCESS))
+            success = found.get(layout.SUCCESS)
+            landings[day] = Landing(success.written if success else None)
     return landings
 
 

@@ -21,6 +21,7 @@ from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
 from shopstream.stream.checks import streamed_days
 from shopstream.tables.day import CheckResult, build_day, judge, look, write_check_results
 from shopstream.tables.folder import Table
+from shopstream.text_table import text_table
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -128,14 +129,7 @@ def describe(changes: Sequence[Change]) -> str:
     ]
     megabytes = sum(change.bytes_read for change in changes) / 1e6
     lines.append(("all", f"{len(changes)} builds", f"{megabytes:,.1f}", *(f"{n:,}" for n in sums)))
-    widths = [max(map(len, column)) for column in zip(headings, *lines, strict=True)]
-    text = "\n".join(
-        "  ".join(
-            text.ljust(width) if number < 2 else text.rjust(width)
-            for number, (text, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in (headings, *lines)
-    )
+    text = text_table(headings, lines, numbers=range(2, len(headings)))
     if any(change.is_lower_bound for change in changes):
         text += (
             "\n* at least: it reads summaries that a build replaces before; they were read as they are now"

@@ -6,13 +6,20 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.tables.names import LOADS
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
+
+
+class PublishedDay(NamedTuple):
+    """The newest published load of a landing day: when it was published, and its distinct events."""
+
+    loaded_at: dt.datetime
+    events: int
 
 
 def days_published(client: Client, since: dt.datetime, until: dt.datetime) -> set[dt.date]:
@@ -41,6 +48,19 @@ def newest_loads(client: Client, first_day: dt.date, last_day: dt.date) -> dict[
     params = {"first_day": first_day, "last_day": last_day}
     job = run(client, sql, params, job_id_prefix="newest-loads", maximum_bytes_billed=SMALL_MAX_BYTES)
     return {row.landing_day: row.loaded_at for row in job.result()}
+
+
+def published_days(client: Client) -> dict[dt.date, PublishedDay]:
+    """Return each landing day that a load has published."""
+    # Of all landing days: the table has a row a load.
+    sql = f"""
+        SELECT landing_day, loaded_at, bigquery_rows
+        FROM {LOADS}
+        WHERE landing_day >= @first_day
+        QUALIFY ROW_NUMBER() OVER (PARTITION BY landing_day ORDER BY load_id DESC) = 1"""
+    params = {"first_day": dt.date(1970, 1, 1)}
+    job = run(client, sql, params, job_id_prefix="published-days", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return {row.landing_day: PublishedDay(row.loaded_at, row.bigquery_rows) for row in job.result()}
 
 
 def published_load_ids(client: Client) -> dict[dt.date, str]:
