@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 
@@ -126,23 +127,38 @@ def judge_lines(
     open_ones = [place for place, verdict in enumerate(verdicts) if not verdict]
     if not open_ones or not columns:
         return verdicts
-    raws = [kept[place].raw for place in open_ones]
+    judged = judge_raws([kept[place].raw for place in open_ones], columns, landing_day)
+    for place, (verdict, _) in zip(open_ones, judged, strict=True):
+        verdicts[place] = verdict
+    return verdicts
+
+
+def judge_raws(
+    raws: Sequence[bytes], columns: Sequence[str], landing_day: date
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the verdict on each line of a landing day, in order, and the event that it is, {} if it is none.
+
+    Args:
+        raws: lines without their newline, none of them blank.
+        columns: of these lines, in their order.
+    """
+    judged: list[tuple[str, dict[str, Any]]] = [("", {})] * len(raws)
     starts = np.cumsum([0] + [len(raw) + 1 for raw in raws[:-1]])
     checked = validate(parse_block(Block(b"\n".join(raws), 0), columns), landing_day)
 
     def places(offsets: np.ndarray) -> list[int]:
-        return [open_ones[i] for i in (np.searchsorted(starts, offsets, side="right") - 1).tolist()]
+        return (np.searchsorted(starts, offsets, side="right") - 1).tolist()
 
-    for place in places(checked.offsets):
-        verdicts[place] = PASSES
+    for place, event in zip(places(checked.offsets), checked.accepted.to_pylist(), strict=True):
+        judged[place] = (PASSES, event)
     rejected = zip(
         places(checked.rejected["byte_offset"].to_numpy()),
         checked.rejected["reason"].to_pylist(),
         strict=True,
     )
-    for place, now in rejected:
-        verdicts[place] = now
-    return verdicts
+    for place, reason in rejected:
+        judged[place] = (reason, {})
+    return judged
 
 
 def _cannot_tell(reject: Kept, reason: str | None) -> str:
