@@ -1,7 +1,7 @@
 """Judge kept rejects anew, by the contract as it is now, and tell what came of it.
 
-Nothing here asks a service. A kept reject is judged only if all its bytes were kept and its columns are
-known. Of the others nobody can tell, and they stay.
+Nothing here asks a service. A kept reject is judged only if all its bytes were kept, as they are, and its
+columns are known. Of the others nobody can tell, and they stay.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ import numpy as np
 from beam_jobs.lines import Block
 from beam_jobs.messages import Message, judge
 from beam_jobs.parse import parse_block
+from beam_jobs.pseudonyms import is_masked
 from beam_jobs.validate import validate
 from shopstream.load.checks import shape
 
 PASSES = "passes"
-CUT_OFF, NO_FILE, STORE = "cut_off", "no_file", "refused_by_a_store"
+CUT_OFF, NO_FILE, STORE, MASKED = "cut_off", "no_file", "refused_by_a_store", "masked"
 CANNOT_TELL = {
     CUT_OFF: "only the first bytes were kept",
     NO_FILE: "the landing file that tells the order of its columns is gone, or begins otherwise now",
+    MASKED: "it was kept masked, as all are where customers have pseudonyms; a load reads its file again",
     STORE: "a store refused it and not the contract; choose this reason in the form to send it again",
 }
 REFUSED_BY_STORES = ("refused_by_spanner", "refused_by_bigquery")
@@ -163,6 +165,8 @@ def judge_raws(
 
 def _cannot_tell(reject: Kept, reason: str | None) -> str:
     """Return why a reject is not judged, or "" if it is."""
+    if is_masked(reject.raw):
+        return MASKED
     if reject.reason in REFUSED_BY_STORES and reject.reason != reason:
         return STORE
     return "" if reject.is_whole else CUT_OFF
