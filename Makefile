@@ -12,15 +12,15 @@ PROCESSES := -n $(shell expr `nproc` + 1) --maxprocesses 5 --dist loadfile --no-
 
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
-# put, load and sql are for the local stack, or with both of these for a real project.
+# put, load, sql and contract-whatif are for the local stack, or with both of these for a real project.
 REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check audit deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof infra-check audit deploy rollback clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL analyzer as the lock files say
 	@echo "Everything is installed."
@@ -96,6 +96,10 @@ load: $(INSTALLED) ## Load a landing day and tell what came of it: DAY=
 
 sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql, or a prompt
 	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$(STORE)") $(if $(CSV),--csv) $(if $(value Q),"$$Q")
+
+contract-whatif: $(INSTALLED) ## Judge kept rejects and a sample of accepted rows by this working tree's contract: DAY=, LAST_DAY=, REASON=, SAMPLE=rows, SEED=
+	@$(BIN)/python -m local.hand contract-whatif $(REAL) $(if $(LAST_DAY),--last-day "$(LAST_DAY)") \
+		$(if $(REASON),--reason "$(REASON)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(SEED),--seed "$(SEED)") "$(DAY)"
 
 stream: $(INSTALLED) ## Start the local stack's stream, and publish a landed day as if it happened now: DAY=
 	@$(BIN)/python -m local.hand stream "$(DAY)"

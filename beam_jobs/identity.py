@@ -80,9 +80,8 @@ def event_id(
     user_session: str | None,
 ) -> str:
     """Return the id of one event; `event_time` is aware."""
-    time = event_time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
     canonical = (
-        f"{time.rstrip('0').rstrip('.')} UTC",
+        canonical_time(event_time),
         event_type,
         str(product_id),
         str(category_id),
@@ -93,6 +92,12 @@ def event_id(
         user_session or "",
     )
     return hashlib.sha256(SEPARATOR.join(canonical).encode()).digest()[:EVENT_ID_BYTES].hex()
+
+
+def canonical_time(time: datetime) -> str:
+    """Return a time, which is aware, in its shortest plain form, such as `2019-11-01 00:00:00.5 UTC`."""
+    text = time.astimezone(UTC).replace(tzinfo=None).isoformat(" ", "microseconds")
+    return f"{text.rstrip('0').rstrip('.')} UTC"
 
 
 def canonical_price(price: Decimal) -> str:

@@ -45,6 +45,7 @@ from beam_jobs.identity import EVENT_ID_BYTES, shards
 from beam_jobs.lines import Block, refuse_other_header
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
+from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
 from beam_jobs.rejected import Refusal, batch_envelopes
 from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
@@ -71,6 +72,7 @@ class LoadOptions:
     spanner_instance: str
     spanner_database: str
     range_bytes: int
+    pseudonym_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,12 @@ def parse_options(argv: list[str] | None = None) -> tuple[LoadOptions, list[str]
         default=RANGE_BYTES,
         help="How many bytes of a file one worker takes at a time (default: %(default)s).",
     )
+    add(
+        "--pseudonym_key",
+        type=_key_name,
+        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
+        "they are written as they are.",
+    )
     options, beam_arguments = parser.parse_known_args(argv)
     return LoadOptions(**vars(options)), beam_arguments
 
@@ -210,7 +218,8 @@ def _read(part: ByteRange) -> Iterator[Any]:
 
 def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:
     part, block = part_and_block
-    checked = validate(parse_block(block, part.columns, MAX_REJECTS), load.landing_day)
+    parsed = parse_block(block, part.columns, MAX_REJECTS)
+    checked = validate(parsed, load.landing_day, pseudonyms_by(load.pseudonym_key))
     rejected = (checked.rejected[name].to_pylist() for name in ("raw", "byte_offset"))
     for raw, offset in zip(*rejected, strict=True):
         refuse_other_header(raw, part.columns, part.path, offset)
@@ -271,6 +280,7 @@ class WriteFiles(beam.DoFn):
                 load_id=load.load_id,
                 file=loaded.path,
                 rejected_at=datetime.now(UTC),
+                mask=load.pseudonym_key is not None,
             )
             counts.rejected_files = [_write(f"{load.rejected}/{name}.jsonl", b"".join(envelopes))]
         self._tell(counts)
@@ -410,6 +420,13 @@ def _write(path: str, content: bytes) -> str:
     with FileSystems.create(path) as file:
         file.write(content)
     return path
+
+
+def _key_name(text: str) -> str:
+    try:
+        return check_key_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _day(text: str) -> date:

@@ -20,6 +20,7 @@ import pyarrow as pa
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.lines import Block, past_bom
 from beam_jobs.parse import ParsedBlock, excerpt, parse_block, parse_fields
+from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 
 STREAM_SCHEMA = pa.schema(
@@ -76,8 +77,11 @@ class _BadMessage(ValueError):
         self.detail = detail
 
 
-def judge(messages: Sequence[Message]) -> Judged:
-    """Parse and validate messages by the rules of the batch, but for lateness. Never raises for a message."""
+def judge(messages: Sequence[Message], pseudonyms: Pseudonyms | None = None) -> Judged:
+    """Parse and validate messages by the rules of the batch, but for lateness. Never raises for a message.
+
+    With `pseudonyms` the events have these; rejects are as they came.
+    """
     lines: list[bytes] = []
     line_messages: list[Message] = []
     objects: list[dict[str, str | None]] = []
@@ -105,8 +109,10 @@ def judge(messages: Sequence[Message]) -> Judged:
     block = Block(b"\n".join(lines), 0)
     line_starts = _starts([len(line) + 1 for line in lines])
     object_starts = _starts([len(text) for text in object_texts])
-    of_lines = _judge_parsed(parse_block(block, COLUMN_NAMES), line_starts, line_messages)
-    of_objects = _judge_parsed(parse_fields(objects, object_texts), object_starts, object_messages)
+    of_lines = _judge_parsed(parse_block(block, COLUMN_NAMES), line_starts, line_messages, pseudonyms)
+    of_objects = _judge_parsed(
+        parse_fields(objects, object_texts), object_starts, object_messages, pseudonyms
+    )
     return Judged(
         pa.concat_tables([of_lines.events, of_objects.events]),
         of_lines.messages + of_objects.messages,
@@ -114,9 +120,11 @@ def judge(messages: Sequence[Message]) -> Judged:
     )
 
 
-def _judge_parsed(parsed: ParsedBlock, starts: np.ndarray, messages: list[Message]) -> Judged:
+def _judge_parsed(
+    parsed: ParsedBlock, starts: np.ndarray, messages: list[Message], pseudonyms: Pseudonyms | None
+) -> Judged:
     """Validate a block made of messages; message i starts at `starts[i]` in it."""
-    checked = validate(parsed, landing_day=None)
+    checked = validate(parsed, None, pseudonyms)
     accepted = [messages[i] for i in np.searchsorted(starts, checked.offsets).tolist()]
     rejected_at = np.searchsorted(starts, checked.rejected["byte_offset"].to_numpy()).tolist()
     reasons, details = (checked.rejected[name].to_pylist() for name in ("reason", "detail"))

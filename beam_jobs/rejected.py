@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from beam_jobs.contract import MAX_LINE_BYTES
 from beam_jobs.messages import Reject
+from beam_jobs.pseudonyms import masked, masked_detail
 
 STREAM_REJECTS = pa.schema(
     [
@@ -42,7 +43,13 @@ class Refusal(NamedTuple):
 
 
 def batch_envelopes(
-    rejected: pa.Table, *, landing_day: date, load_id: str, file: str, rejected_at: datetime
+    rejected: pa.Table,
+    *,
+    landing_day: date,
+    load_id: str,
+    file: str,
+    rejected_at: datetime,
+    mask: bool = False,
 ) -> Iterator[bytes]:
     """Yield each rejected line of one landed file, or range of lines, as a line of JSON, newline included.
 
@@ -50,8 +57,10 @@ def batch_envelopes(
         rejected: of parse.REJECTED_SCHEMA.
         file: the landed file's URI.
         rejected_at: now, with its time zone.
+        mask: whether nothing of a customer may be in it.
     """
     for line in rejected.to_pylist():
+        raw, detail = line["raw"], line["detail"]
         envelope = {
             "source": "batch",
             "rejected_date": landing_day.isoformat(),
@@ -59,9 +68,9 @@ def batch_envelopes(
             "file": file,
             "byte_offset": line["byte_offset"],
             "line_bytes": line["line_bytes"],
-            "raw": base64.b64encode(line["raw"]).decode("ascii"),
+            "raw": base64.b64encode(masked(raw) if mask else raw).decode("ascii"),
             "reason": line["reason"],
-            "detail": line["detail"],
+            "detail": masked_detail(detail) if mask else detail,
             "rejected_at": rejected_at.isoformat(),
             "message_id": None,
             "attributes": None,
@@ -72,7 +81,12 @@ def batch_envelopes(
 
 
 def stream_envelope(
-    reject: Reject, *, rejected_at: datetime, raw_bytes: int = MAX_LINE_BYTES, with_attributes: bool = True
+    reject: Reject,
+    *,
+    rejected_at: datetime,
+    raw_bytes: int = MAX_LINE_BYTES,
+    with_attributes: bool = True,
+    mask: bool = False,
 ) -> dict[str, object]:
     """Return a rejected message as a row of STREAM_REJECTS.
 
@@ -81,10 +95,11 @@ def stream_envelope(
         rejected_at: now, with its time zone.
         raw_bytes: how many bytes of the message are kept.
         with_attributes: whether its attributes are kept.
+        mask: whether nothing of a customer may be in it; then its attributes are not kept.
     """
     message = reject.message
     attributes = None
-    if with_attributes and message.attributes is not None:
+    if with_attributes and not mask and message.attributes is not None:
         attributes = json.dumps(dict(message.attributes), sort_keys=True, ensure_ascii=False)
     # The day of publishing, not of rejecting, so that a message delivered again stays in its partition.
     day = (message.publish_time or rejected_at).astimezone(UTC).date()
@@ -92,9 +107,9 @@ def stream_envelope(
         "source": "stream",
         "rejected_date": day,
         "line_bytes": len(message.data),
-        "raw": message.data[:raw_bytes],
+        "raw": masked(message.data[:raw_bytes]) if mask else message.data[:raw_bytes],
         "reason": reject.reason,
-        "detail": reject.detail,
+        "detail": masked_detail(reject.detail) if mask else reject.detail,
         "rejected_at": rejected_at,
         "message_id": message.message_id,
         "attributes": attributes,

@@ -25,6 +25,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Judged, Message, Reject, judge
+from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
 from beam_jobs.rejected import STREAM_REJECTS, stream_envelope
 
 BATCH_MESSAGES = 500
@@ -45,6 +46,7 @@ class StreamOptions:
     subscription: str
     events_table: str
     rejected_table: str
+    pseudonym_key: str | None = None
 
 
 class RejectRefused(RuntimeError):
@@ -83,6 +85,12 @@ def parse_options(argv: list[str] | None = None) -> tuple[StreamOptions, list[st
     )
     add("--events_table", required=True, type=_table, help="The table for events, PROJECT:DATASET.TABLE.")
     add("--rejected_table", required=True, type=_table, help="The table for rejects, PROJECT:DATASET.TABLE.")
+    add(
+        "--pseudonym_key",
+        type=_key_name,
+        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
+        "they are written as they are.",
+    )
     options, beam_arguments = parser.parse_known_args(argv)
     return StreamOptions(**vars(options)), beam_arguments
 
@@ -112,9 +120,10 @@ def build(pipeline: beam.Pipeline, stream: StreamOptions) -> None:
 
 def land(messages: beam.PCollection, stream: StreamOptions) -> None:
     """Add the steps that land messages, of type Message."""
-    judged = messages | "Parse and validate" >> beam.ParDo(ParseAndValidate())
+    judged = messages | "Parse and validate" >> beam.ParDo(ParseAndValidate(stream.pseudonym_key))
     rejects = judged | "Write events" >> beam.ParDo(WriteEvents(stream.events_table))
-    _ = rejects | "Write rejects" >> beam.ParDo(WriteRejects(stream.rejected_table))
+    mask = stream.pseudonym_key is not None
+    _ = rejects | "Write rejects" >> beam.ParDo(WriteRejects(stream.rejected_table, mask))
 
 
 def take_message(message: PubsubMessage) -> Message:
@@ -125,7 +134,8 @@ def take_message(message: PubsubMessage) -> Message:
 class ParseAndValidate(beam.DoFn):
     """Judges the messages of a bundle, a batch at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, pseudonym_key: str | None = None) -> None:
+        self._pseudonym_key = pseudonym_key
         self._counters = {
             name: Metrics.counter("stream_events", name) for name in ("read", "accepted", "rejected")
         }
@@ -145,7 +155,7 @@ class ParseAndValidate(beam.DoFn):
             yield GlobalWindows.windowed_value_at_end_of_window(self._judge())
 
     def _judge(self) -> Judged:
-        judged = judge(self._batch)
+        judged = judge(self._batch, pseudonyms_by(self._pseudonym_key))
         self._counters["read"].inc(len(self._batch))
         self._counters["accepted"].inc(len(judged.messages))
         self._counters["rejected"].inc(len(judged.rejects))
@@ -170,16 +180,17 @@ class WriteEvents(beam.DoFn):
 
 
 class WriteRejects(beam.DoFn):
-    """Writes rejects."""
+    """Writes rejects, masked if nothing of a customer may be in them."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, mask: bool = False) -> None:
         self._table = table
+        self._mask = mask
 
     def setup(self) -> None:
         self._sink = BigQuerySink(self._table)
 
     def process(self, rejects: list[Reject]) -> None:
-        write_rejects(self._sink, rejects)
+        write_rejects(self._sink, rejects, self._mask)
 
 
 def write_events(sink: BigQuerySink, judged: Judged) -> list[Reject]:
@@ -195,8 +206,8 @@ def write_events(sink: BigQuerySink, judged: Judged) -> list[Reject]:
     ]
 
 
-def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
-    """Write rejects.
+def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject], mask: bool = False) -> None:
+    """Write rejects; with `mask` without anything of a customer.
 
     A reject that BigQuery refuses is written once more without attributes and with the first
     REDUCED_RAW_BYTES of its message.
@@ -207,7 +218,7 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
         BigQueryUnavailable: BigQuery took some rows not in time.
     """
     now = datetime.now(UTC)
-    rows = [stream_envelope(reject, rejected_at=now) for reject in rejects]
+    rows = [stream_envelope(reject, rejected_at=now, mask=mask) for reject in rejects]
     ids = [reject.message.message_id for reject in rejects]
     refusals = sink.append(pa.Table.from_pylist(rows, STREAM_REJECTS))
     if not refusals:
@@ -223,6 +234,7 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
                 rejected_at=now,
                 raw_bytes=REDUCED_RAW_BYTES,
                 with_attributes=False,
+                mask=mask,
             )
         )
     again = sink.append(pa.Table.from_pylist(reduced, STREAM_REJECTS))
@@ -233,6 +245,13 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject]) -> None:
             f"{again[0].detail} They stay unacknowledged. Compare the table with "
             "sql/bigquery/shop_raw/rejected_events_stream and run the DAG apply_schemas."
         )
+
+
+def _key_name(text: str) -> str:
+    try:
+        return check_key_name(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _subscription(text: str) -> str:

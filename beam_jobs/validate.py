@@ -24,6 +24,7 @@ from beam_jobs.contract import (
 )
 from beam_jobs.identity import event_ids
 from beam_jobs.parse import ParsedBlock, Verdicts, excerpt
+from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.values import (
     MICROS,
     NUMERIC,
@@ -98,10 +99,13 @@ class Checked:
     rejected: pa.Table
 
 
-def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
+def validate(
+    parsed: ParsedBlock, landing_day: date | None, pseudonyms: Pseudonyms | None = None
+) -> Validated:
     """Type and check the rows of a block, and give the good ones their ids.
 
-    Without `landing_day`, as in a stream, lateness is not checked. Never raises for a bad row.
+    Without `landing_day`, as in a stream, lateness is not checked. With `pseudonyms` the events have these,
+    and ids that are made of these. Never raises for a bad row.
     """
     checked = check(parsed, landing_day)
     good, typed, canonical = checked.good, checked.typed, checked.canonical
@@ -109,6 +113,10 @@ def validate(parsed: ParsedBlock, landing_day: date | None) -> Validated:
         kept = pa.array(good)
         canonical = {name: array.filter(kept) for name, array in canonical.items()}
         typed = {name: array.filter(kept) for name, array in typed.items()}
+    if pseudonyms:
+        user_ids, sessions = pseudonyms.users(typed["user_id"]), pseudonyms.sessions(typed["user_session"])
+        typed = {**typed, "user_id": user_ids, "user_session": sessions}
+        canonical = {**canonical, "user_id": user_ids.cast(pa.string()), "user_session": sessions}
     typed = {**typed, "event_id": event_ids([canonical[name] for name in COLUMN_NAMES])}
     return Validated(
         accepted=pa.Table.from_arrays(

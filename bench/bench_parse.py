@@ -21,6 +21,7 @@ from beam_jobs.files import LandingFile, list_files, plan_ranges, read_range
 from beam_jobs.identity import SEPARATOR, canonical_price, event_ids
 from beam_jobs.lines import Block
 from beam_jobs.parse import parse_block
+from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.validate import validate
 from local.events.files import write_landing_day
 
@@ -37,6 +38,8 @@ def main(rows: int) -> None:
         blocks, reading = measured(lambda: all_blocks(file))
         parsed, parsing = measured(lambda: [parse_block(block, file.columns) for block in blocks])
         checked, checking = measured(lambda: [validate(part, DAY) for part in parsed])
+        pseudonyms = Pseudonyms(b"0123456789abcdef" * 2)
+        _, hashed = measured(lambda: [validate(part, DAY, pseudonyms) for part in parsed])
         texts = [[part.rows[name].combine_chunks() for name in COLUMN_NAMES] for part in parsed]
         _, hashing = measured(lambda: [event_ids(text) for text in texts])
         naive, naive_time = measured(lambda: list(naive_events(Path(file.path), NAIVE_ROWS)))
@@ -54,6 +57,7 @@ def main(rows: int) -> None:
         ("type, check, identify", checking),
         ("  of which ids", hashing),
         ("in all", whole),
+        ("  pseudonyms, if on", hashed - checking),
     ):
         print(f"  {name:24} {seconds / count * 1e6:8.2f}")
     print(f"  {'a loop over lines':24} {naive_us:8.2f}   {naive_us * count / whole / 1e6:.1f} times as much")

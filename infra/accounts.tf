@@ -177,6 +177,13 @@ resource "google_secret_manager_secret_iam_member" "composer" {
   member    = google_service_account.role["composer"].member
 }
 
+resource "google_secret_manager_secret_iam_member" "pseudonyms" {
+  for_each  = toset(["batch", "composer", "stream"])
+  secret_id = google_secret_manager_secret.pseudonym_key.id
+  role      = "roles/secretmanager.secretAccessor"
+  member    = google_service_account.role[each.key].member
+}
+
 # Images
 
 resource "google_artifact_registry_repository_iam_member" "role" {

@@ -22,6 +22,7 @@ locals {
     SHOPSTREAM_EVENTS_KEEP_DAYS = tostring(var.events_keep_days)
     SHOPSTREAM_CURRENCY         = var.currency
     SHOPSTREAM_FORGET_KEY       = "${google_secret_manager_secret.forget_key.id}/versions/latest"
+    SHOPSTREAM_PSEUDONYM_KEYS   = join(",", [for version in var.pseudonym_key_versions : "${google_secret_manager_secret.pseudonym_key.id}/versions/${version}"])
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
 
     # What Airflow and its providers warn themselves of in each task's log.

@@ -110,6 +110,12 @@ variable "events_keep_days" {
   }
 }
 
+variable "pseudonym_key_versions" {
+  type        = list(number)
+  description = "Versions of the secret shopstream-pseudonym-key, the newest first: by the first, customers' ids are hashed before they are written. None: they are written as they are."
+  default     = []
+}
+
 variable "deletion_protection" {
   type        = bool
   description = "Whether the Spanner database, the buckets and the datasets refuse to be deleted with what they hold."

@@ -39,6 +39,7 @@ from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransp
 
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Message, judge
+from beam_jobs.pseudonyms import pseudonyms_by
 from beam_jobs.stream_events import (
     StreamOptions,
     parse_options,
@@ -97,6 +98,7 @@ class StreamDriver:
         self._subscription = stream.subscription
         self._events = BigQuerySink(stream.events_table)
         self._rejects = BigQuerySink(stream.rejected_table)
+        self._pseudonym_key = stream.pseudonym_key
         self._held = _Held()
         self._pulled: queue.SimpleQueue[list[Delivery] | Exception | None] = queue.SimpleQueue()
         self._asked_to_drain = False
@@ -167,9 +169,10 @@ class StreamDriver:
 
     def _write(self, batch: Sequence[Delivery]) -> None:
         """Write a batch, and only then acknowledge it."""
-        judged = judge([delivery.message for delivery in batch])
+        messages = [delivery.message for delivery in batch]
+        judged = judge(messages, pseudonyms_by(self._pseudonym_key))
         refused = write_events(self._events, judged)
-        write_rejects(self._rejects, judged.rejects + refused)
+        write_rejects(self._rejects, judged.rejects + refused, mask=self._pseudonym_key is not None)
         ack_ids = [delivery.ack_id for delivery in batch]
         for start in range(0, len(ack_ids), ACK_IDS):
             self._client.acknowledge(

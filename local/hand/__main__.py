@@ -1,6 +1,7 @@
 """The shop by hand, on the running local stack or, with --env and --project, in a real project.
 
 python -m local.hand up | status | put FILE [--day DAY] | load DAY | sql [STATEMENT or FILE.sql]
+python -m local.hand contract-whatif DAY [--last-day DAY] [--reason REASON] [--sample ROWS] [--seed TEXT]
 python -m local.hand stream DAY | kill-stream     on the local stack alone
 """
 
@@ -23,10 +24,10 @@ from google.api_core.exceptions import GoogleAPICallError
 from rich.console import Console
 from rich.table import Table
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import REASONS, ContractError
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, read_place
 from local.dataflow.jobs import running_workers
-from local.hand import shop
+from local.hand import shop, whatif
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
@@ -54,6 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         "put": _put,
         "load": _load,
         "sql": _sql,
+        "contract-whatif": _contract_whatif,
         "stream": _stream,
         "kill-stream": _kill_stream,
     }
@@ -84,10 +86,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
     sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
     sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
+    what_if = commands.add_parser(
+        "contract-whatif",
+        help="judge kept rejects and a sample of accepted rows by the contract of this working tree",
+        description="Judge kept rejects, and a sample of accepted rows, by beam_jobs as it is in this "
+        "working tree: how many would pass now, how many would newly fail, by reason. It only reads.",
+    )
+    what_if.add_argument("day", type=_day, help="of the rejects the landing day, of the rows the event's")
+    what_if.add_argument("--last-day", type=_day, help="the last such day; else the first alone")
+    what_if.add_argument("--reason", choices=REASONS, help="of the rejects only those of this reason")
+    what_if.add_argument("--sample", type=_sample, default=10_000, help="so many rows (default: %(default)s)")
+    what_if.add_argument("--seed", default="1", help="another seed is another sample (default: %(default)s)")
     stream = commands.add_parser("stream", help="start the stream, and play a landed day as if it were now")
     stream.add_argument("day", type=_day)
     commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
-    for command in (put, load, sql):
+    for command in (put, load, sql, what_if):
         command.add_argument("--env", choices=ENVIRONMENTS, help="of a real project; see --project")
         command.add_argument("--project", help="the project's id")
     options = parser.parse_args(argv)
@@ -101,6 +114,12 @@ def _day(text: str) -> date:
         return date.fromisoformat(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is no day such as 2019-11-01") from None
+
+
+def _sample(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= whatif.MAX_SAMPLE:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of rows from 1 to {whatif.MAX_SAMPLE:,}")
+    return int(text)
 
 
 def _up(options: argparse.Namespace) -> int:
@@ -200,6 +219,16 @@ def _sql(options: argparse.Namespace) -> int:
             _print_rows(*ask(statement), as_csv=as_csv)
         except GoogleAPICallError as error:
             print(error.message, file=sys.stderr)
+    return 0
+
+
+def _contract_whatif(options: argparse.Namespace) -> int:
+    last_day = options.last_day or options.day
+    if last_day < options.day:
+        raise ContractError(f"The days from {options.day} to {last_day} are none; swap them.")
+    _connect(options)
+    for line in whatif.tell(options.day, last_day, options.reason, options.sample, options.seed):
+        print(line, flush=True)
     return 0
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from beam_jobs.pseudonyms import check_key_name
+
 LABELS = {"app": "shopstream"}
 """On each job, data set and table, so that costs can be told apart; Terraform gives it to what it makes."""
 
@@ -88,6 +90,11 @@ class Settings:
     alert_id: str
     events_keep_days: int
     forget_key: str | None
+    pseudonym_keys: tuple[str, ...]
+
+    def pseudonym_key(self) -> dict[str, str]:
+        """The parameter of a pipeline's launch that names the key of pseudonyms; none where they are off."""
+        return {"pseudonym_key": self.pseudonym_keys[0]} if self.pseudonym_keys else {}
 
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
@@ -150,6 +157,7 @@ def settings() -> Settings:
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
         events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
         forget_key=env.get("SHOPSTREAM_FORGET_KEY") or None,
+        pseudonym_keys=_key_names("SHOPSTREAM_PSEUDONYM_KEYS"),
     )
 
 
@@ -197,6 +205,14 @@ def _currency(name: str) -> str:
     if code and not re.fullmatch("[A-Z]{3}", code):
         raise ValueError(f"{name} is {code!r}; give the three letters of ISO 4217, such as USD, or nothing")
     return code
+
+
+def _key_names(name: str) -> tuple[str, ...]:
+    names = [text for text in os.environ.get(name, "").split(",") if text]
+    try:
+        return tuple(map(check_key_name, names))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}; several are separated by commas, the newest first") from None
 
 
 def _share(name: str, default: str) -> float:

@@ -35,6 +35,7 @@ from beam_jobs.identity import event_id, shard
 from beam_jobs.lines import Block
 from beam_jobs.manifest import Manifest
 from beam_jobs.parse import ParsedBlock
+from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
 from beam_jobs.validate import Validated
 from shopstream.load import checks
@@ -306,6 +307,34 @@ def test_a_reject_says_where_it_was_what_it_was_and_why(shop: Shop) -> None:
         "publish_time": None,
         "lines": 1,
     }
+
+
+@pytest.mark.integration
+def test_with_a_key_no_store_and_no_file_of_a_load_holds_an_id_of_a_customers_own(
+    shop: Shop, tmp_path: Path
+) -> None:
+    file = tmp_path / "pseudonym.key"
+    file.write_text("0123456789abcdef" * 2)
+    pseudonyms = Pseudonyms(file.read_bytes())
+    lines = lines_of_day(300)
+    bad = [[*lines[0][:6], "free", *lines[0][7:]], [*lines[1][:7], f"{lines[1][7]}x", lines[1][8]]]
+    shop.land("a.csv", as_csv([*lines, *bad, lines[2][:8]]))
+
+    manifest = shop.load(FIRST, f"--pseudonym_key={file}")
+
+    hashed = [
+        [*line[:7], str(pseudonyms.user(int(line[7]))), line[8] and pseudonyms.session(line[8])]
+        for line in lines
+    ]
+    assert shop.rows() == as_rows(hashed, FIRST)
+    assert Counter(shop.accepted(manifest)["user_id"].to_pylist()) == Counter(int(line[7]) for line in hashed)
+    rejects = shop.rejected(manifest)
+    assert [reject["reason"] for reject in rejects] == ["bad_price", "bad_integer", "wrong_column_count"]
+    assert base64.b64decode(rejects[2]["raw"]).startswith(b"####-##-## ##:##:## xxx,")
+    written = [shop.read(name) for name in (*shop.objects("rejected/"), *shop.objects("loads/"))]
+    told = b"".join([*written, *(base64.b64decode(reject["raw"]) for reject in rejects)])
+    for secret in (lines[0][7], lines[1][7], lines[2][7], lines[0][8] or "-" * 9, lines[1][8]):
+        assert secret.encode() not in told
 
 
 @pytest.mark.integration

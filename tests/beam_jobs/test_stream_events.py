@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import apache_beam as beam
@@ -21,6 +23,7 @@ from beam_jobs import stream_events
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.contract import MAX_LINE_BYTES
 from beam_jobs.messages import Message, Reject
+from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.stream_events import (
     AT_LEAST_ONCE,
     StreamOptions,
@@ -97,6 +100,26 @@ def test_an_event_is_a_row_with_its_types(client: bigquery_api.Client) -> None:
     }
     assert rows_in(client, "rejected_events_stream") == []
     assert counters == {"read": 1, "accepted": 1, "rejected": 0, "refused_by_bigquery": 0}
+
+
+@pytest.mark.integration
+def test_with_a_key_an_event_has_pseudonyms_and_a_reject_tells_of_nobody(
+    client: bigquery_api.Client, tmp_path: Path
+) -> None:
+    key = tmp_path / "pseudonym.key"
+    key.write_text("0123456789abcdef" * 2)
+    line = LINE.replace(b",4,s-1", b",520088904,4d3b30da")
+    bad = line.replace(b"3.50", b"free")
+
+    run([message(line, "1"), message(bad, "2", user="520088904")], replace(STREAM, pseudonym_key=str(key)))
+
+    pseudonyms = Pseudonyms(key.read_bytes())
+    [row] = rows_in(client, "events_stream")
+    assert row["user_id"] == pseudonyms.user(520088904)
+    assert row["user_session"] == pseudonyms.session("4d3b30da")
+    [reject] = rows_in(client, "rejected_events_stream")
+    assert reject["raw"] == b"####-##-## ##:##:## xxx,xxxx,#,#,x.x,xxxx,xxxx,#########,#x#x##xx"
+    assert (reject["detail"][:19], reject["attributes"]) == ("price is 'xxxx'; ex", None)
 
 
 @pytest.mark.integration
@@ -253,8 +276,11 @@ def test_the_template_and_the_pipeline_agree_on_the_parameters() -> None:
     metadata = json.loads((ROOT / "beam_jobs" / "templates" / "stream_events.json").read_text())
 
     assert metadata["streaming"]
-    assert [parameter["name"] for parameter in metadata["parameters"]] == list(OPTIONS)
-    assert not any(parameter.get("isOptional") for parameter in metadata["parameters"])
+    names = [parameter["name"] for parameter in metadata["parameters"]]
+    optional = [
+        parameter["name"] for parameter in metadata["parameters"] if parameter.get("isOptional", False)
+    ]
+    assert (names, optional) == ([*OPTIONS, "pseudonym_key"], ["pseudonym_key"])
     assert parse_options(ARGUMENTS) == (STREAM, [])
 
 
@@ -263,6 +289,7 @@ def test_the_template_and_the_pipeline_agree_on_the_parameters() -> None:
     [
         ("--subscription=events-stream", "projects/PROJECT/subscriptions/NAME"),
         ("--events_table=shop_raw.events_stream", "is not a table such as PROJECT:DATASET.TABLE"),
+        ("--pseudonym_key=projects/p/secrets/s/versions/latest", "names no key; give a numbered version"),
         ("--rejected_table=p:rejected", "'p:rejected' is not a table such as PROJECT:DATASET.TABLE"),
     ],
 )

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from beam_jobs.pseudonyms import Pseudonyms
 from shopstream.forget.customers import read_key
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.dags.shop import DAY, Shop, line
@@ -164,6 +165,32 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
     assert (gone.pop("landing"), gone.pop("exports")) == (1, 1)
     assert set(gone.values()) == {0}
     assert holds(shop, OTHER) == others
+
+
+def test_a_customer_of_pseudonyms_is_forgotten_under_each_of_them_and_in_what_was_landed(
+    shop: Shop, api: TestClient, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = [tmp_path / "new.key", tmp_path / "old.key"]
+    for number, file in enumerate(keys):
+        file.write_text(f"{number}" * 32)
+    new, old = (Pseudonyms(file.read_bytes()) for file in keys)
+    monkeypatch.setenv("SHOPSTREAM_PSEUDONYM_KEYS", ",".join(map(str, keys)))
+    shop.land([line(n, user_id=ID if n % 10 == 0 else OTHER) for n in range(200)])
+    assert shop.load().errors == {}
+    of_the_old = [stream_event(event_id=f"s{user}", user_id=old.user(user)) for user in (ID, OTHER)]
+    fill(shop.bigquery, "shop_raw.events_stream", of_the_old)
+    assert holds(shop, ID) | {"landing": 20} == {**dict.fromkeys(holds(shop, ID), 0), "landing": 20}
+    before, others = holds(shop, new.user(ID)), holds(shop, new.user(OTHER))
+    assert (before["spanner"], before["shop_raw.events_batch"]) == (20, 20)
+
+    run = forget(shop, answer(api, "Forget", []), user_id=str(ID), dry_run=False)
+    assert run.errors == {}
+    for user_id in (ID, new.user(ID), old.user(ID)):
+        assert set(holds(shop, user_id).values()) == {0}
+    assert holds(shop, new.user(OTHER)) == others
+    assert holds(shop, old.user(OTHER))["shop_raw.events_stream"] == 1
+    [[customer]] = shop.query("SELECT customer FROM shop_ops.forgotten_customers")
+    assert customer == read_key(str(key)).hash(ID)
 
 
 def test_nobody_is_asked_without_a_key(shop: Shop, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -461,9 +461,9 @@ def _target(plan: dict[str, Any], one: dict[str, Any], expressions: dict[str, An
         case "artifact_registry_repository":
             return "the image repository"
         case "secret_manager_secret":
-            [address] = planned(plan, "google_secret_manager_secret")
-            assert address in expressions["secret_id"]["references"]
-            return f"secret `{planned(plan, 'google_secret_manager_secret')[address]['secret_id']}`"
+            secrets = planned(plan, "google_secret_manager_secret")
+            [address] = secrets.keys() & set(expressions["secret_id"]["references"])
+            return f"secret `{secrets[address]['secret_id']}`"
         case "pubsub_topic" | "pubsub_subscription" as kind:
             kind = kind.removeprefix("pubsub_")
             address = next(name for name in expressions[kind]["references"] if name.count(".") == 1)

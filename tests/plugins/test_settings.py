@@ -24,6 +24,7 @@ from shopstream.settings import settings
         ("SHOPSTREAM_CURRENCY", "dollars", "three letters of ISO 4217"),
         ("SHOPSTREAM_UPLOAD_COMMAND", "cp FILE {path}", "{uri}, {bucket} and {name}"),
         ("SHOPSTREAM_UPLOAD_COMMAND", "cp FILE {", "{uri}, {bucket} and {name}"),
+        ("SHOPSTREAM_PSEUDONYM_KEYS", "projects/p/secrets/s/versions/latest", "the newest first"),
         ("SHOPSTREAM_UNACKED_WARN_SECONDS", "3000", "a warn level that is not above the fail level"),
     ],
 )

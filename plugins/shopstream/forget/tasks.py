@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
+from beam_jobs.pseudonyms import pseudonyms_by
 from shopstream.days import is_real
 from shopstream.forget.customers import Customers, read_customers, read_key
 from shopstream.forget.question import Approve
@@ -98,7 +99,7 @@ def delete_in_spanner(counted: Mapping[str, Any], **context: Any) -> None:
     """Delete their rows in Spanner."""
     from shopstream.forget import stores
 
-    stores.delete_in_spanner(spanner_database(), _customers(counted, context).ids)
+    stores.delete_in_spanner(spanner_database(), _ids(_customers(counted, context)))
 
 
 def delete_in_bigquery(counted: Mapping[str, Any], **context: Any) -> None:
@@ -110,7 +111,7 @@ def delete_in_bigquery(counted: Mapping[str, Any], **context: Any) -> None:
     from shopstream.forget import stores
 
     try:
-        stores.delete_in_bigquery(bigquery_client(), _datasets(), _customers(counted, context).ids)
+        stores.delete_in_bigquery(bigquery_client(), _datasets(), _ids(_customers(counted, context)))
     except stores.JustStreamed as error:
         log.info("%s Trying again in %s.", error, STREAMED_PAUSE)
         raise AirflowRescheduleException(datetime.now(UTC) + STREAMED_PAUSE) from error
@@ -163,16 +164,23 @@ def _customers(counted: Mapping[str, Any], context: Mapping[str, Any]) -> Custom
     return read_customers(storage_client(), settings().bucket, context["params"], counted["generation"])
 
 
+def _ids(customers: Customers) -> frozenset[int]:
+    """The user_ids of these customers, and the pseudonyms that they have by each key of today and before."""
+    keys = filter(None, map(pseudonyms_by, settings().pseudonym_keys))
+    return customers.ids.union(*(map(key.user, customers.ids) for key in keys))
+
+
 def _count_all(customers: Customers) -> dict[str, int]:
     from shopstream.forget import files, stores
 
-    spanner = stores.count_in_spanner(spanner_database(), customers.ids)
-    bigquery = stores.count_in_bigquery(bigquery_client(), _datasets(), customers.ids)
+    ids = _ids(customers)
+    spanner = stores.count_in_spanner(spanner_database(), ids)
+    bigquery = stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
     return {
         **{f"Spanner {table}": number for table, number in spanner.items()},
         **{f"BigQuery {table}": number for table, number in bigquery.items()},
         **{
-            f"Cloud Storage {prefix}": files.count(storage_client(), settings().bucket, prefix, customers.ids)
+            f"Cloud Storage {prefix}": files.count(storage_client(), settings().bucket, prefix, ids)
             for prefix in (*files.LANDED, *files.LOADED)
         },
     }
@@ -182,7 +190,7 @@ def _rewrite(prefixes: tuple[str, ...], customers: Customers) -> None:
     from shopstream.forget import files
 
     for prefix in prefixes:
-        removed = files.rewrite(storage_client(), settings().bucket, prefix, customers.ids)
+        removed = files.rewrite(storage_client(), settings().bucket, prefix, _ids(customers))
         log.info("%s: %s lines or rows less.", prefix, f"{removed:,}")
 
 

@@ -70,8 +70,9 @@ JOB_PREFIX = "load-events-"
 RELAUNCHES = 2
 """How often a failed job is launched anew within a run."""
 _FAULTS = re.compile(
-    # Of the files: beam_jobs.contract. Of the table: beam_jobs.spanner_sink. Of the launch: its options.
-    r"\b(ContractError|SpannerTableError|SystemExit"
+    # Of the files: beam_jobs.contract. Of the key: beam_jobs.pseudonyms. Of the table:
+    # beam_jobs.spanner_sink. Of the launch: its options.
+    r"\b(ContractError|PseudonymKeyError|SpannerTableError|SystemExit"
     # What Google's services refuse each time, by the names of google.api_core.exceptions.
     r"|BadRequest|FailedPrecondition|Forbidden|InvalidArgument|NotFound|PermissionDenied|Unauthenticated)\b"
 )
@@ -264,6 +265,7 @@ def load_events_launch(env: Settings, day: date, load_id: str) -> dict[str, Any]
             "spanner_project": env.project,
             "spanner_instance": env.spanner_instance,
             "spanner_database": env.spanner_database,
+            **env.pseudonym_key(),
         },
         "environment": {
             # All of it, though the template says it too: nothing promises that a launch takes it from there.

@@ -1,7 +1,7 @@
 """Judge kept rejects anew, by the contract as it is now, and tell what came of it.
 
-Nothing here asks a service. A kept reject is judged only if all its bytes were kept and its columns are
-known. Of the others nobody can tell, and they stay.
+Nothing here asks a service. A kept reject is judged only if all its bytes were kept, as they are, and its
+columns are known. Of the others nobody can tell, and they stay.
 """
 
 from __future__ import annotations
@@ -10,20 +10,23 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
+from typing import Any
 
 import numpy as np
 
 from beam_jobs.lines import Block
 from beam_jobs.messages import Message, judge
 from beam_jobs.parse import parse_block
+from beam_jobs.pseudonyms import is_masked
 from beam_jobs.validate import validate
 from shopstream.load.checks import shape
 
 PASSES = "passes"
-CUT_OFF, NO_FILE, STORE = "cut_off", "no_file", "refused_by_a_store"
+CUT_OFF, NO_FILE, STORE, MASKED = "cut_off", "no_file", "refused_by_a_store", "masked"
 CANNOT_TELL = {
     CUT_OFF: "only the first bytes were kept",
     NO_FILE: "the landing file that tells the order of its columns is gone, or begins otherwise now",
+    MASKED: "it was kept masked, as all are where customers have pseudonyms; a load reads its file again",
     STORE: "a store refused it and not the contract; choose this reason in the form to send it again",
 }
 REFUSED_BY_STORES = ("refused_by_spanner", "refused_by_bigquery")
@@ -126,27 +129,44 @@ def judge_lines(
     open_ones = [place for place, verdict in enumerate(verdicts) if not verdict]
     if not open_ones or not columns:
         return verdicts
-    raws = [kept[place].raw for place in open_ones]
+    judged = judge_raws([kept[place].raw for place in open_ones], columns, landing_day)
+    for place, (verdict, _) in zip(open_ones, judged, strict=True):
+        verdicts[place] = verdict
+    return verdicts
+
+
+def judge_raws(
+    raws: Sequence[bytes], columns: Sequence[str], landing_day: date
+) -> list[tuple[str, dict[str, Any]]]:
+    """Return the verdict on each line of a landing day, in order, and the event that it is, {} if it is none.
+
+    Args:
+        raws: lines without their newline, none of them blank.
+        columns: of these lines, in their order.
+    """
+    judged: list[tuple[str, dict[str, Any]]] = [("", {})] * len(raws)
     starts = np.cumsum([0] + [len(raw) + 1 for raw in raws[:-1]])
     checked = validate(parse_block(Block(b"\n".join(raws), 0), columns), landing_day)
 
     def places(offsets: np.ndarray) -> list[int]:
-        return [open_ones[i] for i in (np.searchsorted(starts, offsets, side="right") - 1).tolist()]
+        return (np.searchsorted(starts, offsets, side="right") - 1).tolist()
 
-    for place in places(checked.offsets):
-        verdicts[place] = PASSES
+    for place, event in zip(places(checked.offsets), checked.accepted.to_pylist(), strict=True):
+        judged[place] = (PASSES, event)
     rejected = zip(
         places(checked.rejected["byte_offset"].to_numpy()),
         checked.rejected["reason"].to_pylist(),
         strict=True,
     )
-    for place, now in rejected:
-        verdicts[place] = now
-    return verdicts
+    for place, reason in rejected:
+        judged[place] = (reason, {})
+    return judged
 
 
 def _cannot_tell(reject: Kept, reason: str | None) -> str:
     """Return why a reject is not judged, or "" if it is."""
+    if is_masked(reject.raw):
+        return MASKED
     if reject.reason in REFUSED_BY_STORES and reject.reason != reason:
         return STORE
     return "" if reject.is_whole else CUT_OFF

@@ -173,6 +173,7 @@ def stream_events_launch(env: Settings, version: str, *, update: bool) -> dict[s
             "subscription": f"projects/{env.project}/subscriptions/{env.subscription}",
             "events_table": f"{env.project}:{EVENTS_STREAM}",
             "rejected_table": f"{env.project}:{REJECTED_EVENTS_STREAM}",
+            **env.pseudonym_key(),
         },
         "environment": {
             "tempLocation": f"gs://{env.temp_bucket}/{layout.TEMP}",

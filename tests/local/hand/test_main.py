@@ -115,6 +115,9 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     loads = after("make sql Q='SELECT landing_day").splitlines()
     assert loads[0] == "landing_day,accepted,rejected,duplicates,spanner_rows,bigquery_rows"
     assert f",{rejected}," in next(row for row in loads if row.startswith("2019-11-01"))
+    whatif = after("make contract-whatif")
+    assert f"Of {rejected}, 0 would pass now." in whatif
+    assert "all would pass again, as the same events" in whatif
     assert len(after("make sql Q='SELECT reason").splitlines()) >= 6
     assert after("make sql Q='SELECT COUNT(*) AS rejected_lines").split() == ["rejected_lines", "0"]
     assert ",purchase," in after("make sql STORE=spanner")

@@ -212,13 +212,27 @@ def test_the_launch_the_template_and_the_pipeline_agree_on_the_parameters() -> N
     check_parameters(
         parse_template(json.dumps(spec(METADATA, "beam_jobs.load_events")).encode(), ""), parameters
     )
-    options = [
-        f"--{parameter['name']}=1" for parameter in METADATA["parameters"] if parameter.get("isOptional")
-    ]
-    _, not_known = parse_options([*(f"--{name}={value}" for name, value in parameters.items()), *options])
-    assert not_known == []
     required = [parameter["name"] for parameter in METADATA["parameters"] if not parameter.get("isOptional")]
     assert required == list(parameters)
+    optional = {"range_bytes": "1", "pseudonym_key": "/pseudonym.key"}
+    assert {parameter["name"] for parameter in METADATA["parameters"]} == {*parameters, *optional}
+    _, not_known = parse_options([f"--{name}={value}" for name, value in {**parameters, **optional}.items()])
+    assert not_known == []
+
+
+def test_both_launches_name_the_newest_key_of_pseudonyms_and_none_if_there_is_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def launches() -> list[dict[str, str]]:
+        load = load_events_launch(settings(), date(2019, 11, 1), "20191101-ab12cd34")
+        return [load["parameters"], stream_events_launch(settings(), "v-1", update=False)["parameters"]]
+
+    without = launches()
+    newest = "projects/p/secrets/shopstream-pseudonym-key/versions/2"
+    monkeypatch.setenv("SHOPSTREAM_PSEUDONYM_KEYS", f"{newest},/old.key")
+    assert launches() == [parameters | {"pseudonym_key": newest} for parameters in without]
+    template = parse_template(json.dumps(spec(METADATA, "beam_jobs.load_events")).encode(), "")
+    check_parameters(template, launches()[0])
 
 
 def test_both_launches_say_themselves_what_the_workers_are(monkeypatch: pytest.MonkeyPatch) -> None:

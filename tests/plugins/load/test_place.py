@@ -7,6 +7,7 @@ import gzip
 import pytest
 from google.cloud.storage import Bucket
 
+from beam_jobs.pseudonyms import masked
 from shopstream.load import place as places
 from shopstream.load.place import place
 
@@ -24,6 +25,13 @@ def test_a_line_is_told_by_its_number_which_an_editor_shows_in_plain_files_and_i
     for number, raw in ((1, b"header"), (3, b"2019,view"), (4, b"bad"), (5, b"last")):
         offset = TEXT.index(raw)
         assert place(bucket.client, file, offset, raw) == f"{file} line {number} (byte {offset})"
+
+
+def test_a_line_that_was_kept_masked_is_found_too(bucket: Bucket) -> None:
+    bucket.blob("day/e.csv").upload_from_string(TEXT)
+    file, offset = f"gs://{bucket.name}/day/e.csv", TEXT.index(b"2019")
+    assert place(bucket.client, file, offset, masked(b"2019,view")) == f"{file} line 3 (byte {offset})"
+    assert place(bucket.client, file, offset, masked(b"2019,cart!")) == f"{file} at byte {offset}"
 
 
 def test_a_line_is_counted_over_many_reads(bucket: Bucket, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,18 @@ from datetime import date
 import pytest
 
 from beam_jobs.contract import COLUMN_NAMES, LATENESS_DAYS, MAX_LINE_BYTES
-from shopstream.replay.judge import CUT_OFF, NO_FILE, PASSES, STORE, Kept, Tally, judge_lines, judge_messages
+from beam_jobs.pseudonyms import masked
+from shopstream.replay.judge import (
+    CUT_OFF,
+    MASKED,
+    NO_FILE,
+    PASSES,
+    STORE,
+    Kept,
+    Tally,
+    judge_lines,
+    judge_messages,
+)
 from tests.bad_input import FIELDS, line
 
 DAY = date(2019, 11, 1)
@@ -41,6 +52,11 @@ def test_each_message_is_judged_as_the_stream_would_and_in_its_place() -> None:
         "wrong_column_count",
     ]
     assert judge_messages([]) == []
+
+
+def test_what_was_kept_masked_is_not_judged_and_is_no_event_of_anybody() -> None:
+    assert judge_messages([kept(masked(GOOD)), kept(GOOD)]) == [MASKED, PASSES]
+    assert judge_lines([kept(masked(GOOD)), kept(GOOD)], COLUMN_NAMES, DAY) == [MASKED, PASSES]
 
 
 def test_what_was_not_kept_whole_is_not_judged_though_its_start_would_pass() -> None:
