@@ -421,10 +421,17 @@ def _apply_schemas(airflow: Airflow, version: str, now: datetime) -> None:
         state = "success" if shell.dry else there["state"]
         if state == "success":
             return
-        if state == "failed" or time.monotonic() > deadline:
+        if state == "failed":
             raise Refused(
                 f"Run {run_id} of apply_schemas is {state}, so the stream keeps its version; look at its log "
                 "in Airflow, mend what it says, and deploy again or roll back."
+            )
+        if time.monotonic() > deadline:
+            # It may be taking over a large table, and drop what an earlier version reads at its end.
+            raise Refused(
+                f"Run {run_id} of apply_schemas is {state} after {SCHEMAS_TIMEOUT_SECONDS} seconds and goes "
+                "on by itself; the stream keeps its version. Do not roll back: wait for the run's end in "
+                "Airflow, then deploy again."
             )
         time.sleep(POLL_SECONDS)
 

@@ -361,6 +361,23 @@ def test_nothing_is_triggered_when_airflow_does_not_find_the_dag(
 
 
 @pytest.mark.integration
+def test_nobody_is_told_to_roll_back_while_the_schemas_are_still_applied(
+    place: deploy.Place,
+    airflow: Airflow,
+    prepare: Callable[..., Cloud],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    airflow.run_ends_as = "running"
+    prepare()
+    monkeypatch.setattr(deploy, "SCHEMAS_TIMEOUT_SECONDS", 1)
+    with pytest.raises(
+        deploy.Refused, match=f"Run {RUN_ID} of apply_schemas is running after 1 seconds"
+    ) as told:
+        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    assert "Do not roll back: wait for the run's end" in str(told.value)
+
+
+@pytest.mark.integration
 def test_the_stream_keeps_its_version_when_the_schemas_fail(
     place: deploy.Place,
     airflow: Airflow,

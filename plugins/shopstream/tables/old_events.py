@@ -9,6 +9,7 @@ import datetime as dt
 import logging
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import Database
 
 COMMIT_ROWS = 2_000
+COPY_THREADS = 8
 DAYS_NAMED = 10
 
 _IS_THERE = "SELECT 1 FROM information_schema.tables WHERE table_schema = '' AND table_name = 'events'"
@@ -78,13 +80,17 @@ def take_over_events(database: Database, client: Client) -> None:
 
 def _copy(database: Database, day: dt.date) -> int:
     """Copy the rows of a landing day into loaded_events; return how many."""
+    with ThreadPoolExecutor(COPY_THREADS) as pool:
+        return sum(pool.map(lambda shard: _copy_shard(database, day, shard), range(SHARDS)))
+
+
+def _copy_shard(database: Database, day: dt.date, shard: int) -> int:
     copied = 0
-    for shard in range(SHARDS):
-        left = _rows(database, day, shard)
-        while rows := list(islice(left, COMMIT_ROWS)):
-            with database.batch(request_options=_LOW) as batch:
-                batch.insert_or_update("loaded_events", list(rows[0]), [list(row.values()) for row in rows])
-            copied += len(rows)
+    left = _rows(database, day, shard)
+    while rows := list(islice(left, COMMIT_ROWS)):
+        with database.batch(request_options=_LOW) as batch:
+            batch.insert_or_update("loaded_events", list(rows[0]), [list(row.values()) for row in rows])
+        copied += len(rows)
     return copied
 
 
