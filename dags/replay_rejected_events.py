@@ -15,8 +15,8 @@ landing file is still there, whose header tells the order of the columns.
 Messages that were sent are written down, and the next run goes on from there. Batch: clear this run, from the
 task that failed; another run takes days for sent that `load_days` has not triggered yet. Not retried: days
 that cannot be meant, a stream that runs with another version than this contract, a topic that may not be
-published to; the error says what to do. A reload that it triggered is a run of `load_events_daily` of its own, named `replay__` and
-the load that rejected the lines: if that fails, clear it there.
+published to; the error says what to do. A reload that it triggered is a run of `load_events_daily` of its
+own, named `replay__` and the load that rejected the lines: if that fails, clear it there.
 """
 
 from datetime import timedelta
