@@ -29,6 +29,10 @@ FEW = 20
 MAX_LIST_BYTES = 2**20
 MIN_KEY_BYTES = 32
 KEY_SECONDS = 60.0
+RANGE_DETAIL = "The first of these lines was a customer's who was forgotten; the others are in the file."
+"""Of a rejected range of lines whose first was a customer's: the range stays, as do its place, its reason and
+its count, which the load's counters and its gate go by, and which names nobody. It has no number, lest it be
+taken for somebody's."""
 
 _SECRET = re.compile(r"projects/([^/]+)/secrets/([^/]+)/versions/([^/]+)")
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,19})(?:\.0+)?")

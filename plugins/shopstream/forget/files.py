@@ -25,7 +25,7 @@ from google.resumable_media.common import InvalidResponse
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
 from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
-from shopstream.forget.customers import is_theirs, mentions, spans
+from shopstream.forget.customers import RANGE_DETAIL, is_theirs, mentions, spans
 from shopstream.gcp.storage import open_object
 from shopstream.landing.split import UPLOAD_CHUNK_BYTES, open_export
 from shopstream.landing.translate import translation
@@ -84,7 +84,7 @@ def rewrite(client: Client, bucket: str, prefix: str, ids: Ids) -> int:
             found = _count(blob, ids)
             if found:
                 _write_without(blob, ids)
-                log.info("gs://%s/%s: wrote it anew, %d lines less.", bucket, blob.name, found)
+                log.info("gs://%s/%s: wrote it anew without %d lines.", bucket, blob.name, found)
         except ContractError as error:
             faults.append(str(error))
         except (PreconditionFailed, InvalidResponse) as error:
@@ -205,14 +205,24 @@ def _without(data: bytes, ids: Ids, is_theirs: Callable[[bytes], bool]) -> tuple
 
 
 def _sift_rejected(text: Any, file: str, ids: Ids) -> Iterator[tuple[bytes, int]]:
-    """The same of the lines that a load rejected: of each it is not known which column is which."""
+    """The same of the lines that a load rejected: of each it is not known which column is which.
+
+    A range of them, of which only the first is told, stays without what it tells.
+    """
     for line in text:
         try:
             rejected = json.loads(line)
             said = base64.b64decode(rejected["raw"]) + b"\n" + rejected["detail"].encode()
+            is_range = (rejected.get("lines") or 1) > 1
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ContractError(f"{file} holds what is no rejected line ({type(error).__name__}).") from error
-        yield (b"", 1) if mentions(said, ids) else (line, 0)
+        if not mentions(said, ids):
+            yield line, 0
+        elif is_range:
+            rejected |= {"raw": "", "detail": RANGE_DETAIL}
+            yield json.dumps(rejected, ensure_ascii=False).encode() + b"\n", 1
+        else:
+            yield b"", 1
 
 
 def _accepted_groups(

@@ -19,7 +19,7 @@ from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from beam_jobs.identity import shard
-from shopstream.forget.customers import mentions
+from shopstream.forget.customers import RANGE_DETAIL, mentions
 from shopstream.gcp.bigquery import (
     REQUEST_RETRY,
     REQUEST_TIMEOUT_SECONDS,
@@ -43,6 +43,10 @@ _COLUMNS = """
         AND columns.column_name IN ('user_id', 'shard')"""
 _STREAMING = "streaming buffer"
 """BigQuery's words for rows that were streamed in so lately that no statement changes them yet."""
+_EMPTIED = {
+    kind: f"raw = {nothing}, detail = {RANGE_DETAIL!r}"
+    for kind, nothing in (("BYTES", "b''"), ("STRING", "''"))
+}
 
 log = logging.getLogger(__name__)
 
@@ -58,18 +62,25 @@ class Holder:
     """A table of BigQuery that may hold customers.
 
     `text` is an expression of what was said of a rejected line, as hex, where the table is of such; else the
-    table has a user_id. `max_bytes` is more than a statement over all of it may bill.
+    table has a user_id. `emptied` is what is set in a range of such lines, of which only the first is told;
+    None where there is none. `max_bytes` is more than a statement over all of it may bill.
     """
 
     name: str
     partition_by: str | None
     text: str | None
+    emptied: str | None
     max_bytes: int
 
     @property
     def rows(self) -> str:
         """All partitions, as a condition: BigQuery asks for one on a partitioned table."""
         return f"{self.partition_by} >= @first_day" if self.partition_by else "TRUE"
+
+    @property
+    def is_range(self) -> str:
+        """Whether a row of rejected lines is a range of them, as an expression."""
+        return "COALESCE(lines, 1) > 1" if self.emptied else "FALSE"
 
 
 def count_in_spanner(database: Database, ids: Ids) -> dict[str, int]:
@@ -118,7 +129,7 @@ def delete_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: 
                 raise
             waiting.append(holder.name)
         else:
-            log.info("BigQuery: deleted %s rows of %s.", f"{deleted:,}", holder.name)
+            log.info("BigQuery: took %s rows out of %s.", f"{deleted:,}", holder.name)
     if waiting:
         raise JustStreamed(
             f"{', '.join(waiting)}: rows that were streamed in within the last 30 to 90 minutes cannot be "
@@ -152,6 +163,7 @@ def holders(client: bigquery.Client, datasets: Collection[str]) -> Iterator[Hold
                 name,
                 partitioning.field if partitioning else None,
                 None if "user_id" in types else _said(types),
+                _EMPTIED[types["raw"]] if types.keys() >= {"raw", "lines"} else None,
                 SMALL_MAX_BYTES + 2 * (table.num_bytes or 0),
             )
 
@@ -175,35 +187,57 @@ def _count(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
 
 
 def _delete(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
-    """Delete; not where there is nothing to delete, which BigQuery refuses while rows are streamed in."""
-    if holder.text:
-        digests = _rejects(client, holder, ids)
-        condition = f"TO_HEX(SHA256({holder.text})) IN UNNEST(@digests)"
-        values = bigquery.ArrayQueryParameter("digests", "STRING", sorted(set(digests)))
-        found = len(digests)
-    else:
-        condition, values = "user_id IN UNNEST(@user_ids)", _user_ids(ids)
-        found = _count(client, holder, ids)
-    if not found:
-        return 0
-    sql = f"DELETE FROM {holder.name} WHERE {holder.rows} AND {condition}"
-    return _run(client, holder, "delete", sql, values).num_dml_affected_rows or 0
+    """Delete, and empty ranges; not where there are none, which BigQuery refuses while rows are streamed in.
+
+    Returns:
+        How many rows were deleted or emptied.
+    """
+    if not holder.text:
+        if not _count(client, holder, ids):
+            return 0
+        sql = f"DELETE FROM {holder.name} WHERE {holder.rows} AND user_id IN UNNEST(@user_ids)"
+        return _changed(client, holder, "delete", sql, _user_ids(ids))
+    changed = 0
+    rejects = _rejects(client, holder, ids)
+    for is_range, statement in (
+        (False, f"DELETE FROM {holder.name}"),
+        (True, f"UPDATE {holder.name} SET {holder.emptied}"),
+    ):
+        digests = sorted({digest for digest, of_range in rejects if of_range == is_range})
+        if digests:
+            sql = f"""
+                {statement}
+                WHERE {holder.rows} AND {"" if is_range else "NOT"} ({holder.is_range})
+                AND TO_HEX(SHA256({holder.text})) IN UNNEST(@digests)"""
+            values = bigquery.ArrayQueryParameter("digests", "STRING", digests)
+            changed += _changed(client, holder, "rejects", sql, values)
+    return changed
 
 
-def _rejects(client: bigquery.Client, holder: Holder, ids: Ids) -> list[str]:
-    """The digests of the rows of rejected lines in which one of the ids stands.
+def _rejects(client: bigquery.Client, holder: Holder, ids: Ids) -> list[tuple[str, bool]]:
+    """The digests of the rows of rejected lines in which one of the ids stands, and if each is a range.
 
     BigQuery finds those that have its digits; whether they are a number is told by the rule of the files.
     """
     sql = f"""
-        SELECT TO_HEX(SHA256(said)) AS digest, said
-        FROM (SELECT {holder.text} AS said FROM {holder.name} WHERE {holder.rows})
+        SELECT TO_HEX(SHA256(said)) AS digest, said, is_range
+        FROM (
+            SELECT {holder.text} AS said, {holder.is_range} AS is_range
+            FROM {holder.name}
+            WHERE {holder.rows}
+        )
         WHERE EXISTS (SELECT 1 FROM UNNEST(@texts) AS wanted WHERE STRPOS(said, wanted) > 0)"""
     texts = sorted(str(user_id).encode().hex() for user_id in ids)
     rows = _run(
         client, holder, "rejects", sql, bigquery.ArrayQueryParameter("texts", "STRING", texts)
     ).result()
-    return [row.digest for row in rows if mentions(bytes.fromhex(row.said), ids)]
+    return [(row.digest, row.is_range) for row in rows if mentions(bytes.fromhex(row.said), ids)]
+
+
+def _changed(
+    client: bigquery.Client, holder: Holder, what: str, sql: str, values: bigquery.ArrayQueryParameter
+) -> int:
+    return _run(client, holder, what, sql, values).num_dml_affected_rows or 0
 
 
 def _run(

@@ -16,6 +16,7 @@ from google.cloud import storage
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError
 from shopstream.forget import files
+from shopstream.forget.customers import RANGE_DETAIL
 from shopstream.forget.files import ChangedMeanwhile, count, rewrite, sift_events
 from shopstream.layout import ACCEPTED, EXPORTS, LANDING, REJECTED
 from shopstream.retries import Refused
@@ -171,6 +172,23 @@ def test_accepted_rows_and_rejected_lines_go_too(bucket: storage.Bucket) -> None
     left = bucket.blob(f"{REJECTED}2019-11-01/1/a.jsonl").download_as_text().splitlines()
     assert [json.loads(one)["byte_offset"] for one in left] == [0, 2]
     assert bucket.blob(f"{REJECTED}2019-11-01/1/b.jsonl").download_as_bytes() == b""
+
+
+@pytest.mark.integration
+def test_of_a_range_whose_first_line_is_theirs_only_that_line_goes_and_the_others_are_still_counted(
+    bucket: storage.Bucket,
+) -> None:
+    rejected(bucket, "events/2019-11-01/1/a", [lines(ID, price="x"), lines(OTHER, price="x")], lines=1_001)
+    name = f"{REJECTED}2019-11-01/1/a.jsonl"
+    before, others = map(json.loads, bucket.blob(name).download_as_text().splitlines())
+    assert count(bucket.client, bucket.name, REJECTED, {ID}) == 1
+    for found in (1, 0):
+        assert rewrite(bucket.client, bucket.name, REJECTED, {ID}) == found
+        left, same = map(json.loads, bucket.blob(name).download_as_text().splitlines())
+        assert left == before | {"raw": "", "detail": RANGE_DETAIL}
+        assert same == others
+    # The sentence itself is nobody's, whatever the number.
+    assert count(bucket.client, bucket.name, REJECTED, set(range(1_000))) == 1
 
 
 @pytest.mark.integration

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 from typing import Any
 
@@ -11,8 +12,13 @@ from google.cloud.spanner_v1.database import Database
 
 from beam_jobs.identity import shard
 from shopstream.forget import stores
+from shopstream.forget.customers import RANGE_DETAIL
+from shopstream.replay.judge import CUT_OFF, NO_FILE
+from shopstream.replay.kept import Asked, judge_day
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
+from shopstream.tables.names import BATCH
+from tests.dags.shop import line
 from tests.sql.events import batch_event, fill, stream_event
 
 ID, OTHER = 520088904, 7
@@ -52,11 +58,17 @@ def test_the_rows_of_spanner_go_by_the_customer_alone_whatever_loaded_them(
         assert stores.count_in_spanner(spanner_database, {OTHER, ID + 16}) == {"loaded_events": 6}
 
 
-def reject(client: bigquery_api.Client, table: str, raw: bytes, detail: str, attributes: str = "{}") -> None:
+def lines_of(user_id: int) -> bytes:
+    return line(1, user_id=user_id, price="x").encode()
+
+
+def reject(
+    client: bigquery_api.Client, table: str, raw: bytes, detail: str, attributes: str = "{}", lines: int = 1
+) -> None:
     sql = (
-        f"INSERT INTO {table} (source, rejected_date, raw, reason, detail, rejected_at, attributes) "
-        "VALUES ('x', DATE '2019-11-01', FROM_HEX(@raw), 'bad_price', @detail, "
-        "TIMESTAMP '2019-11-02 00:00:00', @attributes)"
+        f"INSERT INTO {table} (source, rejected_date, load_id, raw, reason, detail, rejected_at, attributes, "
+        "lines) VALUES ('x', DATE '2019-11-01', 'a load', FROM_HEX(@raw), 'bad_price', @detail, "
+        f"TIMESTAMP '2019-11-02 00:00:00', @attributes, {lines})"
     )
     given = {"raw": raw.hex(), "detail": detail, "attributes": attributes}
     params = [bigquery_api.ScalarQueryParameter(name, "STRING", value) for name, value in given.items()]
@@ -96,6 +108,40 @@ def test_the_rows_of_every_table_of_bigquery_go_those_of_rejected_lines_and_of_l
     left = client.query_and_wait("SELECT user_id FROM shop_raw.events_batch_staging_1")
     assert [row.user_id for row in left] == [OTHER]
     assert stores.count_in_bigquery(client, DATASETS, {OTHER})["shop_raw.events_batch"] == 1
+
+
+@pytest.mark.integration
+def test_of_a_range_of_rejected_lines_only_the_first_goes_which_no_replay_then_takes_for_a_line(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    client, rejects = bigquery_tables, "shop_raw.rejected_events_batch"
+    for number, user_id in enumerate((ID, OTHER)):
+        reject(client, rejects, lines_of(user_id), f"{user_id}", lines=1_001 + number)
+    reject(client, rejects, lines_of(ID), "one line")
+    staged = "shop_raw.rejected_events_batch_staging_1"
+    client.query_and_wait(f"CREATE TABLE {staged} AS SELECT * REPLACE (TO_BASE64(raw) AS raw) FROM {rejects}")
+    assert stores.count_in_bigquery(client, DATASETS, {ID})[rejects] == 2
+    for _ in range(2):
+        stores.delete_in_bigquery(client, DATASETS, {ID})
+        assert set(stores.count_in_bigquery(client, DATASETS, {ID}).values()) == {0}
+    left = {
+        table: [
+            tuple(row)
+            for row in client.query_and_wait(f"SELECT LENGTH(raw), detail, lines FROM {table} ORDER BY lines")
+        ]
+        for table in (rejects, staged)
+    }
+    whole = len(lines_of(OTHER))
+    assert left[rejects] == [(0, RANGE_DETAIL, 1_001), (whole, f"{OTHER}", 1_002)]
+    assert left[staged] == [
+        (0, RANGE_DETAIL, 1_001),
+        (len(base64.b64encode(lines_of(OTHER))), f"{OTHER}", 1_002),
+    ]
+    [(kept, verdicts)] = judge_day(client, None, Asked(BATCH, None, "a run"), dt.date(2019, 11, 1))
+    assert {(reject.lines, verdict) for reject, verdict in zip(kept, verdicts, strict=True)} == {
+        (1_001, CUT_OFF),
+        (1_002, NO_FILE),
+    }
 
 
 @pytest.mark.integration
