@@ -13,7 +13,7 @@ from google.cloud import secretmanager, storage
 from requests import Response
 
 from beam_jobs.contract import COLUMN_NAMES
-from shopstream.forget.customers import Customers, Key, is_theirs, mentions, read_customers, read_key
+from shopstream.forget.customers import Customers, Key, is_theirs, mentions, read_customers, read_key, spans
 from shopstream.retries import Refused
 from tests.dags.shop import line
 
@@ -34,6 +34,8 @@ MANY = frozenset(range(10**12, 10**12 + 50))
         "the customer is 520088904.",
         "a\n520088904\nb",
         "x,520088904,1520088904",
+        "0" * 5_000 + "520088904",
+        "7" * 5_000 + ",520088904",
     ],
 )
 def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
@@ -56,11 +58,22 @@ def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
         ("2019-11-05T10:07:05+02:00", 10),
         ("4d3b30da-5-49df", 5),
         ("12.5", 12),
+        ("7" * 5_000 + f"{ID}", ID),
+        (f"1{ID:019d}", ID),
+        (f"{ID}" + "0" * 5_000, ID),
     ],
 )
 def test_a_number_is_not_found_in_a_longer_one_a_word_or_a_time(text: str, user_id: int) -> None:
     assert not mentions(text.encode(), [user_id])
     assert not mentions(text.encode(), MANY | {user_id})
+
+
+def test_the_smallest_and_the_greatest_number_are_found_as_any_other_and_each_where_it_stands() -> None:
+    greatest = 2**63 - 1
+    text = f"0,00.0,{greatest},{greatest + 1},1{greatest},00{greatest}.0\n{ID}".encode()
+    for others in (frozenset[int](), MANY):
+        found = [text[start:end] for start, end in spans(text, {0, greatest, ID} | others)]
+        assert found == [b"0", b"00.0", b"%d" % greatest, b"00%d.0" % greatest, b"%d" % ID]
 
 
 @pytest.mark.parametrize(
