@@ -9,8 +9,9 @@ import csv
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ _WHOLE = re.compile(
     rb"(?:(?<![0-9A-Za-z_.:-])|(?<=[^0-9]:))[0-9]++(?:\.0*)?(?![0-9A-Za-z_]|\.[0-9]|[:-][0-9])"
 )
 """A number where it stands as a whole one."""
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_LETTERS = dict.fromkeys([b"b", b"f", b"n", b"r", b"t"], b"\n")
+_EXPONENT = re.compile(rb"(?<![0-9A-Za-z_.])[0-9]++(?:\.[0-9]++)?[eE][+-]?[0-9]++")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +165,18 @@ def mentions(data: bytes, ids: Collection[int]) -> bool:
     return next(spans(data, ids), None) is not None
 
 
+def is_told_of(said: Iterable[bytes], ids: Collection[int]) -> bool:
+    """Tell whether one of the ids stands in what was said of a rejected line or message.
+
+    In a JSON object also behind an escape, such as in "\\t520088904", by escapes, or with an exponent; the
+    object may be cut off.
+    """
+    return any(
+        mentions(text, ids) or (text.lstrip(_BEFORE_JSON).startswith(b"{") and mentions(_plain(text), ids))
+        for text in said
+    )
+
+
 def is_theirs(line: bytes, columns: Sequence[str], ids: Collection[int]) -> bool:
     """Tell whether a line, in which one of the ids stands, is one of these customers'.
 
@@ -176,9 +193,34 @@ def is_theirs(line: bytes, columns: Sequence[str], ids: Collection[int]) -> bool
     return number is None or int(number[1]) in ids
 
 
+def _plain(json_text: bytes) -> bytes:
+    """JSON without escapes and exponents."""
+    return _EXPONENT.sub(_without_exponent, _ESCAPE.sub(_unescaped, json_text))
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    code, letter = found.groups()
+    # Of the letters each but these stands for itself.
+    return chr(int(code, 16)).encode(errors="surrogatepass") if code else _LETTERS.get(letter, letter)
+
+
+def _without_exponent(found: re.Match[bytes]) -> bytes:
+    try:
+        number = Decimal(found[0].decode())
+        is_whole = number.adjusted() < MAX_DIGITS and number == number.to_integral_value()
+    except InvalidOperation:  # Of an exponent of so many digits.
+        return found[0]
+    return b"%d" % number if is_whole else found[0]
+
+
 def _read_list(client: Client, bucket: str, name: str, generation: int | None) -> Customers:
     uri = f"gs://{bucket}/{name}"
     blob = client.bucket(bucket).get_blob(name)
+    if blob is None and generation is not None:
+        raise Refused(
+            f"{uri} is no longer there: a run deletes its list at its end, and cannot be run again then. "
+            "Upload it and trigger a new run."
+        )
     if blob is None:
         raise Refused(
             f"{uri} does not exist. Upload it, one user_id a line: {settings().uploading(bucket, name)}"

@@ -13,7 +13,16 @@ from google.cloud import secretmanager, storage
 from requests import Response
 
 from beam_jobs.contract import COLUMN_NAMES
-from shopstream.forget.customers import Customers, Key, is_theirs, mentions, read_customers, read_key, spans
+from shopstream.forget.customers import (
+    Customers,
+    Key,
+    is_theirs,
+    is_told_of,
+    mentions,
+    read_customers,
+    read_key,
+    spans,
+)
 from shopstream.retries import Refused
 from tests.dags.shop import line
 
@@ -97,6 +106,40 @@ def test_the_smallest_and_the_greatest_number_are_found_as_any_other_and_each_wh
 def test_a_line_is_theirs_by_its_user_id_and_where_it_has_none_by_any_number(text: str, theirs: bool) -> None:
     assert mentions(text.encode(), [ID])
     assert is_theirs(text.encode(), COLUMN_NAMES, {ID}) == theirs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user_id":"\\t520088904","price":"x"}',
+        '{"user_id":"\\u0035\\u00320088904"}',
+        ' {"user_id":5.20088904e8}',
+        '{"user_id":52008890.4E+1}',
+        '\ufeff{"user_id":5200889040e-1,"event',
+        '{"user_id":"520088904',
+        '{"brand":"a\\\\","user_id":"\\u0020520088904"}',
+    ],
+)
+def test_a_number_is_found_in_json_however_it_is_written_there(text: str) -> None:
+    for others in (frozenset[int](), MANY):
+        assert is_told_of([b"", text.encode()], {ID} | others)
+        assert not is_told_of([text.encode()], {7} | others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user_id":"\\\\t520088904"}',
+        '{"user_id":5.200889041e8}',
+        '{"user_id":5.20088904e9}',
+        '{"user_id":1e999999999,"price":1e99999999999999999999,"a":0.520088904e-999999999}',
+        '{"user_session":"5.20088904e8a"}',
+        # No JSON.
+        "\\t520088904,5.20088904e8",
+    ],
+)
+def test_another_number_in_json_is_not_taken_for_it(text: str) -> None:
+    assert not is_told_of([text.encode()], {ID})
 
 
 def test_columns_may_stand_in_any_order() -> None:
