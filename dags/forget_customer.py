@@ -10,13 +10,15 @@ its end: a user_id in the form stays in Airflow's database. The shop must have s
 
 ### How to rerun
 Clear the run from any task on, or trigger it anew: what is gone is not found again, and a second run changes
-nothing. Cleared from `rewrite_landed` on, it does not ask again.
+nothing. Cleared from `rewrite_landed` on, it does not ask again. Its last task deletes the list: after that
+nothing of it can be run again; upload the list and trigger a new run.
 
 ### When it fails
-Each message says what is left, and what to do. An object that is not understood is named, and all others are
-done. `delete_in_bigquery` looks again every ten minutes while rows were streamed in within the last 30 to 90
-minutes. `prove` fails if a load or an export that was under way has brought something back. A load that was
-between its job and its audit row refuses to publish: load its day again.
+Each message says what is left, and what to do. Objects that are not understood are named, and all others in
+the same folders are done; correct or delete them and clear it. `delete_in_bigquery` looks again every ten
+minutes while BigQuery refuses rows that insertAll wrote within 30 minutes. `await_loads` and `await_runs`
+wait for what may have read somebody before; `prove` fails if it has brought somebody back. A load between
+its job and its audit row refuses to publish: load its day again.
 """
 
 from datetime import timedelta
@@ -64,18 +66,25 @@ from shopstream.tags import Tag
     tags=[Tag.BATCH, Tag.STREAM],
 )
 def forget_customer() -> None:
-    reads_all = {"execution_timeout": timedelta(hours=4), "retries": 2}
-    counted: Any = task(multiple_outputs=False, **reads_all)(tasks.count)()
+    reads: dict[str, Any] = {"execution_timeout": timedelta(hours=4), "retries": 2}
+    in_parts = reads | {"max_active_tis_per_dagrun": 4}
+    files = list(range(tasks.FILE_PARTS))
+    whom: Any = task(multiple_outputs=False)(tasks.read_whom)()
+    found = task(multiple_outputs=False, **in_parts)(tasks.count_part).partial(whom=whom)
+    counted: Any = task(multiple_outputs=False)(tasks.count)(whom, found.expand(part=tasks.PARTS))
     approve = tasks.Approve(task_id="approve", counted=counted)
-    approval: Any = approve.output
-    landed = task(**reads_all)(tasks.rewrite_landed)(counted, approval)
-    waited = task(tasks.await_loads)(landed)
-    loaded = task(**reads_all)(tasks.rewrite_loaded)(counted)
-    deleted = [task(tasks.delete_in_spanner)(counted), task(tasks.delete_in_bigquery)(counted)]
-    proved: Any = task(**reads_all)(tasks.prove)(counted)
-    audited = task(multiple_outputs=False)(tasks.write_audit_rows)(counted, approval, proved)
+    landed = task(**in_parts)(tasks.rewrite_landed).partial(counted=counted, approval=approve.output)
+    waited = task(tasks.await_loads)(landed.expand(part=files))
+    loaded = task(**in_parts)(tasks.rewrite_loaded).partial(counted=counted).expand(part=files)
+    deletes = (tasks.delete_in_spanner, tasks.delete_in_bigquery)
+    deleted = [task(**reads)(delete)(counted) for delete in deletes]
+    left = task(task_id="count_again", multiple_outputs=False, **in_parts)(tasks.count_part)
+    proofs = left.partial(whom=whom).expand(part=tasks.PARTS)
+    proved: Any = task(tasks.prove)(proofs)
+    audited = task(multiple_outputs=False)(tasks.write_audit_rows)(counted, approve.output, proved)
     counted >> task.short_circuit(tasks.is_real)() >> approve
-    waited >> loaded >> deleted >> proved >> audited
+    waited >> loaded >> deleted >> task(tasks.await_runs)() >> proofs
+    audited >> task(tasks.delete_list)(counted)
 
 
 forget_customer()

@@ -45,6 +45,17 @@ resource "google_storage_bucket" "data" {
     }
   }
 
+  # Lists of customers to forget, of runs that did not come to their end; one that does deletes its list.
+  lifecycle_rule {
+    action {
+      type = "Delete"
+    }
+    condition {
+      age            = 14
+      matches_prefix = ["forget/"]
+    }
+  }
+
   lifecycle_rule {
     action {
       type = "AbortIncompleteMultipartUpload"

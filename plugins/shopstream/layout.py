@@ -13,8 +13,8 @@ _END = r"$(?!\n)"  # as Python's $ alone is also before a last line break
 EXPORT_PATTERN = rf"^{EXPORTS}{_STEM}\.(csv|csv\.gz|csv\.zip|zip){_END}"
 """No sub-folders, and no ending twice, so that a part's name, made of the export's, is of one export; no
 underscore first, as marks have it; no wildcards, for Beam."""
-OBJECT_PATTERN = rf"^(?!.*\.\./)[^*?#\[\]\x00-\x1f]+\.csv(\.gz)?{_END}"
-"""A file of events anywhere in the bucket, and by no way around."""
+OBJECT_PATTERN = rf"^({EXPORTS}|{LANDING})(?!.*\.\./)[^*?#\[\]\x00-\x1f]+\.csv(\.gz)?{_END}"
+"""A file of events where these are kept, and by no way around; elsewhere a customer is not looked for."""
 MAX_OBJECT_CHARS = 1024
 """Of any object's name, by Cloud Storage; it counts bytes."""
 ACCEPTED = "accepted/events/"

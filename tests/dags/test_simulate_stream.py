@@ -126,7 +126,14 @@ def test_a_killed_task_sends_what_it_has_read_and_fails(bucket: Bucket, pull: An
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("object", "exports/2019-Nov.zip"), ("speed", 0), ("speed", "fast"), ("format", "xml"), ("limit", 0)],
+    [
+        ("object", "exports/2019-Nov.zip"),
+        ("object", "elsewhere/2019-Nov.csv"),
+        ("speed", 0),
+        ("speed", "fast"),
+        ("format", "xml"),
+        ("limit", 0),
+    ],
 )
 def test_the_form_refuses_what_cannot_be(name: str, value: Any) -> None:
     from airflow.sdk.exceptions import ParamValidationError

@@ -220,12 +220,16 @@ def the_forgetting(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     for table in client.list_tables("shop_raw"):
         if "_staging_" in table.table_id:
             drop_staging(client, f"shop_raw.{table.table_id}")
-    load_rejected(client, manifest_of(DAY, LOAD_ID, rejected=[rejected(bucket, LOAD_ID, [b"77,x"])]))
+    line = rejected(bucket, LOAD_ID, [b"77,x"])
+    some = rejected(bucket, f"{LOAD_ID}-ranges", [b"77,y"], lines=1_001, byte_offset=5)
+    load_rejected(client, manifest_of(DAY, LOAD_ID, rejected=[line, some]))
     datasets = {table.dataset for table in TABLES.values()}
-    assert stores.count_in_bigquery(client, datasets, {FORGOTTEN})["shop_raw.rejected_events_batch"] == 1
+    assert stores.count_in_bigquery(client, datasets, {FORGOTTEN})["shop_raw.rejected_events_batch"] == 2
     stores.delete_in_bigquery(client, datasets, {FORGOTTEN})
     key, approval = Key("k", b"k" * 32), Approval("operator", "request 17")
-    write_rows(client, "run", Customers(frozenset({1, 2}), None), key, {"Spanner events": 1}, approval, NOON)
+    write_rows(
+        client, "run", DAY, Customers(frozenset({1, 2}), None), key, {"Spanner events": 1}, approval, NOON
+    )
 
 
 def the_replay(client: bigquery_api.Client, bucket: storage.Bucket) -> None:

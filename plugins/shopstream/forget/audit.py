@@ -22,18 +22,24 @@ FAIL_SAFE_DAYS = 7
 SOFT_DELETE_DAYS = 7
 SPANNER_VERSIONS_DAYS = 7
 MESSAGES_DAYS = 7
+LIST_DAYS = 14
 
 
 def write_rows(
     client: bigquery.Client,
     run_id: str,
+    run_day: dt.date,
     customers: Customers,
     key: Key,
     found: Mapping[str, int],
     approval: Approval,
     proved_at: dt.datetime,
 ) -> None:
-    """Write a row of shop_ops.forgotten_customers for each customer, in place of what the run has written."""
+    """Write a row of shop_ops.forgotten_customers for each customer, in place of what the run has written.
+
+    Args:
+        run_day: when the run was due: what it has written before, maybe on another day, is not older.
+    """
     hashes = sorted(map(key.hash, customers.ids))
     # All rows of a run say the same of it.
     made = {
@@ -48,6 +54,7 @@ def write_rows(
     }
     rows, given = rows_given({"customer": ("STRING", hashes)}, made)
     params: dict[str, Any] = {
+        "run_day": run_day,
         "forgotten_on": proved_at.date(),
         "run_id": run_id,
         "key_version": key.name,
@@ -57,7 +64,7 @@ def write_rows(
         "reason": approval.reason,
         "proved_at": proved_at,
     }
-    old = "target.forgotten_on = @forgotten_on AND target.run_id = @run_id"
+    old = "target.forgotten_on >= @run_day AND target.run_id = @run_id"
     statement = replace_statement(FORGOTTEN_CUSTOMERS, ["customer", *made], rows, old)
     run(
         client,
@@ -82,8 +89,13 @@ def what_stays(proved_at: dt.datetime, list_name: str | None) -> list[str]:
     return [
         f"BigQuery: the deleted rows by time travel {until(TIME_TRAVEL_DAYS)}, and after that in Google's "
         f"fail-safe, which nobody can query, {until(TIME_TRAVEL_DAYS + FAIL_SAFE_DAYS)}; the user_ids as "
-        "parameters of this run's statements in the job history for 180 days.",
-        f"Cloud Storage: the objects as they were before, soft-deleted, {until(SOFT_DELETE_DAYS)}.",
+        "parameters of this run's statements in the job history for 180 days; cached results of other "
+        "queries for 24 hours, each for whoever ran it.",
+        f"Cloud Storage: the objects as they were before, soft-deleted, {until(SOFT_DELETE_DAYS)}; lists of "
+        f"runs that did not come to their end, for {LIST_DAYS} days. What is neither an export nor landed, "
+        "accepted or rejected is not looked at.",
+        "The other rejects of a landing file that was written anew keep the byte offsets that they had "
+        "before, until its day is loaded again.",
         f"Spanner: older versions of the rows {until(SPANNER_VERSIONS_DAYS)}; backups until each expires.",
         "Pub/Sub: what the stream has not read yet, until it has, at most "
         f"{until(MESSAGES_DAYS)}; if the shop still published events of the customer, run this again then.",

@@ -9,9 +9,9 @@ import csv
 import hashlib
 import hmac
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +24,29 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
 MAX_CUSTOMERS = 1000
-FEW = 20
-"""Up to so many are looked for one by one, which is faster than to look at each number."""
+FEW = 5
+"""Up to so many are first looked for one by one, which is faster than to look at each number."""
+MAX_DIGITS = 19
+"""Of a user_id, without leading zeros."""
 MAX_LIST_BYTES = 2**20
 MIN_KEY_BYTES = 32
 KEY_SECONDS = 60.0
+RANGE_DETAIL = "The first of these lines was a customer's who was forgotten; the others are in the file."
+"""Of a rejected range of lines whose first was a customer's: the range stays, as do its place, its reason and
+its count, which the load's counters and its gate go by, and which names nobody. It has no number, lest it be
+taken for somebody's."""
 
 _SECRET = re.compile(r"projects/([^/]+)/secrets/([^/]+)/versions/([^/]+)")
 _WHOLE_NUMBER = re.compile(r"([0-9]{1,19})(?:\.0+)?")
 """How the contract lets a user_id be written."""
+_WHOLE = re.compile(
+    rb"(?:(?<![0-9A-Za-z_.:-])|(?<=[^0-9]:))[0-9]++(?:\.0*)?(?![0-9A-Za-z_]|\.[0-9]|[:-][0-9])"
+)
+"""A number where it stands as a whole one."""
+_BEFORE_JSON = b"\xef\xbb\xbf \t\r\n"
+_ESCAPE = re.compile(rb"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_LETTERS = dict.fromkeys([b"b", b"f", b"n", b"r", b"t"], b"\n")
+_EXPONENT = re.compile(rb"(?<![0-9A-Za-z_.])[0-9]++(?:\.[0-9]++)?[eE][+-]?[0-9]++")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,20 +133,48 @@ def spans(data: bytes, ids: Collection[int]) -> Iterator[tuple[int, int]]:
 
     Not as a part of a longer number or word, nor of a time such as 2019-11-05 00:00:05.
     """
-    if len(ids) <= FEW:
-        if present := tuple(text for user_id in ids if (text := b"%d" % user_id) in data):
-            for found in _whole(b"0*(?:%b)" % b"|".join(present)).finditer(data):
-                yield found.span()
+    if len(ids) <= FEW and not any(b"%d" % user_id in data for user_id in ids):
         return
-    shortest = len(str(min(ids)))
-    for found in _whole(b"([0-9]{%d,})" % shortest).finditer(data):
-        if int(found[1]) in ids:
+    # Parsing a DAG file should not wait for it.
+    import numpy as np
+
+    wanted = np.array(sorted(ids), np.uint64)
+    octets = np.frombuffer(data, np.uint8)
+    digits = octets - np.uint8(ord("0"))
+    edges = np.flatnonzero(np.diff(digits < 10, prepend=False, append=False))
+    starts, ends = edges[::2], edges[1::2]
+    lengths = ends - starts
+    are_long = lengths >= len(str(min(ids)))
+    starts, ends, lengths = starts[are_long], ends[are_long], lengths[are_long]
+    values = np.zeros(len(starts), np.uint64)
+    for place in range(MAX_DIGITS):
+        # Of a shorter number the digit is that of another, and counts nothing.
+        digit = digits[np.maximum(ends - 1 - place, 0)] * (place < lengths)
+        values += digit.astype(np.uint64) * np.uint64(10**place)
+    nearest = np.minimum(np.searchsorted(wanted, values), len(wanted) - 1)
+    for number in np.flatnonzero(wanted[nearest] == values).tolist():
+        start, end = int(starts[number]), int(ends[number])
+        if data[start : max(end - MAX_DIGITS, start)].strip(b"0"):
+            continue
+        if found := _WHOLE.match(data, start):
             yield found.span()
 
 
 def mentions(data: bytes, ids: Collection[int]) -> bool:
     """Tell whether one of the ids stands in `data` as a whole number; see `spans`."""
     return next(spans(data, ids), None) is not None
+
+
+def is_told_of(said: Iterable[bytes], ids: Collection[int]) -> bool:
+    """Tell whether one of the ids stands in what was said of a rejected line or message.
+
+    In a JSON object also behind an escape, such as in "\\t520088904", by escapes, or with an exponent; the
+    object may be cut off.
+    """
+    return any(
+        mentions(text, ids) or (text.lstrip(_BEFORE_JSON).startswith(b"{") and mentions(_plain(text), ids))
+        for text in said
+    )
 
 
 def is_theirs(line: bytes, columns: Sequence[str], ids: Collection[int]) -> bool:
@@ -151,17 +193,34 @@ def is_theirs(line: bytes, columns: Sequence[str], ids: Collection[int]) -> bool
     return number is None or int(number[1]) in ids
 
 
-@lru_cache(maxsize=64)
-def _whole(number: bytes) -> re.Pattern[bytes]:
-    """What matches a number where it stands as a whole one."""
-    before = rb"(?:(?<![0-9A-Za-z_.:-])|(?<=[^0-9]:))"
-    after = rb"(?:\.0*)?(?![0-9A-Za-z_]|\.[0-9]|[:-][0-9])"
-    return re.compile(before + number + after)
+def _plain(json_text: bytes) -> bytes:
+    """JSON without escapes and exponents."""
+    return _EXPONENT.sub(_without_exponent, _ESCAPE.sub(_unescaped, json_text))
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    code, letter = found.groups()
+    # Of the letters each but these stands for itself.
+    return chr(int(code, 16)).encode(errors="surrogatepass") if code else _LETTERS.get(letter, letter)
+
+
+def _without_exponent(found: re.Match[bytes]) -> bytes:
+    try:
+        number = Decimal(found[0].decode())
+        is_whole = number.adjusted() < MAX_DIGITS and number == number.to_integral_value()
+    except InvalidOperation:  # Of an exponent of so many digits.
+        return found[0]
+    return b"%d" % number if is_whole else found[0]
 
 
 def _read_list(client: Client, bucket: str, name: str, generation: int | None) -> Customers:
     uri = f"gs://{bucket}/{name}"
     blob = client.bucket(bucket).get_blob(name)
+    if blob is None and generation is not None:
+        raise Refused(
+            f"{uri} is no longer there: a run deletes its list at its end, and cannot be run again then. "
+            "Upload it and trigger a new run."
+        )
     if blob is None:
         raise Refused(
             f"{uri} does not exist. Upload it, one user_id a line: {settings().uploading(bucket, name)}"

@@ -12,7 +12,8 @@ import gzip
 import json
 import logging
 import zipfile
-from collections.abc import Callable, Collection, Iterator
+import zlib
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import PurePosixPath
 from typing import IO, TYPE_CHECKING, Any
@@ -25,7 +26,7 @@ from google.resumable_media.common import InvalidResponse
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns
 from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
-from shopstream.forget.customers import is_theirs, mentions, spans
+from shopstream.forget.customers import RANGE_DETAIL, is_theirs, is_told_of, mentions, spans
 from shopstream.gcp.storage import open_object
 from shopstream.landing.split import UPLOAD_CHUNK_BYTES, open_export
 from shopstream.landing.translate import translation
@@ -44,65 +45,79 @@ MAX_NAMED = 20
 log = logging.getLogger(__name__)
 
 Ids = Collection[int]
+Part = tuple[int, int]
+"""Which of how many parts of the objects, by their names."""
+WHOLE: Part = (0, 1)
 
 
 class ChangedMeanwhile(RuntimeError):
     """An object was written by somebody else while it was written anew; another try reads it again."""
 
 
-def count(client: Client, bucket: str, prefix: str, ids: Ids) -> int:
-    """Return how many lines or rows below a prefix of the bucket are of these customers.
+def count(
+    client: Client, bucket: str, prefixes: Iterable[str], ids: Ids, part: Part = WHOLE
+) -> dict[str, int]:
+    """Return how many lines or rows below each prefix of the bucket are of these customers.
 
     Raises:
         Refused: objects are not understood; the message names each, and what to do.
     """
-    found = 0
-    faults = []
-    for blob in _objects(client, bucket, prefix):
-        try:
-            found += _count(blob, ids)
-        except ContractError as error:
-            faults.append(str(error))
+    found = {}
+    faults: list[str] = []
+    for prefix in prefixes:
+        found[prefix] = 0
+        for blob in _objects(client, bucket, prefix, part):
+            try:
+                found[prefix] += _count(blob, ids)
+            except ContractError as error:
+                faults.append(str(error))
     _refuse(faults)
     return found
 
 
-def rewrite(client: Client, bucket: str, prefix: str, ids: Ids) -> int:
-    """Write the objects below a prefix of the bucket anew without the lines or rows of these customers.
+def rewrite(
+    client: Client, bucket: str, prefixes: Iterable[str], ids: Ids, part: Part = WHOLE
+) -> dict[str, int]:
+    """Write the objects below prefixes of the bucket anew without the lines or rows of these customers.
 
     Returns:
-        How many there were. A second time there are none, and nothing is written.
+        How many there were below each. A second time there are none, and nothing is written.
 
     Raises:
-        Refused: objects are not understood; all others are done.
+        Refused: objects are not understood; all others, below all prefixes, are done.
         ChangedMeanwhile: somebody else has written one of them meanwhile.
     """
-    removed = 0
-    faults = []
-    for blob in _objects(client, bucket, prefix):
-        try:
-            found = _count(blob, ids)
-            if found:
-                _write_without(blob, ids)
-                log.info("gs://%s/%s: wrote it anew, %d lines less.", bucket, blob.name, found)
-        except ContractError as error:
-            faults.append(str(error))
-        except (PreconditionFailed, InvalidResponse) as error:
-            if isinstance(error, InvalidResponse) and error.response.status_code != 412:
-                raise
-            raise ChangedMeanwhile(
-                f"gs://{bucket}/{blob.name} was written by somebody else meanwhile."
-            ) from error
-        else:
-            removed += found
+    removed = {}
+    faults: list[str] = []
+    for prefix in prefixes:
+        removed[prefix] = 0
+        for blob in _objects(client, bucket, prefix, part):
+            try:
+                found = _count(blob, ids)
+                if found:
+                    _write_without(blob, ids)
+                    log.info("gs://%s/%s: wrote it anew without %d lines.", bucket, blob.name, found)
+            except ContractError as error:
+                faults.append(str(error))
+            except (PreconditionFailed, InvalidResponse) as error:
+                if isinstance(error, InvalidResponse) and error.response.status_code != 412:
+                    raise
+                raise ChangedMeanwhile(
+                    f"gs://{bucket}/{blob.name} was written by somebody else meanwhile."
+                ) from error
+            else:
+                removed[prefix] += found
     _refuse(faults)
     return removed
 
 
-def _objects(client: Client, bucket: str, prefix: str) -> Iterator[Blob]:
+def _objects(client: Client, bucket: str, prefix: str, part: Part) -> Iterator[Blob]:
+    number, parts = part
     for blob in client.list_blobs(bucket, prefix=prefix):
         # Marks, and the empty objects that the console makes of folders' names.
-        if blob.size and not is_mark(PurePosixPath(blob.name).name):
+        if not blob.size or is_mark(PurePosixPath(blob.name).name):
+            continue
+        if zlib.crc32(blob.name.encode()) % parts == number:
             yield blob
 
 
@@ -205,14 +220,24 @@ def _without(data: bytes, ids: Ids, is_theirs: Callable[[bytes], bool]) -> tuple
 
 
 def _sift_rejected(text: Any, file: str, ids: Ids) -> Iterator[tuple[bytes, int]]:
-    """The same of the lines that a load rejected: of each it is not known which column is which."""
+    """The same of the lines that a load rejected: of each it is not known which column is which.
+
+    A range of them, of which only the first is told, stays without what it tells.
+    """
     for line in text:
         try:
             rejected = json.loads(line)
-            said = base64.b64decode(rejected["raw"]) + b"\n" + rejected["detail"].encode()
+            said = base64.b64decode(rejected["raw"]), rejected["detail"].encode()
+            is_range = (rejected.get("lines") or 1) > 1
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ContractError(f"{file} holds what is no rejected line ({type(error).__name__}).") from error
-        yield (b"", 1) if mentions(said, ids) else (line, 0)
+        if not is_told_of(said, ids):
+            yield line, 0
+        elif is_range:
+            rejected |= {"raw": "", "detail": RANGE_DETAIL}
+            yield json.dumps(rejected, ensure_ascii=False).encode() + b"\n", 1
+        else:
+            yield b"", 1
 
 
 def _accepted_groups(

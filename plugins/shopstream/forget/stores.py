@@ -13,13 +13,14 @@ import logging
 from collections import defaultdict
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import GoogleAPICallError
 from google.cloud import bigquery
 
 from beam_jobs.identity import shard
-from shopstream.forget.customers import mentions
+from shopstream.forget.customers import RANGE_DETAIL, is_told_of
 from shopstream.gcp.bigquery import (
     REQUEST_RETRY,
     REQUEST_TIMEOUT_SECONDS,
@@ -31,18 +32,37 @@ from shopstream.gcp.bigquery import (
 from shopstream.retries import Refused
 
 if TYPE_CHECKING:
+    from google.cloud.spanner_v1 import KeyRange, RequestOptions
     from google.cloud.spanner_v1.database import Database
 
-_COLUMNS = """
-    SELECT columns.table_name, columns.column_name
+_KEYS = """
+    SELECT columns.table_name, ARRAY(
+        SELECT key.column_name
+        FROM information_schema.index_columns AS key
+        WHERE
+            key.table_schema = '' AND key.table_name = columns.table_name
+            AND key.index_type = 'PRIMARY_KEY'
+        ORDER BY key.ordinal_position
+    )
     FROM information_schema.columns AS columns
     JOIN information_schema.tables AS tables
     ON columns.table_schema = tables.table_schema AND columns.table_name = tables.table_name
     WHERE
         tables.table_schema = '' AND tables.table_type = 'BASE TABLE'
-        AND columns.column_name IN ('user_id', 'shard')"""
+        AND columns.column_name = 'user_id'
+    ORDER BY columns.table_name"""
+_SOUGHT = ["shard", "event_date", "user_id"]
+"""How the key of a table begins in which customers are sought; any other is read to its end."""
+RANGES_AT_ONCE = 1_000
+"""So many customers and days are read, or deleted in one commit, in which each counts as one mutation."""
+_ODD_DIGITS = "5c75303033|(09|0a|20|22|2c|3a|5b)(3[0-9]|2e)+[46]5(2[bd])?3[0-9]"
+"""In hex: a digit that JSON writes as an escape, or a number with an exponent; or what looks so."""
 _STREAMING = "streaming buffer"
-"""BigQuery's words for rows that were streamed in so lately that no statement changes them yet."""
+"""BigQuery's words for rows of insertAll that are so young that no statement changes them yet."""
+_EMPTIED = {
+    kind: f"raw = {nothing}, detail = {RANGE_DETAIL!r}"
+    for kind, nothing in (("BYTES", "b''"), ("STRING", "''"))
+}
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +70,25 @@ Ids = Collection[int]
 
 
 class JustStreamed(RuntimeError):
-    """Rows of a customer were streamed in too lately to be deleted; within two hours they can be."""
+    """Rows of a customer were streamed in by insertAll too lately to be deleted; in 30 minutes they can be.
+
+    Those of the Storage Write API, by which the stream writes, BigQuery deletes at any age.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Holder:
     """A table of BigQuery that may hold customers.
 
-    `text` is an expression of what was said of a rejected line, as hex, where the table is of such; else the
-    table has a user_id. `max_bytes` is more than a statement over all of it may bill.
+    `text` is an expression of what was said of a rejected line, as words of hex, where the table is of such;
+    else the table has a user_id. `emptied` is what is set in a range of such lines, of which only the first
+    is told; None where there is none. `max_bytes` is more than a statement over all of it may bill.
     """
 
     name: str
     partition_by: str | None
     text: str | None
+    emptied: str | None
     max_bytes: int
 
     @property
@@ -71,28 +96,43 @@ class Holder:
         """All partitions, as a condition: BigQuery asks for one on a partitioned table."""
         return f"{self.partition_by} >= @first_day" if self.partition_by else "TRUE"
 
+    @property
+    def is_range(self) -> str:
+        """Whether a row of rejected lines is a range of them, as an expression."""
+        return "COALESCE(lines, 1) > 1" if self.emptied else "FALSE"
+
 
 def count_in_spanner(database: Database, ids: Ids) -> dict[str, int]:
     """Return how many rows each table of Spanner with a user_id holds of these customers."""
     found = {}
-    with database.snapshot(multi_use=True) as snapshot:
-        for table, condition in _spanner_tables(snapshot):
-            rows = snapshot.execute_sql(
-                f"SELECT COUNT(*) FROM {table} WHERE {condition}", params=_params(ids), param_types=_types()
+    for table, is_sought in _spanner_tables(database):
+        if is_sought:
+            found[table] = sum(
+                len(list(_read(database, table, ["user_id"], ranges)))
+                for ranges in _ranges(database, table, ids)
             )
-            [[found[table]]] = rows
+            continue
+        with database.snapshot() as snapshot:
+            [[found[table]]] = snapshot.execute_sql(
+                f"SELECT COUNT(*) FROM {table} WHERE user_id IN UNNEST(@user_ids)", **_options(ids)
+            )
     return found
 
 
 def delete_in_spanner(database: Database, ids: Ids) -> None:
     """Delete the rows of these customers in each table of Spanner with a user_id, whatever loaded them."""
-    with database.snapshot() as snapshot:
-        tables = list(_spanner_tables(snapshot))
-    for table, condition in tables:
-        rows = database.execute_partitioned_dml(
-            f"DELETE FROM {table} WHERE {condition}", params=_params(ids), param_types=_types()
-        )
-        log.info("Spanner: deleted at least %s rows of %s.", f"{rows:,}", table)
+    from google.cloud.spanner_v1 import KeySet
+
+    for table, is_sought in _spanner_tables(database):
+        if not is_sought:
+            database.execute_partitioned_dml(
+                f"DELETE FROM {table} WHERE user_id IN UNNEST(@user_ids)", **_options(ids)
+            )
+            continue
+        for ranges in _ranges(database, table, ids):
+            with database.batch(request_options=_low()) as batch:
+                batch.delete(table, KeySet(ranges=ranges))
+        log.info("Spanner: nothing of them is left in %s.", table)
 
 
 def count_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: Ids) -> dict[str, int]:
@@ -118,11 +158,11 @@ def delete_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: 
                 raise
             waiting.append(holder.name)
         else:
-            log.info("BigQuery: deleted %s rows of %s.", f"{deleted:,}", holder.name)
+            log.info("BigQuery: took %s rows out of %s.", f"{deleted:,}", holder.name)
     if waiting:
         raise JustStreamed(
-            f"{', '.join(waiting)}: rows that were streamed in within the last 30 to 90 minutes cannot be "
-            "deleted yet."
+            f"{', '.join(waiting)}: rows that were streamed in by insertAll within the last 30 minutes "
+            "cannot be deleted yet."
         )
 
 
@@ -152,6 +192,7 @@ def holders(client: bigquery.Client, datasets: Collection[str]) -> Iterator[Hold
                 name,
                 partitioning.field if partitioning else None,
                 None if "user_id" in types else _said(types),
+                _EMPTIED[types["raw"]] if types.keys() >= {"raw", "lines"} else None,
                 SMALL_MAX_BYTES + 2 * (table.num_bytes or 0),
             )
 
@@ -163,8 +204,7 @@ def _said(types: dict[str, str]) -> str:
     texts += [
         f"TO_HEX(CAST(COALESCE({name}, '') AS BYTES))" for name in ("detail", "attributes") if name in types
     ]
-    # A line's end between them, so that no number is made of two.
-    between = ", '0a', "
+    between = ", ' ', "
     return f"CONCAT({between.join(texts)})"
 
 
@@ -175,35 +215,62 @@ def _count(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
 
 
 def _delete(client: bigquery.Client, holder: Holder, ids: Ids) -> int:
-    """Delete; not where there is nothing to delete, which BigQuery refuses while rows are streamed in."""
-    if holder.text:
-        digests = _rejects(client, holder, ids)
-        condition = f"TO_HEX(SHA256({holder.text})) IN UNNEST(@digests)"
-        values = bigquery.ArrayQueryParameter("digests", "STRING", sorted(set(digests)))
-        found = len(digests)
-    else:
-        condition, values = "user_id IN UNNEST(@user_ids)", _user_ids(ids)
-        found = _count(client, holder, ids)
-    if not found:
-        return 0
-    sql = f"DELETE FROM {holder.name} WHERE {holder.rows} AND {condition}"
-    return _run(client, holder, "delete", sql, values).num_dml_affected_rows or 0
+    """Delete, and empty ranges; not where there are none, which BigQuery refuses while rows are streamed in.
+
+    Returns:
+        How many rows were deleted or emptied.
+    """
+    if not holder.text:
+        if not _count(client, holder, ids):
+            return 0
+        sql = f"DELETE FROM {holder.name} WHERE {holder.rows} AND user_id IN UNNEST(@user_ids)"
+        return _changed(client, holder, "delete", sql, _user_ids(ids))
+    changed = 0
+    rejects = _rejects(client, holder, ids)
+    for is_range, statement in (
+        (False, f"DELETE FROM {holder.name}"),
+        (True, f"UPDATE {holder.name} SET {holder.emptied}"),
+    ):
+        digests = sorted({digest for digest, of_range in rejects if of_range == is_range})
+        if digests:
+            sql = f"""
+                {statement}
+                WHERE {holder.rows} AND {"" if is_range else "NOT"} ({holder.is_range})
+                AND TO_HEX(SHA256({holder.text})) IN UNNEST(@digests)"""
+            values = bigquery.ArrayQueryParameter("digests", "STRING", digests)
+            changed += _changed(client, holder, "rejects", sql, values)
+    return changed
 
 
-def _rejects(client: bigquery.Client, holder: Holder, ids: Ids) -> list[str]:
-    """The digests of the rows of rejected lines in which one of the ids stands.
+def _rejects(client: bigquery.Client, holder: Holder, ids: Ids) -> list[tuple[str, bool]]:
+    """The digests of the rows of rejected lines in which one of the ids stands, and if each is a range.
 
-    BigQuery finds those that have its digits; whether they are a number is told by the rule of the files.
+    BigQuery finds those that have its digits, or such as JSON may write otherwise; whether they are a number
+    is told by the rule of the files.
     """
     sql = f"""
-        SELECT TO_HEX(SHA256(said)) AS digest, said
-        FROM (SELECT {holder.text} AS said FROM {holder.name} WHERE {holder.rows})
-        WHERE EXISTS (SELECT 1 FROM UNNEST(@texts) AS wanted WHERE STRPOS(said, wanted) > 0)"""
+        SELECT TO_HEX(SHA256(said)) AS digest, said, is_range
+        FROM (
+            SELECT {holder.text} AS said, {holder.is_range} AS is_range
+            FROM {holder.name}
+            WHERE {holder.rows}
+        )
+        WHERE
+            EXISTS (SELECT 1 FROM UNNEST(@texts) AS wanted WHERE STRPOS(said, wanted) > 0)
+            OR REGEXP_CONTAINS(said, '{_ODD_DIGITS}')"""
     texts = sorted(str(user_id).encode().hex() for user_id in ids)
     rows = _run(
         client, holder, "rejects", sql, bigquery.ArrayQueryParameter("texts", "STRING", texts)
     ).result()
-    return [row.digest for row in rows if mentions(bytes.fromhex(row.said), ids)]
+    return [
+        (row.digest, row.is_range) for row in rows if is_told_of(map(bytes.fromhex, row.said.split(" ")), ids)
+    ]
+
+
+def _changed(
+    client: bigquery.Client, holder: Holder, what: str, sql: str, values: bigquery.ArrayQueryParameter
+) -> int:
+    return _run(client, holder, what, sql, values).num_dml_affected_rows or 0
 
 
 def _run(
@@ -219,27 +286,63 @@ def _user_ids(ids: Ids) -> bigquery.ArrayQueryParameter:
     return bigquery.ArrayQueryParameter("user_ids", "INT64", sorted(ids))
 
 
-def _spanner_tables(snapshot: Any) -> Iterator[tuple[str, str]]:
-    """Yield each table with a user_id, and the condition that finds customers in it by its key."""
-    columns = defaultdict(set)
-    for table, column in snapshot.execute_sql(_COLUMNS):
-        columns[table].add(column)
-    for table in sorted(columns):
-        if "user_id" in columns[table]:
-            condition = "user_id IN UNNEST(@user_ids)"
-            # The key of events begins with it: so a sixteenth of the table is read for one customer.
-            yield (
-                table,
-                f"shard IN UNNEST(@shards) AND {condition}" if "shard" in columns[table] else condition,
-            )
+def _spanner_tables(database: Database) -> list[tuple[str, bool]]:
+    """Return each table with a user_id, and whether its key is such that customers are sought by it."""
+    with database.snapshot() as snapshot:
+        return [(table, key[: len(_SOUGHT)] == _SOUGHT) for table, key in snapshot.execute_sql(_KEYS)]
 
 
-def _params(ids: Ids) -> dict[str, list[int]]:
-    return {"user_ids": sorted(ids), "shards": sorted(set(map(shard, ids)))}
+def _ranges(database: Database, table: str, ids: Ids) -> Iterator[list[KeyRange]]:
+    """Yield the ranges of a table's key in which these customers may be, RANGES_AT_ONCE, in its order."""
+    from google.cloud.spanner_v1 import KeyRange
+
+    of_shards = defaultdict(list)
+    for user_id in sorted(ids):
+        of_shards[shard(user_id)].append(user_id)
+    ranges = (
+        KeyRange(start_closed=key, end_closed=key)
+        for number in sorted(of_shards)
+        for day in _days(database, table, number)
+        for user_id in of_shards[number]
+        for key in ([number, day, user_id],)
+    )
+    while some := list(islice(ranges, RANGES_AT_ONCE)):
+        yield some
 
 
-def _types() -> dict[str, Any]:
+def _days(database: Database, table: str, number: int) -> Iterator[str]:
+    """Yield the days of which a shard holds events: from each the next is one short read away."""
+    from google.cloud.spanner_v1 import KeyRange
+
+    rest = KeyRange(start_closed=[number], end_closed=[number])
+    while found := list(_read(database, table, ["event_date"], [rest], limit=1)):
+        [[day]] = found
+        yield day.isoformat()
+        rest = KeyRange(start_open=[number, day.isoformat()], end_closed=[number])
+
+
+def _read(
+    database: Database, table: str, columns: list[str], ranges: list[KeyRange], limit: int = 0
+) -> Iterator[Any]:
+    from google.cloud.spanner_v1 import KeySet
+
+    with database.snapshot() as snapshot:
+        yield from snapshot.read(table, columns, KeySet(ranges=ranges), limit=limit, request_options=_low())
+
+
+def _options(ids: Ids) -> dict[str, Any]:
+    """Of a statement over a whole table."""
     from google.cloud.spanner_v1 import param_types
 
-    numbers = param_types.Array(param_types.INT64)
-    return {"user_ids": numbers, "shards": numbers}
+    return {
+        "params": {"user_ids": sorted(ids)},
+        "param_types": {"user_ids": param_types.Array(param_types.INT64)},
+        "request_options": _low(),
+    }
+
+
+def _low() -> RequestOptions:
+    """Readers of Spanner come first."""
+    from google.cloud.spanner_v1 import RequestOptions
+
+    return RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)

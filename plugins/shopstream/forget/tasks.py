@@ -7,6 +7,8 @@ Each may be repeated.
 from __future__ import annotations
 
 import logging
+from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -23,54 +25,100 @@ from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 __all__ = [
+    "FILE_PARTS",
+    "PARTS",
     "Approve",
     "await_loads",
+    "await_runs",
     "count",
+    "count_part",
     "delete_in_bigquery",
     "delete_in_spanner",
+    "delete_list",
     "is_real",
     "prove",
+    "read_whom",
     "rewrite_landed",
     "rewrite_loaded",
     "write_audit_rows",
 ]
 
+FILE_PARTS = 16
+"""The bucket's objects are looked at in so many parts, each by a task of its own with its own tries."""
+SPANNER, BIGQUERY = "Spanner", "BigQuery"
+PARTS: list[str | int] = [SPANNER, BIGQUERY, *range(FILE_PARTS)]
+"""What is counted, each by a task of its own."""
+BRINGING_BACK = (
+    "build_summaries",
+    "build_summaries_intraday",
+    "land_export",
+    "replay_rejected_events",
+    "simulate_stream",
+)
+"""The DAGs whose runs write, into tables, files or the topic, what they have read of customers."""
 STREAMED_PAUSE = timedelta(minutes=10)
 
 log = logging.getLogger(__name__)
 
 
-def count(**context: Any) -> dict[str, Any]:
-    """Count in every store what would be forgotten; changes nothing.
+def read_whom(**context: Any) -> dict[str, Any]:
+    """Read whom the run is about.
 
     Returns:
-        {"customers": how many, "generation": of their list or None, "found": {store: rows or lines}}
+        {"customers": how many, "generation": of their list or None}
 
     Raises:
-        Refused: the form does not say whom, a store is not understood, or of a real run the key is not there.
+        Refused: the form does not say whom, or of a real run the key is not there.
     """
     if not context["params"]["dry_run"]:
         # Before anybody is asked.
         read_key(settings().forget_key)
     customers = read_customers(storage_client(), settings().bucket, context["params"])
-    found = _count_all(customers)
-    log.info("%d customers are found in\n%s", len(customers.ids), _told(found))
-    return {"customers": len(customers.ids), "generation": customers.generation, "found": found}
+    return {"customers": len(customers.ids), "generation": customers.generation}
 
 
-def rewrite_landed(counted: Mapping[str, Any], approval: dict[str, str], **context: Any) -> str:
-    """Write landing files and exports anew without them; returns when none was left as it had been."""
+def count_part(part: str | int, whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
+    """Count in one of PARTS what would be forgotten; changes nothing. Returns rows or lines by store.
+
+    Raises:
+        Refused: a store is not understood.
+    """
+    from shopstream.forget import files, stores
+
+    ids = _ids(_customers(whom, context))
+    if part == SPANNER:
+        return {f"{part} {table}": n for table, n in stores.count_in_spanner(spanner_database(), ids).items()}
+    if part == BIGQUERY:
+        found = stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
+        return {f"{part} {table}": number for table, number in found.items()}
+    prefixes = (*files.LANDED, *files.LOADED)
+    found = files.count(storage_client(), settings().bucket, prefixes, ids, (int(part), FILE_PARTS))
+    return {f"Cloud Storage {prefix}": number for prefix, number in found.items()}
+
+
+def count(whom: Mapping[str, Any], parts: Iterable[Mapping[str, int]]) -> dict[str, Any]:
+    """Tell what was counted: {**whom, "found": {store: rows or lines}}."""
+    found = _summed(parts)
+    log.info("%d customers are found in\n%s", whom["customers"], _told(found))
+    return {**whom, "found": found}
+
+
+def rewrite_landed(part: int, counted: Mapping[str, Any], approval: dict[str, str], **context: Any) -> str:
+    """Write landing files and exports of one part anew without them; returns when it was done."""
     from shopstream.forget.files import LANDED
 
-    _rewrite(LANDED, _customers(counted, context))
+    _rewrite(part, LANDED, _customers(counted, context))
     return datetime.now(UTC).isoformat()
 
 
-def await_loads(rewritten_at: str) -> None:
+def await_loads(rewritten_at: Iterable[str]) -> None:
     """Wait until no load runs that may have read a landing file as it was before.
+
+    Args:
+        rewritten_at: when each part was written anew, ISO 8601.
 
     Raises:
         AirflowRescheduleException: there is one; Airflow runs the task again.
@@ -78,21 +126,20 @@ def await_loads(rewritten_at: str) -> None:
     from shopstream.gcp.dataflow import DataflowHook, created
     from shopstream.load.launch import JOB_PREFIX
 
+    rewritten = max(map(datetime.fromisoformat, rewritten_at))
     running = [
-        job["name"]
-        for job in DataflowHook().active_jobs_like(JOB_PREFIX)
-        if created(job) <= datetime.fromisoformat(rewritten_at)
+        job["name"] for job in DataflowHook().active_jobs_like(JOB_PREFIX) if created(job) <= rewritten
     ]
     if running:
         log.info("These loads may have read landing files as they were before: %s.", ", ".join(running))
         raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds))
 
 
-def rewrite_loaded(counted: Mapping[str, Any], **context: Any) -> None:
-    """Write accepted and rejected files anew without them."""
+def rewrite_loaded(part: int, counted: Mapping[str, Any], **context: Any) -> None:
+    """Write accepted and rejected files of one part anew without them."""
     from shopstream.forget.files import LOADED
 
-    _rewrite(LOADED, _customers(counted, context))
+    _rewrite(part, LOADED, _customers(counted, context))
 
 
 def delete_in_spanner(counted: Mapping[str, Any], **context: Any) -> None:
@@ -117,13 +164,25 @@ def delete_in_bigquery(counted: Mapping[str, Any], **context: Any) -> None:
         raise AirflowRescheduleException(datetime.now(UTC) + STREAMED_PAUSE) from error
 
 
-def prove(counted: Mapping[str, Any], **context: Any) -> str:
-    """Count again in every store; returns when there was nothing left.
+def await_runs(**context: Any) -> None:
+    """Wait until no run of BRINGING_BACK is under way, which may have read a customer before they went.
+
+    Raises:
+        AirflowRescheduleException: there is one; Airflow runs the task again.
+    """
+    running = [dag_id for dag_id in BRINGING_BACK if context["ti"].get_dr_count(dag_id, states=["running"])]
+    if running:
+        log.info("A run of each of these may have read them before: %s.", ", ".join(running))
+        raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds))
+
+
+def prove(parts: Iterable[Mapping[str, int]]) -> str:
+    """Look at what was counted again in every store; returns when there was nothing left.
 
     Raises:
         Refused: there is something; the message says where, and how much.
     """
-    found = {store: number for store, number in _count_all(_customers(counted, context)).items() if number}
+    found = {store: number for store, number in _summed(parts).items() if number}
     if found:
         raise Refused(
             f"There is still something of them in\n{_told(found)}\nA load or an export that was under way, "
@@ -137,26 +196,35 @@ def prove(counted: Mapping[str, Any], **context: Any) -> str:
 def write_audit_rows(
     counted: Mapping[str, Any], approval: dict[str, str], proved_at: str, **context: Any
 ) -> list[str]:
-    """Write the audit rows, delete the list of the customers, and say what stays and until when."""
+    """Write the audit rows, and say what stays and until when."""
     from shopstream.forget.audit import what_stays, write_rows
 
-    customers, proved = _customers(counted, context), datetime.fromisoformat(proved_at)
+    proved, run = datetime.fromisoformat(proved_at), context["dag_run"]
     write_rows(
         bigquery_client(),
-        context["dag_run"].run_id,
-        customers,
+        run.run_id,
+        run.run_after.date(),
+        _customers(counted, context),
         read_key(settings().forget_key),
         counted["found"],
         Approval(**approval),
         proved,
     )
+    stays = what_stays(proved, context["params"]["customers"])
+    log.info("It is done. What stays, and until when:\n%s", "\n".join(stays))
+    return stays
+
+
+def delete_list(counted: Mapping[str, Any], **context: Any) -> None:
+    """Delete the list of the customers, the very one that was read, if it is still there."""
+    from google.api_core.exceptions import NotFound, PreconditionFailed
+
     name = context["params"]["customers"]
     if name is not None:
         blob = storage_client().bucket(settings().bucket).blob(name)
-        blob.delete(if_generation_match=customers.generation)
-    stays = what_stays(proved, name)
-    log.info("It is done. What stays, and until when:\n%s", "\n".join(stays))
-    return stays
+        # One that was written anew is another run's.
+        with suppress(NotFound, PreconditionFailed):
+            blob.delete(if_generation_match=counted["generation"])
 
 
 def _customers(counted: Mapping[str, Any], context: Mapping[str, Any]) -> Customers:
@@ -170,28 +238,20 @@ def _ids(customers: Customers) -> frozenset[int]:
     return customers.ids.union(*(map(key.user, customers.ids) for key in keys))
 
 
-def _count_all(customers: Customers) -> dict[str, int]:
-    from shopstream.forget import files, stores
-
-    ids = _ids(customers)
-    spanner = stores.count_in_spanner(spanner_database(), ids)
-    bigquery = stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
-    return {
-        **{f"Spanner {table}": number for table, number in spanner.items()},
-        **{f"BigQuery {table}": number for table, number in bigquery.items()},
-        **{
-            f"Cloud Storage {prefix}": files.count(storage_client(), settings().bucket, prefix, ids)
-            for prefix in (*files.LANDED, *files.LOADED)
-        },
-    }
+def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    found = Counter[str]()
+    for part in parts:
+        found.update(part)
+    return dict(found)
 
 
-def _rewrite(prefixes: tuple[str, ...], customers: Customers) -> None:
+def _rewrite(part: int, prefixes: tuple[str, ...], customers: Customers) -> None:
     from shopstream.forget import files
 
-    for prefix in prefixes:
-        removed = files.rewrite(storage_client(), settings().bucket, prefix, _ids(customers))
-        log.info("%s: %s lines or rows less.", prefix, f"{removed:,}")
+    removed = files.rewrite(
+        storage_client(), settings().bucket, prefixes, _ids(customers), (part, FILE_PARTS)
+    )
+    log.info("Without them, lines or rows:\n%s", _told(removed))
 
 
 def _datasets() -> set[str]:

@@ -24,7 +24,7 @@ from shopstream.load.checks import shape
 PASSES = "passes"
 CUT_OFF, NO_FILE, STORE, MASKED = "cut_off", "no_file", "refused_by_a_store", "masked"
 CANNOT_TELL = {
-    CUT_OFF: "only the first bytes were kept",
+    CUT_OFF: "only the first bytes were kept, or none of a customer who was forgotten",
     NO_FILE: "the landing file that tells the order of its columns is gone, or begins otherwise now",
     MASKED: "it was kept masked, as all are where customers have pseudonyms; a load reads its file again",
     STORE: "a store refused it and not the contract; choose this reason in the form to send it again",

@@ -135,8 +135,9 @@ def _read(client: Client, sql: str, asked: Asked, first_day: dt.date, last_day: 
 
 def _kept(row: Any) -> Kept:
     if row.lines > 1:
-        # line_bytes are the range's. Of its first line all bytes are there, unless it was too long.
-        is_whole = row.reason != "line_too_long"
+        # line_bytes are the range's. Of its first line all bytes are there, unless it was too long, or none,
+        # if it was a customer's who was forgotten.
+        is_whole = row.reason != "line_too_long" and bool(row.raw)
     else:
         is_whole = row.line_bytes is not None and len(row.raw) >= row.line_bytes
     return Kept(row.closing, row.reason, row.raw, is_whole, row.lines, row.file)

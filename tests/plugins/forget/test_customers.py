@@ -13,7 +13,16 @@ from google.cloud import secretmanager, storage
 from requests import Response
 
 from beam_jobs.contract import COLUMN_NAMES
-from shopstream.forget.customers import Customers, Key, is_theirs, mentions, read_customers, read_key
+from shopstream.forget.customers import (
+    Customers,
+    Key,
+    is_theirs,
+    is_told_of,
+    mentions,
+    read_customers,
+    read_key,
+    spans,
+)
 from shopstream.retries import Refused
 from tests.dags.shop import line
 
@@ -34,6 +43,8 @@ MANY = frozenset(range(10**12, 10**12 + 50))
         "the customer is 520088904.",
         "a\n520088904\nb",
         "x,520088904,1520088904",
+        "0" * 5_000 + "520088904",
+        "7" * 5_000 + ",520088904",
     ],
 )
 def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
@@ -56,11 +67,22 @@ def test_a_number_is_found_where_it_stands_as_a_whole_one(text: str) -> None:
         ("2019-11-05T10:07:05+02:00", 10),
         ("4d3b30da-5-49df", 5),
         ("12.5", 12),
+        ("7" * 5_000 + f"{ID}", ID),
+        (f"1{ID:019d}", ID),
+        (f"{ID}" + "0" * 5_000, ID),
     ],
 )
 def test_a_number_is_not_found_in_a_longer_one_a_word_or_a_time(text: str, user_id: int) -> None:
     assert not mentions(text.encode(), [user_id])
     assert not mentions(text.encode(), MANY | {user_id})
+
+
+def test_the_smallest_and_the_greatest_number_are_found_as_any_other_and_each_where_it_stands() -> None:
+    greatest = 2**63 - 1
+    text = f"0,00.0,{greatest},{greatest + 1},1{greatest},00{greatest}.0\n{ID}".encode()
+    for others in (frozenset[int](), MANY):
+        found = [text[start:end] for start, end in spans(text, {0, greatest, ID} | others)]
+        assert found == [b"0", b"00.0", b"%d" % greatest, b"00%d.0" % greatest, b"%d" % ID]
 
 
 @pytest.mark.parametrize(
@@ -84,6 +106,40 @@ def test_a_number_is_not_found_in_a_longer_one_a_word_or_a_time(text: str, user_
 def test_a_line_is_theirs_by_its_user_id_and_where_it_has_none_by_any_number(text: str, theirs: bool) -> None:
     assert mentions(text.encode(), [ID])
     assert is_theirs(text.encode(), COLUMN_NAMES, {ID}) == theirs
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user_id":"\\t520088904","price":"x"}',
+        '{"user_id":"\\u0035\\u00320088904"}',
+        ' {"user_id":5.20088904e8}',
+        '{"user_id":52008890.4E+1}',
+        '\ufeff{"user_id":5200889040e-1,"event',
+        '{"user_id":"520088904',
+        '{"brand":"a\\\\","user_id":"\\u0020520088904"}',
+    ],
+)
+def test_a_number_is_found_in_json_however_it_is_written_there(text: str) -> None:
+    for others in (frozenset[int](), MANY):
+        assert is_told_of([b"", text.encode()], {ID} | others)
+        assert not is_told_of([text.encode()], {7} | others)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"user_id":"\\\\t520088904"}',
+        '{"user_id":5.200889041e8}',
+        '{"user_id":5.20088904e9}',
+        '{"user_id":1e999999999,"price":1e99999999999999999999,"a":0.520088904e-999999999}',
+        '{"user_session":"5.20088904e8a"}',
+        # No JSON.
+        "\\t520088904,5.20088904e8",
+    ],
+)
+def test_another_number_in_json_is_not_taken_for_it(text: str) -> None:
+    assert not is_told_of([text.encode()], {ID})
 
 
 def test_columns_may_stand_in_any_order() -> None:

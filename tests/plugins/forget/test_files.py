@@ -16,7 +16,8 @@ from google.cloud import storage
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError
 from shopstream.forget import files
-from shopstream.forget.files import ChangedMeanwhile, count, rewrite, sift_events
+from shopstream.forget.customers import RANGE_DETAIL
+from shopstream.forget.files import LANDED, ChangedMeanwhile, sift_events
 from shopstream.layout import ACCEPTED, EXPORTS, LANDING, REJECTED
 from shopstream.retries import Refused
 from tests.dags.shop import line
@@ -26,6 +27,14 @@ from tests.sql.events import batch_event
 ID, OTHER = 520088904, 7
 HEADER = ",".join(COLUMN_NAMES) + "\n"
 DAY = f"{LANDING}2019-11-08"
+
+
+def count(client: storage.Client, bucket: str, prefix: str, ids: set[int]) -> int:
+    return files.count(client, bucket, [prefix], ids)[prefix]
+
+
+def rewrite(client: storage.Client, bucket: str, prefix: str, ids: set[int]) -> int:
+    return files.rewrite(client, bucket, [prefix], ids)[prefix]
 
 
 def sifted(text: bytes) -> tuple[bytes, int]:
@@ -174,16 +183,45 @@ def test_accepted_rows_and_rejected_lines_go_too(bucket: storage.Bucket) -> None
 
 
 @pytest.mark.integration
+def test_of_a_range_whose_first_line_is_theirs_only_that_line_goes_and_the_others_are_still_counted(
+    bucket: storage.Bucket,
+) -> None:
+    rejected(bucket, "events/2019-11-01/1/a", [lines(ID, price="x"), lines(OTHER, price="x")], lines=1_001)
+    name = f"{REJECTED}2019-11-01/1/a.jsonl"
+    before, others = map(json.loads, bucket.blob(name).download_as_text().splitlines())
+    assert count(bucket.client, bucket.name, REJECTED, {ID}) == 1
+    for found in (1, 0):
+        assert rewrite(bucket.client, bucket.name, REJECTED, {ID}) == found
+        left, same = map(json.loads, bucket.blob(name).download_as_text().splitlines())
+        assert left == before | {"raw": "", "detail": RANGE_DETAIL}
+        assert same == others
+    # The sentence itself is nobody's, whatever the number.
+    assert count(bucket.client, bucket.name, REJECTED, set(range(1_000))) == 1
+
+
+@pytest.mark.integration
 def test_what_is_not_understood_is_refused_by_name_and_all_else_is_done(bucket: storage.Bucket) -> None:
-    bucket.blob(f"{DAY}/a.csv").upload_from_string(b"PAR1 520088904")
+    bucket.blob(f"{EXPORTS}2019-Nov.csv").upload_from_string(b"PAR1 520088904")
     bucket.blob(f"{DAY}/b.csv.gz").upload_from_string(gzip.compress(lines(ID))[:-9])
     bucket.blob(f"{DAY}/c.csv").upload_from_string(lines(OTHER, ID))
-    for work in (count, rewrite):
+    for work in (files.count, files.rewrite):
         with pytest.raises(
-            Refused, match=r"(?s)correct or delete each.*a.csv: the first line.*b.csv.gz is damaged"
+            Refused, match=r"(?s)correct or delete each.*2019-Nov.csv: the first line.*b.csv.gz is damaged"
         ):
-            work(bucket.client, bucket.name, LANDING, {ID})
+            work(bucket.client, bucket.name, LANDED, {ID})
     assert bucket.blob(f"{DAY}/c.csv").download_as_bytes() == lines(OTHER)
+
+
+@pytest.mark.integration
+def test_each_object_is_in_one_part_whichever_it_is(bucket: storage.Bucket) -> None:
+    for number in range(20):
+        bucket.blob(f"{DAY}/{number}.csv").upload_from_string(lines(OTHER, ID))
+    parts = [(number, 3) for number in range(3)]
+    for work in (files.count, files.rewrite):
+        found = [work(bucket.client, bucket.name, [LANDING], {ID}, part)[LANDING] for part in parts]
+        assert sum(found) == 20
+        assert min(found) > 0
+    assert count(bucket.client, bucket.name, LANDING, {ID}) == 0
 
 
 @pytest.mark.integration

@@ -8,20 +8,36 @@ from typing import Any
 import pytest
 from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowRescheduleException
+from google.cloud import storage
 
-from shopstream.forget.tasks import await_loads
+from shopstream.forget.tasks import await_loads, delete_list
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import start_run, succeed
+
+
+@pytest.mark.integration
+def test_the_list_that_was_read_is_deleted_once_and_one_that_was_written_since_stays(
+    bucket: storage.Bucket,
+) -> None:
+    blob = bucket.blob("forget/a.txt")
+    blob.upload_from_string("7\n")
+    counted = {"generation": bucket.get_blob(blob.name).generation}
+    for _ in range(2):
+        delete_list(counted, params={"customers": blob.name})
+        assert not blob.exists()
+    blob.upload_from_string("8\n")
+    delete_list(counted, params={"customers": blob.name})
+    assert blob.download_as_bytes() == b"8\n"
 
 
 def test_a_load_that_may_have_read_a_file_as_it_was_is_waited_for_and_a_later_one_is_not(
     loading: DAG, dataflow: Service
 ) -> None:
-    before = datetime.now(UTC).isoformat()
+    before = [datetime.now(UTC).isoformat()]
     await_loads(before)
     load: Any = succeed(loading, start_run(loading), "launch")
     await_loads(before)
-    after = datetime.now(UTC).isoformat()
+    after = [*before, datetime.now(UTC).isoformat(), *before]
     with pytest.raises(AirflowRescheduleException):
         await_loads(after)
 

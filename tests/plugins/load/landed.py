@@ -99,8 +99,9 @@ def rejected(
     raws: Iterable[bytes],
     day: dt.date = DAY,
     file: str = "gs://bucket/landing/events/2019-11-01/a.csv",
+    **changes: Any,
 ) -> str:
-    """Upload rejected lines as the pipeline writes them; return the file's URI."""
+    """Upload rejected lines as the pipeline writes them, but for `changes`; return the file's URI."""
     lines = [
         json.dumps(
             {
@@ -119,6 +120,7 @@ def rejected(
                 "publish_time": None,
                 "lines": 1,
             }
+            | changes
         )
         for number, raw in enumerate(raws)
     ]

@@ -14,6 +14,8 @@ from shopstream.tables.folder import all_tables
 
 PLUGINS = ROOT / "plugins"
 CHANGE = re.compile(r"\b(?:UPDATE|DELETE FROM|MERGE(?: INTO)?|TRUNCATE TABLE) +`?([\w.{}]+)")
+FORGETTING = "holder.name"
+"""What forget_customer takes a customer out of: whatever table holds them, one of the stream too."""
 REPLACING = ("replace_row", "replace_statement")
 """The functions whose statements change rows of the table that they are given."""
 
@@ -41,7 +43,11 @@ def changed_tables() -> Iterator[tuple[str, str]]:
 
 
 def test_no_statement_changes_a_table_that_the_stream_inserts_into() -> None:
-    """BigQuery may refuse to change rows that were streamed in within the last 30 minutes."""
+    """BigQuery may refuse to change rows that were streamed in within the last 30 minutes.
+
+    forget_customer alone does, and waits until BigQuery takes it.
+    """
+    known = {table.full_name for table in all_tables(settings().sql_dir)}
     built = {table.full_name for table in all_tables(settings().sql_dir) if table.query}
     found = set()
     for place, name in changed_tables():
@@ -49,8 +55,10 @@ def test_no_statement_changes_a_table_that_the_stream_inserts_into() -> None:
         if name in ("table", "table.full_name"):
             found |= built
             continue
+        if name == FORGETTING and "/forget/" in place:
+            continue
         table = getattr(names, name, name)
-        assert re.fullmatch(r"\w+\.\w+", table), f"{place}: which table is {name}?"
+        assert table in known, f"{place}: which table is {name}?"
         found.add(table)
     assert streamed_tables() == {names.EVENTS_STREAM, names.REJECTED_EVENTS_STREAM}
     assert {names.EVENTS_BATCH, names.REJECTED_EVENTS_BATCH, names.LOADS, names.STREAM_CHECKS} <= found
