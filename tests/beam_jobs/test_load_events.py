@@ -318,7 +318,7 @@ def test_with_a_key_no_store_and_no_file_of_a_load_holds_an_id_of_a_customers_ow
     pseudonyms = Pseudonyms(file.read_bytes())
     lines = lines_of_day(300)
     bad = [[*lines[0][:6], "free", *lines[0][7:]], [*lines[1][:7], f"{lines[1][7]}x", lines[1][8]]]
-    shop.land("a.csv", as_csv([*lines, *bad, lines[2][:8]]))
+    shop.land("a.csv", as_csv([*lines, *bad]) + ",".join(lines[2][:8]).encode())
 
     manifest = shop.load(FIRST, f"--pseudonym_key={file}")
 

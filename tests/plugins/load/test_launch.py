@@ -161,6 +161,7 @@ def test_a_load_whose_jobs_all_fail_is_launched_anew_twice_and_then_given_up(
     "reason",
     [
         "beam_jobs.contract.ContractError: events.csv: the header has extra columns 'colour'.",
+        "beam_jobs.pseudonyms.PseudonymKeyError: /pseudonym.key cannot be read: No such file or directory.",
         "beam_jobs.spanner_sink.SpannerTableError: Spanner refuses row after row.",
         "google.api_core.exceptions.NotFound: 404 Database not found: shopstream",
         "google.api_core.exceptions.PermissionDenied: 403 Caller is missing IAM permission.",
