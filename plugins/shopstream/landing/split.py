@@ -286,8 +286,7 @@ def _is_of_macos(entry: zipfile.ZipInfo) -> bool:
 
 def _ends_file(archive: zipfile.ZipFile) -> bool:
     """Tell whether the archive's last record, which its comment ends, is the last of the file."""
-    stored = archive.fp
-    assert stored is not None
+    stored = cast(IO[bytes], archive.fp)
     stored.seek(-_END_RECORD_BYTES - len(archive.comment), io.SEEK_END)
     return stored.read(len(_END_RECORD)) == _END_RECORD
 
