@@ -95,6 +95,10 @@ LATENESS_DAYS = 7
 MAX_LINE_BYTES = 65_536
 """A longer line is rejected, and only its first MAX_LINE_BYTES bytes are kept as raw."""
 
+LINE_CHARS_SHOWN = 100
+NAMES_SHOWN = 5
+"""What an error quotes of a line that is no header, and of a header's columns."""
+
 REASONS: dict[str, str] = {
     "line_too_long": f"The line is longer than {MAX_LINE_BYTES} bytes.",
     "several_lines": "The message holds more than one line; a message is one event.",
@@ -107,7 +111,7 @@ REASONS: dict[str, str] = {
     "missing_value": "A required field is empty.",
     "too_long": "A text field has more characters than the contract allows.",
     "time_without_zone": "event_time does not say its zone, so nobody knows which hour it is.",
-    "ambiguous_date": "event_time begins with day and month, as 05/11/2019; nobody knows which is which.",
+    "ambiguous_date": "event_time begins with day and month in an order that nobody says; write 2019-11-05.",
     "bad_event_time": "event_time is not a time of the calendar such as 2019-11-01 00:00:00 UTC.",
     "bad_event_type": "event_type is not one of view, cart, purchase.",
     "rounded_number": "An id was a floating point number, or in a spreadsheet, and may have lost digits.",
@@ -150,15 +154,17 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
     wanted = f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
     if names is None:
         raise ContractError(
-            f"{file}: the first line is neither an event nor a header: {_without_numbers(line)[:100]!r}. "
+            f"{file}: the first line is neither an event nor a header: {_without_numbers(line)!r}. "
             f"{_what_instead(line)} {wanted}"
         )
     problems = []
     if extra := [name for name in names if name not in COLUMN_NAMES]:
-        problems.append(f"extra columns {', '.join(map(repr, extra))}")
+        more = f" and {len(extra) - NAMES_SHOWN:,} more" if len(extra) > NAMES_SHOWN else ""
+        shown = ", ".join(repr(name[:LINE_CHARS_SHOWN]) for name in extra[:NAMES_SHOWN])
+        problems.append(f"extra columns {shown}{more}")
     if missing := [name for name in COLUMN_NAMES if name not in names]:
         problems.append(f"missing columns {', '.join(missing)}")
-    if repeated := sorted({name for name in names if name in COLUMN_NAMES and names.count(name) > 1}):
+    if repeated := sorted(name for name in COLUMN_NAMES if names.count(name) > 1):
         problems.append(f"repeated columns {', '.join(repeated)}")
     if problems:
         raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
@@ -166,12 +172,13 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
 
 
 def _without_numbers(line: str) -> str:
-    """Return a line for people to see: of a word with a digit, as a customer's id is, only its shape."""
+    """Return a line's start for people to see: of a word with a digit, as an id is, only its shape."""
 
     def shape(word: re.Match[str]) -> str:
         return re.sub(r"[^\W\d_]", "x", re.sub(r"\d", "9", word[0]))
 
-    return re.sub(r"\w*\d\w*", shape, line.strip())
+    # Of words without an end this takes the square of their length, so most of a long line is cut off before.
+    return re.sub(r"\w*\d\w*", shape, line.strip()[: 10 * LINE_CHARS_SHOWN])[:LINE_CHARS_SHOWN]
 
 
 def _what_instead(line: str) -> str:

@@ -51,7 +51,8 @@ class Times(NamedTuple):
     """n times: `micros` since 1970 (int64, 0 where bad), and their canonical text.
 
     `bad` is a mask of what is no time, `without_zone` of those of them that only lack their zone, and
-    `ambiguous` of those that begin with day and month in an order that nobody can tell.
+    `ambiguous` of those that begin with day and month in an order that nobody says. So is 13/11/2019: it has
+    one reading, but the next line of such a file has two, and lines of one file are read alike.
     """
 
     micros: np.ndarray

@@ -3,7 +3,7 @@
 Split an export, such as a month's file from Kaggle, into landing days:
 `landing/events/<day>/<export>-<part>.csv` and, once all days are whole, `_SUCCESS` in each. Upload the
 export to `exports/` first; it is read as a stream, so its size does not matter (.csv, .csv.gz, or a .zip
-with one .csv inside).
+with one .csv and nothing else inside).
 
 Each line is judged by the rules of the load. If no line of the beginning is an event, the export is refused
 at once, with the reason and what to do. Else the log and the task's result say by day which lines will be
@@ -48,7 +48,7 @@ from shopstream.tags import Tag
             maxLength=MAX_OBJECT_CHARS,
             title="Export",
             description="The object in the bucket, such as exports/2019-Nov.csv.zip: .csv, .csv.gz, or .zip "
-            "with one .csv inside.",
+            "with one .csv and nothing else inside.",
         ),
         "times_are_utc": Param(
             False,

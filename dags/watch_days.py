@@ -4,14 +4,15 @@ Look once an hour whether every day of the last three weeks is loaded as it was 
 not: one that should have been landed by now (6 hours after its end), one that is landed and was never
 published, one whose `_SUCCESS` was written anew after its load. Also when no run was ever made for it, as
 while the scheduler was down or `load_events_daily` was paused. Days before the first of which anything was
-landed or loaded are no days of the shop.
+landed or loaded are no days of the shop. What lies beside the days' folders, as in one of a misspelt day, is
+named too, for no load reads it.
 
 ### How to rerun
 There is no need to: the next run looks anew.
 
 ### When it fails
-The error names each day and what to do: land it, or trigger `load_events_daily` for it. It is told each hour
-until then.
+The error names each day and what to do: land it, or trigger `load_events_daily` for it; and what to move
+into a day's folder or delete. It is told each hour until then.
 """
 
 from datetime import timedelta

@@ -146,6 +146,7 @@ FILES: dict[str, File] = {
     "100,000 columns in the header": File(
         b"a," * 100_000 + b"\n" + EVENT, refused="neither an event nor a header"
     ),
+    "a first line of letters without end": File(b"a" * 10_000_000, refused="neither an event nor a header"),
     "semicolons and decimal commas": File(
         csv(line(price="10#50")).replace(b",", b";").replace(b"#", b","),
         refused="separated by semicolons",
@@ -303,7 +304,15 @@ VALUES: list[tuple[str, str, str]] = [
         ("event_time", text, "time_without_zone")
         for text in (f"{DAY} 08:00:00", f"{DAY}T08:00:00", f"{DAY}T08:00:00.000")
     ),
-    *(("event_time", text, "ambiguous_date") for text in ("01/11/2019 08:00:00 UTC", "11-01-19 08:00")),
+    *(
+        ("event_time", text, "ambiguous_date")
+        for text in (
+            "05/11/2019 00:00:00",
+            "13/11/2019 00:00:00",
+            "01/11/2019 08:00:00 UTC",
+            "11-01-19 08:00",
+        )
+    ),
     ("event_time", "2019-31-10 08:00:00 UTC", "bad_event_time"),
     *(
         ("event_time", text, "bad_event_time")

@@ -1,10 +1,18 @@
+import time
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns, header_names, is_header
+from beam_jobs.contract import (
+    COLUMN_NAMES,
+    MAX_LINE_BYTES,
+    ContractError,
+    header_columns,
+    header_names,
+    is_header,
+)
 
 HEADER = ",".join(COLUMN_NAMES)
 
@@ -93,6 +101,19 @@ def test_what_is_neither_event_nor_header_is_refused_by_name(line: str) -> None:
     ):
         header_columns(line + "\n", "gs://b/a.csv")
     assert header_names(line) is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["a" * MAX_LINE_BYTES, "event_time,price," + "x," * 30_000, "event_time,price," + "y" * 60_000],
+    ids=["letters", "columns", "a name"],
+)
+def test_a_first_line_of_any_length_is_refused_at_once_and_in_few_words(line: str) -> None:
+    began = time.process_time()
+    with pytest.raises(ContractError) as caught:
+        header_columns(line, "a.csv")
+    assert time.process_time() - began < 5
+    assert len(str(caught.value)) < 1000
 
 
 @given(st.lists(st.sampled_from([*COLUMN_NAMES, "eventTime", "USER_ID", "brand_name", "", "colour"])))

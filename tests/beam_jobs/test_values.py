@@ -117,6 +117,7 @@ def test_a_time_that_leaves_a_doubt_is_bad(text: str) -> None:
         "1-11-2019T12:00:00Z",
         "5.3.19 12:00",
         "31/01/2019, 12:00",
+        "13/11/2019 00:00:00",
     ],
 )
 def test_a_date_that_begins_with_day_and_month_is_bad_and_known_as_such(text: str) -> None:

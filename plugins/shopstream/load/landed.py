@@ -52,6 +52,20 @@ def newest_landings(client: Client, bucket: str, first_day: date, last_day: date
     return landings
 
 
+def describe_strangers(client: Client, bucket: str) -> list[str]:
+    """Return a sentence if there is anything beside the landing days' folders, which no load would read."""
+    found = client.list_blobs(bucket, prefix=layout.LANDING, delimiter="/")
+    # The console makes an empty object of a folder's name. Prefixes are known once all is listed.
+    names = {blob.name for blob in found} - {layout.LANDING} | found.prefixes
+    if strangers := sorted(name for name in names if not _is_day(name.removeprefix(layout.LANDING))):
+        return [
+            f"gs://{bucket}/{layout.LANDING} holds what is of no landing day, so that no load reads it: "
+            f"{_some(strangers)}. If these are events, move them to {layout.LANDING}YYYY-MM-DD/; else delete "
+            "them."
+        ]
+    return []
+
+
 def missing_days(
     first_day: date,
     last_day: date,
@@ -109,13 +123,23 @@ def describe_missing(bucket: str, day: date, found: Iterable[str]) -> str:
             "Run land_export for it again, which completes the day."
         )
     else:
-        shown = ", ".join(names[:OBJECTS_NAMED])
-        more = f" and {len(names) - OBJECTS_NAMED} more" if len(names) > OBJECTS_NAMED else ""
-        holds = f"holds {shown}{more}. Once the day's files are complete, write an empty object"
+        holds = f"holds {_some(names)}. Once the day's files are complete, write an empty object"
     return (
         f"Landing day {day} is not landed whole: {folder} {holds} {layout.SUCCESS}; or land an export with "
         "land_export. Then trigger the load again; with wait it waits for that."
     )
+
+
+def _is_day(folder: str) -> bool:
+    try:
+        return f"{date.fromisoformat(folder.removesuffix('/'))}/" == folder
+    except ValueError:
+        return False
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - OBJECTS_NAMED} more" if len(names) > OBJECTS_NAMED else ""
+    return ", ".join(names[:OBJECTS_NAMED]) + more
 
 
 def _due(day: date) -> datetime:

@@ -17,7 +17,13 @@ from shopstream.gcp.clients import bigquery_client, spanner_database, storage_cl
 from shopstream.load import checks
 from shopstream.load.gate import Gate
 from shopstream.load.held import Held
-from shopstream.load.landed import describe_missing, landed_objects, missing_days, newest_landings
+from shopstream.load.landed import (
+    describe_missing,
+    describe_strangers,
+    landed_objects,
+    missing_days,
+    newest_landings,
+)
 from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, newest_manifest
 from shopstream.questions import Approval
 from shopstream.retries import Refused
@@ -172,15 +178,17 @@ def name_missing_days() -> None:
     """Look at the landing days of the last weeks; name those that are not loaded as they are landed.
 
     Raises:
-        Refused: there are some; the message names each and says what to do.
+        Refused: there are some, or something lies beside the days; the message names each and says what to
+            do.
     """
     from shopstream.tables.published import newest_loads
 
     now = datetime.now(UTC)
     first, last = now.date() - timedelta(days=WATCHED_DAYS), now.date() - timedelta(days=1)
-    landings = newest_landings(storage_client(), settings().bucket, first, last)
+    client, bucket = storage_client(), settings().bucket
+    landings = newest_landings(client, bucket, first, last)
     loads = newest_loads(bigquery_client(), first, last)
-    findings = missing_days(first, last, landings, loads, now)
+    findings = missing_days(first, last, landings, loads, now) + describe_strangers(client, bucket)
     if findings:
         raise Refused("\n".join(findings))
     log.info("Every day from %s to %s that is due is loaded as it was landed.", first, last)

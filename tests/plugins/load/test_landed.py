@@ -11,6 +11,7 @@ from shopstream.load.landed import (
     LOADING,
     Landing,
     describe_missing,
+    describe_strangers,
     landed_objects,
     missing_days,
     newest_landings,
@@ -109,3 +110,17 @@ def test_the_bucket_tells_what_is_landed(bucket: Bucket) -> None:
     assert completed is not None
     assert abs(datetime.now(UTC) - completed) < timedelta(minutes=1)
     assert found[DAYS[1]].completed is None
+
+
+@pytest.mark.integration
+def test_what_lies_beside_the_days_folders_is_named_for_no_load_reads_it(bucket: Bucket) -> None:
+    days = [f"{DAYS[0]}/a.csv", f"{DAYS[0]}/_SUCCESS", f"{DAYS[1]}/hour/b.csv"]
+    strangers = ["2026-11-31/c.csv", "20261102/d.csv", "a.csv", "event/2026-11-02/e.csv", "2026-11-2/f.csv"]
+    for name in days:
+        bucket.blob(f"landing/events/{name}").upload_from_string(b"")
+    assert describe_strangers(bucket.client, bucket.name) == []
+    for name in [*strangers, "x.csv"]:
+        bucket.blob(f"landing/events/{name}").upload_from_string(b"")
+    [sentence] = describe_strangers(bucket.client, bucket.name)
+    assert "so that no load reads it: landing/events/2026-11-2/, " in sentence
+    assert "landing/events/20261102/, landing/events/a.csv, landing/events/event/ and 1 more." in sentence
