@@ -48,7 +48,7 @@ from shopstream.tables.day import build_day, checks_statement, run_checks
 from shopstream.tables.folder import Column, Table, all_tables, summaries_in_order
 from shopstream.tables.names import EVENTS_STREAM
 from tools.googlesql.analyzer import running_analyzer
-from tools.googlesql.reads import Read, reads_of
+from tools.googlesql.reads import FIXED_BYTES, Read, reads_of
 from tools.reference import compare, reference_summaries
 
 EVENTS = 1_000_000
@@ -61,8 +61,6 @@ CHECKED_EVERY_DAYS = 7
 WORK = ROOT / "build" / "month"
 BUCKET = "month"
 SUMMARIES = list(summaries_in_order(settings().sql_dir))
-FIXED_BYTES = {"BOOL": 1, "DATE": 8, "FLOAT64": 8, "INT64": 8, "NUMERIC": 16, "TIMESTAMP": 8}
-"""What BigQuery bills for a value; for text and bytes 2 and their UTF-8 length, for NULL nothing."""
 DIFFERENCES_SHOWN = 5
 
 Sizes = Mapping[tuple[str, dt.date], Mapping[str, int]]

@@ -52,6 +52,17 @@ def test_a_pull_request_runs_checks_tests_and_the_compose_proof_and_may_only_rea
     assert workflow("pull-request")["permissions"] == {"contents": "read"}
 
 
+def test_a_pull_request_prints_what_it_makes_dearer_than_main_and_much_of_it_needs_a_reason() -> None:
+    job = workflow("pull-request")["jobs"]["cost"]
+    *_, bill, of_main, difference = (step.get("run", "") for step in job["steps"])
+    assert bill == "make cost"
+    assert "origin/main" in of_main
+    assert "-m tools.cost --json ../main-cost.json" in of_main
+    assert "--against build/main-cost.json --at-most $at_most" in difference
+    assert "$GITHUB_STEP_SUMMARY" in difference
+    assert "grep '^Dearer: '" in difference
+
+
 def test_what_a_pull_request_has_no_time_for_runs_each_night() -> None:
     assert {"make test-long", "make audit"} <= {step.get("run") for step in steps("nightly")}
     assert workflow("nightly")["on"]["schedule"]

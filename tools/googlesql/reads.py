@@ -18,6 +18,8 @@ from typing import Any, NamedTuple
 from shopstream.tables.folder import Table
 from tools.googlesql.analyzer import innermost
 
+FIXED_BYTES = {"BOOL": 1, "DATE": 8, "FLOAT64": 8, "INT64": 8, "NUMERIC": 16, "TIMESTAMP": 8}
+"""What BigQuery bills for a value; for text and bytes 2 and their UTF-8 length, for NULL nothing."""
 DAY_PART = 3
 """DAY in the analyzer's list of the parts of a date, which the npm package leaves out."""
 INNER, LEFT, RIGHT = 0, 1, 2

@@ -63,6 +63,7 @@ class Published:
 
 _OVERTAKEN = "another load has published the day"
 _LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
+COUNT_PUBLISHED = f"SELECT load_id, {HELD} FROM {EVENTS_BATCH} WHERE {_LANDED} GROUP BY load_id"
 _NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
 _NEWER_REJECT = (
     f"SELECT 1 FROM {REJECTED_EVENTS_BATCH} WHERE rejected_date = @landing_day AND load_id > @load_id"
@@ -90,6 +91,11 @@ def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
     return Staged(table, _count_staged(client, table))
 
 
+def count_staged_sql(staging: str) -> str:
+    """The query that counts the distinct events of a staging table."""
+    return f"SELECT {HELD} FROM (SELECT DISTINCT event_id FROM {staging})"
+
+
 def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> tuple[dt.date, ...]:
     """Replace the landing day's rows of events_batch by the staged ones, each event once, in one statement.
 
@@ -110,15 +116,7 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
         "job_id_prefix": f"publish-{manifest.load_id}",
         "maximum_bytes_billed": PUBLISH_MAX_BYTES,
     }
-    foreign = f"""
-        SELECT landing_day, event_date, COUNT(*) AS found_rows
-        FROM {staging}
-        WHERE
-            landing_day IS DISTINCT FROM @landing_day
-            OR event_date IS NULL
-            OR event_date NOT BETWEEN @first_day AND @landing_day
-        GROUP BY landing_day, event_date"""
-    if found := list(run(client, foreign, params, **options).result()):
+    if found := list(run(client, foreign_sql(staging), params, **options).result()):
         rows = "; ".join(
             f"{row.found_rows} rows of {row.event_date} landed {row.landing_day}" for row in found
         )
@@ -133,7 +131,29 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
             "has compared with Spanner. Nothing was published; clear the run from launch_load on, or load "
             "the day again."
         )
-    touched = f"""
+    dates = run(client, touched_sql(staging), params, **options).result()
+    event_dates = tuple(sorted(row.event_date for row in dates))
+    columns = [field.name for field in get_table(client, EVENTS_BATCH).schema]
+    with _refusing_overtaken(manifest):
+        run(client, publish_sql(staging, columns), params, once=True, **options)
+    return event_dates
+
+
+def foreign_sql(staging: str) -> str:
+    """The query that finds staged rows which a landing day may not hold."""
+    return f"""
+        SELECT landing_day, event_date, COUNT(*) AS found_rows
+        FROM {staging}
+        WHERE
+            landing_day IS DISTINCT FROM @landing_day
+            OR event_date IS NULL
+            OR event_date NOT BETWEEN @first_day AND @landing_day
+        GROUP BY landing_day, event_date"""
+
+
+def touched_sql(staging: str) -> str:
+    """The query of the dates whose rows a publication may change."""
+    return f"""
         SELECT DISTINCT event_date FROM {staging}
         UNION DISTINCT
         SELECT DISTINCT event_date
@@ -143,9 +163,10 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
         SELECT event_date
         FROM {LOADS}, UNNEST(event_dates) AS event_date
         WHERE landing_day = @landing_day"""
-    dates = run(client, touched, params, **options).result()
-    event_dates = tuple(sorted(row.event_date for row in dates))
-    columns = [field.name for field in get_table(client, EVENTS_BATCH).schema]
+
+
+def publish_sql(staging: str, columns: Sequence[str]) -> str:
+    """The statement that replaces the landing day's rows of events_batch by the staged ones."""
     distinct = f"""
         SELECT {", ".join(columns)}
         FROM {staging}
@@ -155,20 +176,19 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
         "target.landing_day = @landing_day AND target.event_date BETWEEN @first_day AND @landing_day "
         "AND target.load_id <= @load_id"
     )
-    with _refusing_overtaken(manifest):
-        run(client, replace_statement(EVENTS_BATCH, columns, distinct, old), params, once=True, **options)
-    return event_dates
+    return replace_statement(EVENTS_BATCH, columns, distinct, old)
 
 
 def count_published(client: bigquery.Client, landing_day: dt.date) -> dict[str, Held]:
     """Count the rows of events_batch that were landed on this day, by load_id."""
-    sql = f"""
-        SELECT load_id, {HELD}
-        FROM {EVENTS_BATCH}
-        WHERE {_LANDED}
-        GROUP BY load_id"""
     params = _window(landing_day)
-    job = run(client, sql, params, job_id_prefix="count-published", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    job = run(
+        client,
+        COUNT_PUBLISHED,
+        params,
+        job_id_prefix="count-published",
+        maximum_bytes_billed=PUBLISH_MAX_BYTES,
+    )
     return {load_id: Held(*held) for load_id, *held in job.result()}
 
 
@@ -277,8 +297,13 @@ def write_audit_row(
 
 
 def _count_staged(client: bigquery.Client, table: str) -> Held:
-    sql = f"SELECT {HELD} FROM (SELECT DISTINCT event_id FROM {table})"
-    job = run(client, sql, {}, job_id_prefix="count-staged", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    job = run(
+        client,
+        count_staged_sql(table),
+        {},
+        job_id_prefix="count-staged",
+        maximum_bytes_billed=PUBLISH_MAX_BYTES,
+    )
     [row] = job.result()
     return Held(*row)
 

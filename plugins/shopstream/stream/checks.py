@@ -23,6 +23,15 @@ EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.timedelta(days=7)
 """Rows older than this are looked for only if there is no newer one."""
 
+FIGURES = f"""
+    SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
+    FROM {EVENTS_STREAM}
+    WHERE event_date >= @first_day AND publish_time >= @read_since"""
+STREAMED_DAYS = f"""
+    SELECT DISTINCT event_date
+    FROM {EVENTS_STREAM}
+    WHERE event_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
+
 
 def write_stream_check(client: Client, row: Mapping[str, Any]) -> None:
     """Write what one run of keep-alive saw and did, or replace the row of the same date and run.
@@ -45,16 +54,12 @@ def stream_figures(
     older than the window. Only of a stream that has written nothing for LONG_AGO are all rows read.
     """
     options: dict[str, Any] = {"job_id_prefix": "stream-figures", "maximum_bytes_billed": STREAM_MAX_BYTES}
-    events = f"""
-        SELECT MAX(publish_time), COUNTIF(publish_time >= @since)
-        FROM {EVENTS_STREAM}
-        WHERE event_date >= @first_day AND publish_time >= @read_since"""
     since = now - window
     newest, accepted = None, 0
     for read_since in (since, now - LONG_AGO, EPOCH):
         if newest is None:
             params: dict[str, Any] = {"since": since, "read_since": read_since, "first_day": EPOCH.date()}
-            [[newest, accepted]] = run(client, events, params, **options).result()
+            [[newest, accepted]] = run(client, FIGURES, params, **options).result()
     rejects = f"""
         SELECT COUNT(*)
         FROM {REJECTED_EVENTS_STREAM}
@@ -66,10 +71,8 @@ def stream_figures(
 
 def streamed_days(client: Client, first_day: dt.date, last_day: dt.date, since: dt.datetime) -> set[dt.date]:
     """Return the event dates, of those from `first_day` to `last_day`, of messages published since then."""
-    sql = f"""
-        SELECT DISTINCT event_date
-        FROM {EVENTS_STREAM}
-        WHERE event_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
     params = {"first_day": first_day, "last_day": last_day, "since": since}
-    job = run(client, sql, params, job_id_prefix="streamed-days", maximum_bytes_billed=STREAM_MAX_BYTES)
+    job = run(
+        client, STREAMED_DAYS, params, job_id_prefix="streamed-days", maximum_bytes_billed=STREAM_MAX_BYTES
+    )
     return {row.event_date for row in job.result()}
