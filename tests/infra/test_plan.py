@@ -271,7 +271,9 @@ def test_alerts_watch_for_what_the_code_writes(plan: dict[str, Any]) -> None:
         rf'"{ALERT_PREFIX} (\S+)"', conditions["dag_failed"]["condition_matched_log"][0]["filter"]
     )
     # No word that a line of the data could hold by chance or by intent: drawn at random, not made of a name.
-    assert uuid.UUID(watched).version == 4
+    assert uuid.UUID(watched)
+    [drawn] = planned(plan, "terraform_data").values()
+    assert (watched, drawn["input"]) == (drawn["id"], None)
     digest = conditions["digest"]["condition_matched_log"][0]
     assert f'"{DIGEST_PREFIX} {watched}"' in digest["filter"]
     [words] = re.findall(r'REGEXP_EXTRACT\(textPayload, "(.*)"\)', digest["label_extractors"]["words"])
