@@ -17,7 +17,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost infra-check audit deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost cloud-proof infra-check audit deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -121,6 +121,9 @@ logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 
 compose-proof: $(INSTALLED) ## Prove docker-compose.yaml and the Dockerfile with a Docker engine of its own (as root)
 	@$(BIN)/python -m tools.compose_proof
+
+cloud-proof: $(INSTALLED) $(ANALYZER) ## Ask Google Cloud what only it can tell: ENV= PROJECT=, or the running stack; YES=1 asks, PROBE=name for one
+	@$(BIN)/python -m tools.cloud_proof $(REAL) $(if $(YES),--yes) $(PROBE)
 
 cost: $(INSTALLED) $(ANALYZER) ## Print what a month costs, by service and query, at 1, 100 and 10,000 times this shop; JSON= writes it
 	@$(BIN)/python -m tools.cost $(if $(JSON),--json "$(JSON)")

@@ -45,10 +45,11 @@ from shopstream.load.publish import drop_staging, publish_day, stage_load
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.day import build_day, checks_statement, run_checks
-from shopstream.tables.folder import Column, Table, all_tables, summaries_in_order
+from shopstream.tables.folder import Table, all_tables, summaries_in_order
 from shopstream.tables.names import EVENTS_STREAM
 from tools.googlesql.analyzer import running_analyzer
-from tools.googlesql.reads import FIXED_BYTES, Read, reads_of
+from tools.googlesql.reads import Read, reads_of
+from tools.googlesql.sizes import Sizes, bytes_of, column_sizes
 from tools.reference import compare, reference_summaries
 
 EVENTS = 1_000_000
@@ -62,9 +63,6 @@ WORK = ROOT / "build" / "month"
 BUCKET = "month"
 SUMMARIES = list(summaries_in_order(settings().sql_dir))
 DIFFERENCES_SHOWN = 5
-
-Sizes = Mapping[tuple[str, dt.date], Mapping[str, int]]
-"""Bytes of each column, by table and day."""
 
 
 @dataclass
@@ -145,7 +143,7 @@ def run_month(
                 run_checks(client, tables[name], day)
         tell(f"checked {len(days[::CHECKED_EVERY_DAYS])} days of each")
         read_names = {name for of_both in reads.values() for of_one in of_both for name in of_one}
-        sizes = column_sizes(client, [tables[name] for name in read_names])
+        sizes = column_sizes(client, [tables[name] for name in read_names], days[0], days[-1])
         real = real_sizes(sizes, events)
         for name, cost in costs.items():
             by_query, by_checks = reads[name]
@@ -228,18 +226,6 @@ def build(client: bigquery_api.Client, tables: Iterable[Table], days: Iterable[d
     return costs
 
 
-def column_sizes(client: bigquery_api.Client, tables: Iterable[Table]) -> Sizes:
-    """Return the bytes of each column of the tables, day by day."""
-    sizes = {}
-    for table in tables:
-        sums = ", ".join(f"{_size(column)} AS {column.name}" for column in table.schema)
-        partition = table.metadata.partition_by
-        sql = f"SELECT {partition} AS partition_day, {sums} FROM {table.full_name} GROUP BY partition_day"
-        for row in client.query_and_wait(sql):
-            sizes[table.full_name, row["partition_day"]] = {name: row[name] for name in table.column_names}
-    return sizes
-
-
 def real_sizes(sizes: Sizes, events: int) -> Sizes:
     """Return the sizes in the shop's real month, of which the stream brings all, and the load all too."""
     factor = november_2019.ROWS / events
@@ -250,18 +236,6 @@ def real_sizes(sizes: Sizes, events: int) -> Sizes:
         }
         for (name, day), columns in sizes.items()
     }
-
-
-def bytes_of(reads: Mapping[str, Read], sizes: Sizes, day: dt.date) -> int:
-    """Return the bytes that a query reads when it builds a day."""
-    total = 0
-    for name, read in reads.items():
-        if not read.days.first or not read.days.last:
-            raise ValueError(f"all days of {name} are read; run `python -m tools.googlesql`")
-        for offset in range(read.days.first.days, read.days.last.days + 1):
-            of_day = sizes.get((name, day + dt.timedelta(days=offset)), {})
-            total += sum(of_day.get(column, 0) for column in read.columns)
-    return total
 
 
 def rows_of(client: bigquery_api.Client, folder: Path, table: Table) -> pd.DataFrame:
@@ -312,12 +286,6 @@ def print_costs(
             f"{after.rows:,}",
         )
         print(f"| {' | '.join(figures)} |")
-
-
-def _size(column: Column) -> str:
-    if column.type in ("STRING", "BYTES"):
-        return f"COALESCE(SUM(2 + BYTE_LENGTH({column.name})), 0)"
-    return f"COUNT({column.name}) * {FIXED_BYTES[column.type]}"
 
 
 if __name__ == "__main__":

@@ -57,6 +57,7 @@ class LaunchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     launchParameter: LaunchParameter
+    validateOnly: bool = False
 
 
 def application(jobs: Jobs) -> FastAPI:
@@ -93,6 +94,8 @@ def application(jobs: Jobs) -> FastAPI:
         template = parse_template(_read(project, wanted.containerSpecGcsPath), wanted.containerSpecGcsPath)
         check_parameters(template, wanted.parameters)
         check_environment(wanted.environment, streaming=template.streaming)
+        if request.validateOnly:
+            return {}
         job = jobs.launch(
             project,
             location,

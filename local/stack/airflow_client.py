@@ -149,9 +149,21 @@ class AirflowClient:
     def forget_scheduled_runs(self, dag_id: str) -> None:
         """Delete the run that the schedule starts for yesterday, when nobody lands yesterday's files."""
         for run in self._call("GET", f"/dags/{dag_id}/dagRuns", params={"run_type": "scheduled"})["dag_runs"]:
-            path = f"/dags/{dag_id}/dagRuns/{run['dag_run_id']}"
-            self._call("PATCH", path, json={"state": "failed"})  # a running one cannot be deleted
-            self._call("DELETE", path, unless=requests.codes.not_found)
+            self.delete_run(dag_id, run["dag_run_id"])
+
+    def delete_run(self, dag_id: str, run_id: str) -> None:
+        """End a run, if it has not ended, and delete it."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}"
+        self._call("PATCH", path, json={"state": "failed"})  # a running one cannot be deleted
+        self._call("DELETE", path, unless=requests.codes.not_found)
+
+    def is_paused(self, dag_id: str) -> bool:
+        """Whether no run of a DAG starts."""
+        return bool(self._call("GET", f"/dags/{dag_id}")["is_paused"])
+
+    def page(self, path: str) -> requests.Response:
+        """What Airflow's host answers at a path, such as that of a plugin's page."""
+        return self._session.get(f"{self.url}{path}", timeout=REQUEST_TIMEOUT_SECONDS)
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a run."""

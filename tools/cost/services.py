@@ -31,9 +31,8 @@ LANDING_STANDARD_DAYS, LANDING_KEEP_DAYS, ACCEPTED_KEEP_DAYS = 30, 365, 30
 MESSAGE_BYTES = 360
 """Of an event's message: nine fields as JSON, with their names."""
 
-LOAD_CPU_US, STREAM_CPU_US = 22, 60
-"""Of a row, with the stores' clients: load_cpu_us_per_row and stream_cpu_us_per_event of `make bench`,
-rounded up."""
+LOAD_CPU_US, STREAM_CPU_US = 22, 47
+"""Of a row: load_cpu_us_per_row and stream_cpu_us_per_event of `make bench`, on 2 cores."""
 BUSY_SHARE = 0.5
 """Of a worker's CPU when Dataflow neither grows nor shrinks a job: chosen."""
 PEAK = 3

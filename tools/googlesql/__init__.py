@@ -2,6 +2,7 @@
 
 analyzer.py    starts the analyzer, tells it the tables of sql/bigquery, and asks it about one statement
 statements.py  every statement of sql/bigquery, with the file and line where it stands
+sizes.py      the bytes that columns hold of each day, and that a statement reads of them
 reads.py       what a statement reads of which days, from what the analyzer made of it
 __main__.py    judges all statements: `python -m tools.googlesql`
 

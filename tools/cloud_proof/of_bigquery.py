@@ -1,0 +1,294 @@
+"""Probes of BigQuery: what two statements at once come to, what a statement is billed, and appending rows."""
+
+from __future__ import annotations
+
+import datetime as dt
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from google.cloud import bigquery
+
+from beam_jobs.bigquery_sink import BigQuerySink, BigQueryTableError
+from local.root import ROOT
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
+from shopstream.settings import settings
+from shopstream.tables.apply import apply
+from shopstream.tables.day import build_day, replace_statement
+from shopstream.tables.folder import Column, Metadata, Table, all_tables, summaries_in_order
+from tools.cloud_proof.ground import Ground
+from tools.cloud_proof.probe import Open, Otherwise, Probe
+from tools.googlesql.analyzer import running_analyzer
+from tools.googlesql.reads import reads_of
+from tools.googlesql.sizes import bytes_of, column_sizes
+
+T = TypeVar("T")
+
+DAY = dt.date(2001, 1, 1)
+ROUNDS = 3
+ROWS_A_DAY = 3
+WITHIN = 0.05
+"""How far derived bytes may be from BigQuery's."""
+SIZES_MAX_BYTES = 100 * 2**30
+"""Of each table's rows that are counted; 0.61 US dollars."""
+NEW_TABLE_SECONDS = 300
+"""For so long BigQuery's streaming end may not know a table that was just made."""
+EMULATOR = "BIGQUERY_EMULATOR_HOST"
+
+
+def build_twice(ground: Ground, undo: ExitStack) -> str:
+    """Let two threads build the same empty day at the same moment, some days one after the other."""
+    client = ground.bigquery
+    table = _days(ground.dataset(undo))
+    apply(client, table)
+    found = {}
+    for day in (DAY + dt.timedelta(days=number) for number in range(ROUNDS)):
+        at_once(lambda day=day: build_day(client, table, day))  # type: ignore[misc]
+        found[day] = _rows_of(client, table, day)
+    told = f"{', '.join(map(str, found.values()))} rows of {ROWS_A_DAY}, in {ROUNDS} days"
+    if set(found.values()) != {ROWS_A_DAY}:
+        raise Otherwise(told)
+    return told
+
+
+def job_id_twice(ground: Ground, undo: ExitStack) -> str:
+    """Let two threads send the same statement under the id that follows from it, at the same moment."""
+    client = ground.bigquery
+    table = _days(ground.dataset(undo))
+    apply(client, table)
+    sql = replace_statement(
+        table.full_name, table.column_names, table.query or "", "target.event_date = @day"
+    )
+
+    def send() -> str:
+        job = run(
+            client,
+            sql,
+            {"day": DAY},
+            job_id_prefix=ground.name,
+            maximum_bytes_billed=SMALL_MAX_BYTES,
+            once=True,
+        )
+        return str(job.job_id)
+
+    jobs = set(at_once(send))
+    rows = _rows_of(client, table, DAY)
+    told = f"{len(jobs)} job, {rows} rows of {ROWS_A_DAY}"
+    if (len(jobs), rows) != (1, ROWS_A_DAY):
+        raise Otherwise(told)
+    return told
+
+
+def append_arrow(ground: Ground, undo: ExitStack) -> str:
+    """Append rows of every type by the stream's own sink, and read them again."""
+    client = ground.bigquery
+    name = f"{ground.dataset(undo)}.appended"
+    fields = {
+        "n": "INT64",
+        "text": "STRING",
+        "raw": "BYTES",
+        "day": "DATE",
+        "moment": "TIMESTAMP",
+        "money": "NUMERIC",
+    }
+    schema = [bigquery.SchemaField(column, kind) for column, kind in fields.items()]
+    client.create_table(bigquery.Table(f"{client.project}.{name}", schema=schema))
+    noon = dt.datetime(2001, 1, 1, 12, tzinfo=dt.UTC)
+    given = [
+        {
+            "n": 1,
+            "text": "Ä",
+            "raw": b"\x00\xff",
+            "day": DAY,
+            "moment": noon,
+            "money": Decimal("12.500000001"),
+        },
+        {"n": 2, "text": None, "raw": None, "day": None, "moment": None, "money": None},
+    ]
+    types = [
+        *(pa.int64(), pa.string(), pa.binary(), pa.date32()),
+        *(pa.timestamp("us", "UTC"), pa.decimal128(38, 9)),
+    ]
+    rows = pa.Table.from_pylist(given, schema=pa.schema(list(zip(fields, types, strict=True))))
+    deadline = time.monotonic() + NEW_TABLE_SECONDS
+    while True:
+        try:
+            refused = BigQuerySink(f"{client.project}:{name}").append(rows)
+            break
+        except BigQueryTableError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(10)
+    read = [dict(row) for row in client.query_and_wait(f"SELECT * FROM {name} ORDER BY n")]  # noqa: S608
+    if refused or read != given:
+        raise Otherwise(f"refused {refused}, read {read}")
+    return f"{len(read)} rows of {len(fields)} types, as they were given"
+
+
+def derived_bytes(ground: Ground, undo: ExitStack) -> str:
+    """Compare what tools/googlesql derives of each summary's query with BigQuery's dry run of it."""
+    client = ground.bigquery
+    day = _loaded_days(client, 1)[0]
+    names = list(summaries_in_order(settings().sql_dir))
+    derived = derive(client, {name: _tables()[name].query or "" for name in names}, day)
+    told = {name: bytes_read(client, _tables()[name].query or "", {"day": day}) for name in names}
+    return compare(derived, told)
+
+
+def pruning(ground: Ground, undo: ExitStack) -> str:
+    """Compare BigQuery's dry run of one day through the view shop.events with the bytes of that day alone."""
+    client = ground.bigquery
+    day = _loaded_days(client, 2)[0]
+    sql = "SELECT user_id FROM shop.events WHERE event_date = @day AND event_type = 'view'"
+    return compare(derive(client, {"a day": sql}, day), {"a day": bytes_read(client, sql, {"day": day})})
+
+
+def derive(client: bigquery.Client, queries: dict[str, str], day: dt.date) -> dict[str, int]:
+    """Return the bytes that queries of a day read, by Google's analyzer and the rows that are stored."""
+    tables = _tables()
+    with running_analyzer(tables.values(), ROOT / "build" / "googlesql.log") as analyzer:
+        reads = {
+            name: reads_of(
+                analyzer.analyze(sql, {"day": "DATE"}),
+                tables,
+                lambda view: analyzer.analyze(view.view or "", {}),
+            )
+            for name, sql in queries.items()
+        }
+    found = [(table, read.days) for of_one in reads.values() for table, read in of_one.items()]
+    reach = [bound.days for _, days in found for bound in (days.first, days.last) if bound]
+    first, last = (day + dt.timedelta(days=pick(reach)) for pick in (min, max))
+    stored = [tables[name] for name in sorted({name for name, _ in found})]
+    sizes = column_sizes(client, stored, first, last, maximum_bytes_billed=SIZES_MAX_BYTES)
+    return {name: bytes_of(of_one, sizes, day) for name, of_one in reads.items()}
+
+
+def compare(derived: dict[str, int], told: dict[str, int]) -> str:
+    """Return how near they are.
+
+    Raises:
+        Otherwise: some are not within WITHIN of what BigQuery told.
+    """
+    off = {name: derived[name] / told[name] - 1 if told[name] else float(derived[name] > 0) for name in told}
+    far = {name: share for name, share in off.items() if abs(share) > WITHIN}
+    if far:
+        raise Otherwise(
+            "; ".join(
+                f"{name}: {derived[name]:,} derived, {told[name]:,} told ({share:+.1%})"
+                for name, share in far.items()
+            )
+        )
+    return f"{len(told)} queries, at most {max(map(abs, off.values())):.1%} off"
+
+
+def at_once(work: Callable[[], T]) -> list[T]:
+    """Do it in two threads that begin at the same moment."""
+    gate = threading.Barrier(2)
+
+    def begin(_: int) -> T:
+        gate.wait(timeout=60)
+        return work()
+
+    with ThreadPoolExecutor(2) as threads:
+        return list(threads.map(begin, range(2)))
+
+
+def _days(dataset: str) -> Table:
+    """A table of days with ROWS_A_DAY rows each, built as summaries are."""
+    columns = tuple(
+        Column(name, kind, "NULLABLE", "Of a probe.")
+        for name, kind in (("event_date", "DATE"), ("n", "INT64"))
+    )
+    metadata = Metadata(
+        owner="shop-analytics",
+        description="Of a probe.",
+        grain=("event_date", "n"),
+        partition_by="event_date",
+        cluster_by=(),
+        labels={},
+        reads=(),
+        lookback_days=0,
+        lookahead_days=0,
+        maximum_bytes_billed=SMALL_MAX_BYTES,
+        parameters={},
+        headline=None,
+    )
+    query = f"SELECT @day AS event_date, n FROM UNNEST(GENERATE_ARRAY(1, {ROWS_A_DAY})) AS n"  # noqa: S608
+    return Table(dataset, "days", columns, metadata, query, None, ())
+
+
+def _rows_of(client: bigquery.Client, table: Table, day: dt.date) -> int:
+    [[rows]] = _ask(client, f"SELECT COUNT(*) FROM {table.full_name} WHERE event_date = @day", day)  # noqa: S608
+    return int(rows)
+
+
+def _loaded_days(client: bigquery.Client, least: int) -> list[dt.date]:
+    """The last days that have events of a load, the newest first; at least so many."""
+    sql = """
+        SELECT DISTINCT event_date
+        FROM shop.daily_event_count
+        WHERE event_date >= @day
+        ORDER BY 1 DESC
+        LIMIT 2"""
+    days = [row[0] for row in _ask(client, sql, DAY)]
+    if len(days) < least:
+        raise Open(
+            f"the shop has events of {len(days)} days, and this needs {least}: land some days, load them "
+            "(make load), and run this probe again"
+        )
+    return days
+
+
+def _tables() -> dict[str, Table]:
+    return {table.full_name: table for table in all_tables(settings().sql_dir)}
+
+
+def _ask(client: bigquery.Client, sql: str, day: dt.date) -> list[Any]:
+    job = run(client, sql, {"day": day}, job_id_prefix="proof", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return [tuple(row.values()) for row in job.result()]
+
+
+PROBES = (
+    Probe(
+        "build-twice",
+        "Do two builds of an empty day at the same moment leave each row once?",
+        f"{ROWS_A_DAY} rows a day",
+        0.01,
+        build_twice,
+    ),
+    Probe(
+        "job-id-twice",
+        "Does a statement whose job id is taken meet the job that runs, instead of running beside it?",
+        f"1 job, {ROWS_A_DAY} rows",
+        0.01,
+        job_id_twice,
+    ),
+    Probe(
+        "append-arrow",
+        "Does the Storage Write API take Arrow record batches on a table's default stream?",
+        "all rows, of each type",
+        0.01,
+        append_arrow,
+    ),
+    Probe(
+        "derived-bytes",
+        "Are the bytes that tools/googlesql derives of each summary those of BigQuery's dry run?",
+        f"within {WITHIN:.0%}",
+        1.00,
+        derived_bytes,
+        needs=(EMULATOR,),
+    ),
+    Probe(
+        "pruning",
+        "Does a filter on event_date reach the partitions below the view shop.events?",
+        "the bytes of one day",
+        1.00,
+        pruning,
+        needs=(EMULATOR,),
+    ),
+)
