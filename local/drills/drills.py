@@ -148,11 +148,11 @@ def stores_that_lost_everything(ground: Ground) -> tuple[int, int]:
     subprocess.run(provision, cwd=ROOT, check=True, capture_output=True)
     ground.do("made the instance and the database anew, as Terraform does")
     ground.ends_well("apply_schemas", ground.airflow.trigger("apply_schemas", {}))
-    ground.do("triggered apply_schemas, load_events_daily for each landed day, build_summaries")
-    for day in days:
-        ground.ends_well("load_events_daily", ground.load(day))
-    conf = {"first_day": str(days[0]), "last_day": str(days[-1]), "dry_run": False}
-    ground.ends_well("build_summaries", ground.airflow.trigger("build_summaries", conf))
+    ground.do("triggered apply_schemas, backfill_days for loads and for summaries")
+    ground.airflow.unpause("backfill_days")
+    form = {"first_day": str(days[0]), "last_day": str(days[-1]), "dry_run": False}
+    for what in ("load", "summaries"):
+        ground.ends_well("backfill_days", ground.airflow.trigger("backfill_days", form | {"what": what}))
     counts = [ground.count_day(day, events) for day, events in zip(days, expected, strict=True)]
     return sum(lost for lost, _ in counts), sum(double for _, double in counts)
 
