@@ -27,6 +27,7 @@ DAG_IDS = (
     "load_events_daily",
     "simulate_stream",
     "stop_stream",
+    "watch_days",
 )
 """Those whose runs must start. keep_stream_alive runs by hand alone: its schedule is not drilled here."""
 FIRST_DAY = date(2020, 3, 1)

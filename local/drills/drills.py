@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from local.drills.ground import SEED, DrillFailed, Ground
@@ -190,6 +190,31 @@ def a_scheduler_that_was_killed(ground: Ground) -> tuple[int, int]:
     return ground.count_day(day, expected)
 
 
+def a_scheduler_that_was_down_over_two_midnights(ground: Ground) -> tuple[int, int]:
+    """docs/runbooks/load-failed.md"""
+    today = datetime.now(UTC).date()
+    before, missed, yesterday = (today - timedelta(days=number) for number in (3, 2, 1))
+    expected = {before: ground.land(before)}
+    ground.ends_well("load_events_daily", ground.load(before))
+    scheduler = control.process("scheduler")
+    scheduler.suspend()
+    expected[yesterday] = ground.land(yesterday)
+    ground.airflow.forget_scheduled_runs("load_events_daily")
+    ground.set_next_run("load_events_daily", yesterday)
+    scheduler.kill()
+    ground.do("the scheduler was down over two midnights, and supervisor started it again")
+    ground.until(lambda: ground.airflow.scheduled_runs("load_events_daily"), "the scheduled run")
+    [run_id] = ground.airflow.scheduled_runs("load_events_daily")
+    ground.ends_well("load_events_daily", run_id)
+    ground.fails("watch_days", ground.airflow.trigger("watch_days", {}), "name_missing_days", str(missed))
+    expected[missed] = ground.land(missed)
+    ground.do(f"watch_days named {missed}, which nobody had landed and no run was for; landed and loaded it")
+    ground.ends_well("load_events_daily", ground.load(missed))
+    ground.ends_well("watch_days", ground.airflow.trigger("watch_days", {}))
+    counts = [ground.count_day(day, events) for day, events in expected.items()]
+    return max(lost for lost, _ in counts), max(double for _, double in counts)
+
+
 DRILLS: dict[str, Drill] = {
     "gate": a_load_refused_by_the_gate,
     "load-away": a_store_away_during_a_load,
@@ -200,6 +225,7 @@ DRILLS: dict[str, Drill] = {
     "lost-stores": stores_that_lost_everything,
     "summary": a_summary_that_fails_in_the_middle_of_a_rebuild,
     "scheduler": a_scheduler_that_was_killed,
+    "midnight": a_scheduler_that_was_down_over_two_midnights,
 }
 """By the name that `make drill ARGS=name` takes."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -136,6 +138,21 @@ class Ground:
         finally:
             for one in processes:
                 one.resume()
+
+    def set_next_run(self, dag_id: str, day: date) -> None:
+        """Let the next run of a daily schedule be that of a day that has ended.
+
+        So it is after midnights without a scheduler: of the days that they ended, only the last gets its run.
+        """
+        path = os.environ["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"].removeprefix("sqlite:///")
+        begin, end = (f"{midnight} 00:00:00.000000" for midnight in (day, day + timedelta(days=1)))
+        with closing(sqlite3.connect(path, timeout=60)) as database, database:
+            database.execute(
+                "UPDATE dag SET next_dagrun = :begin, next_dagrun_data_interval_start = :begin, "
+                "next_dagrun_data_interval_end = :end, next_dagrun_create_after = :end "
+                "WHERE dag_id = :dag_id",
+                {"begin": begin, "end": end, "dag_id": dag_id},
+            )
 
     # What came of it
 

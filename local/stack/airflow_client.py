@@ -148,8 +148,13 @@ class AirflowClient:
 
     def forget_scheduled_runs(self, dag_id: str) -> None:
         """Delete the run that the schedule starts for yesterday, when nobody lands yesterday's files."""
-        for run in self._call("GET", f"/dags/{dag_id}/dagRuns", params={"run_type": "scheduled"})["dag_runs"]:
-            self.delete_run(dag_id, run["dag_run_id"])
+        for run_id in self.scheduled_runs(dag_id):
+            self.delete_run(dag_id, run_id)
+
+    def scheduled_runs(self, dag_id: str) -> list[str]:
+        """The ids of the runs that the schedule has started."""
+        runs = self._call("GET", f"/dags/{dag_id}/dagRuns", params={"run_type": "scheduled"})["dag_runs"]
+        return [run["dag_run_id"] for run in runs]
 
     def delete_run(self, dag_id: str, run_id: str) -> None:
         """End a run, if it has not ended, and delete it."""
