@@ -209,7 +209,7 @@ def test_summaries_are_built_of_what_is_published_in_unbroken_ranges(shop: Shop)
 def test_a_paused_dag_is_named_before_anything_is_triggered(shop: Shop, caplog: Any) -> None:
     land(shop)
     words = "build_summaries and load_events_daily are paused"
-    run = backfill(dry_run=False, paused=(LOAD_DAG, SUMMARIES_DAG))
+    run = backfill(lambda: end("failed"), dry_run=False, paused=(LOAD_DAG, SUMMARIES_DAG))
     assert run.errors["plan"].startswith(words)
     assert run.tries["plan"] == 1
     assert triggered() == {}
