@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from fastapi.testclient import TestClient
 
 from local.stack.airflow_client import RunFailed
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
 from tests.airflow_home import Run
 from tests.dags.shop import Shop
+from tests.plugins.dashboard.test_in_airflow import header
 from tools.cloud_proof import of_airflow
 from tools.cloud_proof.ground import AIRFLOW_VARIABLE, Ground
 from tools.cloud_proof.probe import Verdict, prove
@@ -106,6 +109,26 @@ def test_a_day_that_is_somebodys_and_dags_that_are_paused_are_left_alone(ground:
     [outcome] = prove([PROBES["day"]], ground, run=True)
     assert (outcome.verdict, "the probe's day is somebody's" in outcome.found) == (Verdict.OPEN, True)
     assert [blob.name for blob in shop.bucket.list_blobs(prefix="landing/")]
+
+
+def test_the_dashboard_of_the_web_server_answers_from_both_stores_and_lets_no_stranger_in(
+    ground: Ground, shop: Shop, airflow: TestClient
+) -> None:
+    class Reader:
+        def __init__(self, headers: dict[str, str]) -> None:
+            self.headers = headers
+
+        def page(self, path: str) -> Any:
+            return airflow.get(path, headers=self.headers)
+
+    ground.airflow = lambda: Reader(header("user"))  # type: ignore[assignment,return-value]
+    [outcome] = prove([PROBES["web-server"]], ground, run=True)
+    assert outcome.verdict is Verdict.AS_EXPECTED, outcome
+    assert re.fullmatch(r"BigQuery [\d.]+ s, Spanner [\d.]+ s", outcome.found)
+    ground.airflow = lambda: Reader({})  # type: ignore[assignment,return-value]
+    [outcome] = prove([PROBES["web-server"]], ground, run=True)
+    assert outcome.verdict is Verdict.OTHERWISE
+    assert outcome.found.startswith("BigQuery: 401")
 
 
 def test_who_is_let_in_by_composer_and_what_calls_a_person_need_google(

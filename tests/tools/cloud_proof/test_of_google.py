@@ -14,7 +14,7 @@ from google.cloud.spanner_v1.database import Database
 from local.root import ROOT
 from shopstream.settings import settings
 from tests.dags.shop import Shop
-from tests.local.dataflow.service import Service, upload_template
+from tests.local.dataflow.service import Service, until, upload_template
 from tools.cloud_proof import of_google
 from tools.cloud_proof.ground import Ground
 from tools.cloud_proof.probe import Open, Otherwise, Probe, Verdict, prove
@@ -68,9 +68,9 @@ def test_defaults_that_a_launch_does_not_take_are_told_and_its_job_is_cancelled(
     path = "templates/local/load_events.json"
     template = json.loads(shop.bucket.blob(path).download_as_bytes())
     waits = "python://tests.local.dataflow.pipelines.wait_for_file"
-    until = {"name": "until", "label": "Until", "helpText": "A file.", "isOptional": True}
+    option = {"name": "until", "label": "Until", "helpText": "A file.", "isOptional": True}
     template["image"] = waits
-    template["metadata"]["parameters"].append(until)
+    template["metadata"]["parameters"].append(option)
     template["defaultEnvironment"] = {
         "serviceAccountEmail": "shopstream-batch@my-shop.iam.gserviceaccount.com"
     }
@@ -90,7 +90,7 @@ def test_defaults_that_a_launch_does_not_take_are_told_and_its_job_is_cancelled(
         of_google.template_defaults(ground, undo)
     assert of_google.is_active(ground.dataflow(), ground.name)
     undo.close()
-    assert not of_google.is_active(ground.dataflow(), ground.name)
+    until(lambda: not of_google.is_active(ground.dataflow(), ground.name), "the job to be cancelled")
     assert [job for job in dataflow.list()["jobs"] if job["name"] == ground.name]
 
 
