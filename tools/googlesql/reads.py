@@ -86,7 +86,7 @@ Reads = Iterator[tuple[str, Read]]
 def reads_of(
     statement: Any, tables: Mapping[str, Table], select_of_view: Callable[[Table], Any]
 ) -> dict[str, Read]:
-    """Return what an analyzed SELECT, MERGE or DELETE reads of each table, by the table's full name.
+    """Return what an analyzed SELECT, MERGE, DELETE or UPDATE reads of each table, by the table's full name.
 
     `select_of_view` gives the analyzed SELECT of a view. A table without a partition is read on all days.
     """
@@ -96,6 +96,11 @@ def reads_of(
     elif statement.DESCRIPTOR.name == "ResolvedDeleteStmtProto":
         where = statement.where_expr
         found = walk.scan_table(statement.table_scan, _limits_of(where), _ids(where))
+    elif statement.DESCRIPTOR.name == "ResolvedUpdateStmtProto":
+        where = statement.where_expr
+        found = walk.scan_table(
+            statement.table_scan, _limits_of(where), _ids(where, *statement.update_item_list)
+        )
     else:
         asked = {column.column.column_id for column in statement.output_column_list}
         found = walk.scan(statement.query, {}, asked)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,8 +18,10 @@ from tests.plugins.day_loads import start_run, succeed
 
 @pytest.mark.integration
 def test_the_list_that_was_read_is_deleted_once_and_one_that_was_written_since_stays(
-    bucket: storage.Bucket,
+    bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    connection = {"conn_type": "google_cloud_platform", "extra": {"is_anonymous": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_GOOGLE_CLOUD_DEFAULT", json.dumps(connection))
     blob = bucket.blob("forget/a.txt")
     blob.upload_from_string("7\n")
     counted = {"generation": bucket.get_blob(blob.name).generation}
