@@ -102,7 +102,7 @@ def intraday_days(
     wanted = {day for day in days[-2:] if known.get(day, True)}
     late = streamed_days(client, days[0], today, collect_since or since)
     if collect_since is None:
-        counted = _events_counted(client, days[0], today) if late else {}
+        counted = summarised_events(client, days) if late else {}
         late = {day: rows for day, rows in late.items() if rows > late_share * counted.get(day, 0)}
     return sorted(wanted | late.keys())
 
@@ -173,15 +173,15 @@ def known_days(client: Client, days: Sequence[dt.date], table: Table | None = No
     return {row.event_date: row.is_provisional for row in job.result()}
 
 
-def _events_counted(client: Client, first_day: dt.date, last_day: dt.date) -> dict[dt.date, int]:
-    """Return the events of each day as daily_event_count has them, of those days that it has."""
+def summarised_events(client: Client, days: Sequence[dt.date]) -> dict[dt.date, int]:
+    """Return how many events shop.daily_event_count has of each of the days, which must be in order."""
     sql = """
         SELECT event_date, SUM(events) AS events
         FROM shop.daily_event_count
         WHERE event_date BETWEEN @first_day AND @last_day
         GROUP BY event_date"""
-    params = {"first_day": first_day, "last_day": last_day}
-    job = run(client, sql, params, job_id_prefix="events-counted", maximum_bytes_billed=SMALL_MAX_BYTES)
+    params = {"first_day": days[0], "last_day": days[-1]}
+    job = run(client, sql, params, job_id_prefix="summarised-events", maximum_bytes_billed=SMALL_MAX_BYTES)
     return {row.event_date: row.events for row in job.result()}
 
 
