@@ -45,7 +45,7 @@ from shopstream.load.publish import drop_staging, publish_day, stage_load
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.day import build_day, checks_statement, run_checks
-from shopstream.tables.folder import Table, all_tables, summaries_in_order
+from shopstream.tables.folder import Table, all_tables, built_in_order, summaries_in_order
 from shopstream.tables.names import EVENTS_STREAM
 from tools.googlesql.analyzer import running_analyzer
 from tools.googlesql.reads import Read, reads_of
@@ -61,7 +61,8 @@ ONLY_STREAMED_EVERY = 100
 CHECKED_EVERY_DAYS = 7
 WORK = ROOT / "build" / "month"
 BUCKET = "month"
-SUMMARIES = list(summaries_in_order(settings().sql_dir))
+BUILT = list(built_in_order(settings().sql_dir))
+SUMMARIES = summaries_in_order(settings().sql_dir)
 DIFFERENCES_SHOWN = 5
 
 
@@ -69,13 +70,15 @@ DIFFERENCES_SHOWN = 5
 class Cost:
     """What the builds of one summary's days took: one entry a day, but `rows` for all.
 
-    `real_bytes` are those of the dearest build in the shop's real month, if the stream brings all of it too.
+    `real_bytes` are those of the dearest build in the shop's real month, if the stream brings all of it too,
+    and `real_month_bytes` those of one build and one check of each of its days.
     """
 
     seconds: list[float] = field(default_factory=list)
     bytes_read: list[int] = field(default_factory=list)
     check_bytes: list[int] = field(default_factory=list)
     real_bytes: int = 0
+    real_month_bytes: int = 0
     rows: int = 0
     differences: list[str] = field(default_factory=list)
 
@@ -95,7 +98,7 @@ def main() -> int:
 
         reads = {
             name: (reads_by(tables[name].query or ""), reads_by(checks_statement(tables[name], 1)))
-            for name in SUMMARIES
+            for name in BUILT
         }
     small, large = (run_month(count, tables, reads) for count in (events // 4, events))
     print_costs(small, large, events, tables)
@@ -136,9 +139,9 @@ def run_month(
             apply(client, table)
         days = sorted({day for landing_day in MONTH for day in load_day(client, folder, landing_day)})
         tell(f"loaded, of {len(days)} days")
-        costs = build(client, [tables[name] for name in SUMMARIES], days)
+        costs = build(client, [tables[name] for name in BUILT], days)
         tell(f"built {len(days) * len(costs)} days of summaries")
-        for name in SUMMARIES:
+        for name in BUILT:
             for day in days[::CHECKED_EVERY_DAYS]:
                 run_checks(client, tables[name], day)
         tell(f"checked {len(days[::CHECKED_EVERY_DAYS])} days of each")
@@ -150,6 +153,7 @@ def run_month(
             cost.bytes_read = [bytes_of(by_query, sizes, day) for day in days]
             cost.check_bytes = [bytes_of(by_checks, sizes, day) for day in days]
             cost.real_bytes = max(bytes_of(read, real, day) for read in reads[name] for day in days)
+            cost.real_month_bytes = sum(bytes_of(read, real, day) for read in reads[name] for day in MONTH)
         expected = reference_summaries(csv_paths)
         tell("computed the reference")
         views = [
@@ -266,26 +270,29 @@ def print_costs(
     """Print a line for each summary: a build's mean seconds and bytes in both months, and how they grow.
 
     Then the mean bytes of its checks in the larger, the bytes of the dearest build or checks in the shop's
-    real month, and the limit of metadata.yaml.
+    real month, the limit of metadata.yaml, and the bytes of that month; at last the sums.
     """
     sizes = (f"{events // 4:,}", f"{events:,}", "ratio")
     heads = ("summary", *(f"s, {size}" for size in sizes), *(f"MB, {size}" for size in sizes))
-    heads = (*heads, "MB of checks", "real GB", "limit GiB", "rows")
+    heads = (*heads, "MB of checks", "real GB", "limit GiB", "rows", "real month GB")
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
-    for name in SUMMARIES:
+    for name in BUILT:
         before, after = small[name], large[name]
         seconds = [fmean(cost.seconds) for cost in (before, after)]
         megabytes = [fmean(cost.bytes_read) / 1e6 for cost in (before, after)]
         figures = (
-            name.removeprefix("shop."),
+            name.partition(".")[2],
             *(f"{figure:.2f}" for figure in (*seconds, seconds[1] / seconds[0])),
             *(f"{figure:.2f}" for figure in (*megabytes, megabytes[1] / megabytes[0])),
             f"{fmean(after.check_bytes) / 1e6:.2f}",
             f"{after.real_bytes / 1e9:.2f}",
             f"{tables[name].metadata.maximum_bytes_billed / 2**30:g}",
             f"{after.rows:,}",
+            f"{after.real_month_bytes / 1e9:.1f}",
         )
         print(f"| {' | '.join(figures)} |")
+    month = sum(cost.real_month_bytes for cost in large.values()) / 1e9
+    print(f"\nA build and a check of each day of the real month: {month:,.1f} GB.")
 
 
 if __name__ == "__main__":

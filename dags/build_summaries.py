@@ -1,7 +1,8 @@
 """
 ### Purpose
 Build the summaries of `shop` for the days whose events changed, one task a table, a table after those that it
-reads: each day's rows are replaced in one statement and then checked. A summary that looks back, such as
+reads, and before them `shop_raw.events_deduplicated`, which most read, with its two parts: each day's rows
+are replaced in one statement and then checked. A summary that looks back, such as
 `customer_value` on 90 days, is also built for the later days that look back on the changed ones. At last
 write the report to Cloud Storage; task `write_report` links to it. Starts when `load_events_daily` publishes;
 loads that end close together are built in one run.
@@ -41,7 +42,7 @@ from shopstream.tags import Tag
     schedule=[EVENTS_PUBLISHED],
     # Two, so that building many old days by hand does not hold up the days just published.
     max_active_runs=2,
-    dagrun_timeout=timedelta(hours=80),
+    dagrun_timeout=timedelta(hours=130),
     deadline=due_after_the_usual("Summaries take at most 2 hours longer than usual", timedelta(hours=2)),
     params={
         "first_day": day_param(

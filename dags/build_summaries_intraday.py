@@ -2,11 +2,12 @@
 ### Purpose
 Build the summaries of today and yesterday from what has streamed in, every hour, until the daily load of the
 day has published it; from then on the day belongs to `build_summaries`. Also build each day of the 7 before
-today of which the stream brought events since the run before: late ones, which no load may ever bring. An
-event that the stream wrote more than an hour after its publication may be missed by this, until its day is
-built again. A day that no load has published is provisional:
-`shop.days` says so, and a query that joins it on `event_date` can leave it out or mark it. For the last 60
-minutes ask the views `shop.live_events_by_minute` and `shop.live_top_products`, which need no build.
+today of which the stream brought late events, which no load may ever bring: every 6 hours, from midnight UTC
+(SHOPSTREAM_LATE_DAYS_HOURS), or at once if those since the run before are more than 1 % of the day's events
+(SHOPSTREAM_LATE_DAYS_SHARE). An event that the stream wrote more than an hour after its publication may be
+missed by this, until its day is built again. A day that no load has published is provisional: `shop.days`
+says so, and a query that joins it on `event_date` can leave it out or mark it. For the last 60 minutes ask
+the views `shop.live_events_by_minute` and `shop.live_top_products`, which need no build.
 
 ### How to rerun
 There is no need to: the next run builds the days anew. Clearing a run is harmless. For a day
@@ -33,7 +34,7 @@ from shopstream.tags import Tag
     description="Build the summaries of today, yesterday and days with new late events every hour",
     schedule=CronTriggerTimetable("5 * * * *", timezone="UTC"),
     max_active_runs=1,
-    dagrun_timeout=timedelta(hours=9),
+    dagrun_timeout=timedelta(hours=13),
     tags=[Tag.SUMMARIES],
 )
 def build_summaries_intraday() -> None:

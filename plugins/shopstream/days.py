@@ -90,16 +90,28 @@ def summary_days(
     return [_day_before(context)]
 
 
-def intraday_window(context: Mapping[str, Any]) -> tuple[date, datetime]:
-    """Return today, as of when the run was scheduled or asked for (UTC), and since when events are new to it.
+def intraday_window(context: Mapping[str, Any], collect_hours: int) -> tuple[date, datetime, datetime | None]:
+    """Return today, since when events are new to the run, and since when late events wait for it.
 
-    That is LATE_ROWS before the scheduled run that last succeeded, or before the hour until this run.
+    Today is of when the run was scheduled or asked for (UTC). Late events wait for the first run that
+    succeeds in these `collect_hours` of the day; for others None.
+
+    New is LATE_ROWS before the scheduled run that last succeeded, or before the hour until this run. Late
+    events wait from LATE_ROWS before the hours in which that was: so none is missed if a run fails.
     """
     asked = _asked(context)
     since = asked - timedelta(hours=1)
     if previous := context.get("prev_data_interval_end_success"):
         since = min(since, previous)
-    return _utc_day(asked), since - LATE_ROWS
+    collected = _start_of_hours(since, collect_hours)
+    is_due = collected < _start_of_hours(asked, collect_hours)
+    return _utc_day(asked), since - LATE_ROWS, collected - LATE_ROWS if is_due else None
+
+
+def _start_of_hours(moment: datetime, hours: int) -> datetime:
+    """Return when the `hours` of the day (UTC) began in which a moment is: with 6 at 0, 6, 12 or 18."""
+    moment = moment.astimezone(UTC)
+    return datetime(moment.year, moment.month, moment.day, moment.hour // hours * hours, tzinfo=UTC)
 
 
 def is_dry_run(context: Mapping[str, Any]) -> bool:

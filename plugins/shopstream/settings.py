@@ -89,6 +89,8 @@ class Settings:
     currency: str
     alert_id: str
     events_keep_days: int
+    late_days_hours: int
+    late_days_share: float
     forget_key: str | None
     pseudonym_keys: tuple[str, ...]
 
@@ -156,6 +158,8 @@ def settings() -> Settings:
         currency=_currency("SHOPSTREAM_CURRENCY"),
         alert_id=env.get("SHOPSTREAM_ALERT_ID", "local"),
         events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
+        late_days_hours=_whole_number("SHOPSTREAM_LATE_DAYS_HOURS", "6", 1, 24),
+        late_days_share=_share("SHOPSTREAM_LATE_DAYS_SHARE", "0.01"),
         forget_key=env.get("SHOPSTREAM_FORGET_KEY") or None,
         pseudonym_keys=_key_names("SHOPSTREAM_PSEUDONYM_KEYS"),
     )

@@ -8,12 +8,12 @@ import pytest
 
 from shopstream.assets import SUMMARIES_BUILT
 from shopstream.settings import settings
-from shopstream.tables.folder import summaries_in_order
+from shopstream.tables.folder import built_in_order
 from tests.dags.shop import DAY, Shop, alerts_of, days_told, line
 
 pytestmark = pytest.mark.integration
 
-SUMMARIES = list(summaries_in_order(settings().sql_dir))
+BUILT = list(built_in_order(settings().sql_dir))
 
 
 def test_the_days_of_a_load_are_summarised_and_reported_and_a_day_built_again_is_replaced(shop: Shop) -> None:
@@ -31,8 +31,8 @@ def test_the_days_of_a_load_are_summarised_and_reported_and_a_day_built_again_is
     done = {"resolve_days", "dry_or_real", "dry_run"}
     assert run.states == {task: "success" if task in done else "skipped" for task in run.states}
     assert run.returned["dry_run"]["rows_gone"] == 0
-    assert run.returned["dry_run"]["rows_new"] > len(SUMMARIES)
-    for table in SUMMARIES:
+    assert run.returned["dry_run"]["rows_new"] > len(BUILT)
+    for table in BUILT:
         assert shop.query(f"SELECT COUNT(*) FROM {table}") == [(0,)], table
     assert not list(shop.bucket.list_blobs(prefix="reports/"))
 
@@ -45,7 +45,7 @@ def test_the_days_of_a_load_are_summarised_and_reported_and_a_day_built_again_is
         (str(DAY), "purchase", 10),
         (str(DAY), "view", 10),
     ]
-    for table in SUMMARIES:
+    for table in BUILT:
         [(days,)] = shop.query(f"SELECT COUNT(DISTINCT event_date) FROM {table}")
         assert days in (1, 2), table
     assert days_told(SUMMARIES_BUILT, run) == [str(late), str(DAY)]

@@ -21,7 +21,7 @@ from airflow.sdk.exceptions import ParamValidationError
 
 from local.root import ROOT
 from shopstream.settings import settings
-from shopstream.tables.folder import summaries_in_order
+from shopstream.tables.folder import built_in_order
 from shopstream.tags import Tag
 
 DAGS = ROOT / "dags"
@@ -388,17 +388,17 @@ def test_deadlines_call_back_on_the_executor(bag: Any) -> None:
         assert type(deadline.reference).__name__ != "DagRunQueuedAtDeadline"
 
 
-SUMMARIES = summaries_in_order(settings().sql_dir)
+BUILT = built_in_order(settings().sql_dir)
 
 
 def depth(name: str) -> int:
-    """How many summaries must be built one after the other before this one."""
-    return max((1 + depth(read) for read in SUMMARIES[name]), default=0)
+    """How many tables must be built one after the other before this one."""
+    return max((1 + depth(read) for read in BUILT[name]), default=0)
 
 
 SUMMARY_TASKS = " > ".join(
-    ", ".join(f"summaries.{name.removeprefix('shop.')}" for name in sorted(SUMMARIES) if depth(name) == level)
-    for level in range(1 + max(map(depth, SUMMARIES)))
+    ", ".join(sorted(f"summaries.{name.partition('.')[2]}" for name in BUILT if depth(name) == level))
+    for level in range(1 + max(map(depth, BUILT)))
 )
 
 

@@ -350,7 +350,7 @@ def skipped_after_choosing(dag: DAG, run_id: str) -> set[str]:
 def test_a_run_by_hand_is_dry_unless_told_otherwise(summaries: DAG) -> None:
     dry = create_run(summaries, "manual", conf={"first_day": "2019-11-01"})
     real = create_run(summaries, "manual", conf={"first_day": "2019-11-01", "dry_run": False})
-    assert "summaries.daily_event_count" in skipped_after_choosing(summaries, dry)
+    assert "summaries.events_deduplicated" in skipped_after_choosing(summaries, dry)
     assert skipped_after_choosing(summaries, real) == {"dry_run"}
 
 
@@ -372,14 +372,41 @@ def test_a_run_that_a_load_starts_is_never_dry(summaries: DAG) -> None:
 def test_an_intraday_run_sees_all_that_came_since_the_run_before_and_an_hour_more(
     asked: str, previous: str | None, today: date, since: str
 ) -> None:
-    def utc(text: str) -> datetime:
-        return datetime.fromisoformat(f"{text}+00:00")
+    assert intraday_window(hourly_run(asked, previous), 6)[:2] == (today, utc(since))
 
-    context = {
+
+@pytest.mark.parametrize(
+    ("asked", "previous", "hours", "since"),
+    [
+        # At 12 those since 6, and of an hour before, which the run at 6 may have missed.
+        ("2019-11-02 12:05", "2019-11-02 11:05", 6, "2019-11-02 05:00"),
+        ("2019-11-02 13:05", "2019-11-02 12:05", 6, None),
+        ("2019-11-02 17:05", "2019-11-02 16:05", 6, None),
+        ("2019-11-02 00:05", "2019-11-01 23:05", 6, "2019-11-01 17:00"),
+        # The run at 12 failed.
+        ("2019-11-02 13:05", "2019-11-02 11:05", 6, "2019-11-02 05:00"),
+        ("2019-11-02 13:05", "2019-11-01 04:05", 6, "2019-10-31 23:00"),
+        ("2019-11-02 13:05", "2019-11-02 12:05", 1, "2019-11-02 11:00"),
+        ("2019-11-02 23:05", "2019-11-02 22:05", 24, None),
+        ("2019-11-03 00:05", "2019-11-02 23:05", 24, "2019-11-01 23:00"),
+    ],
+)
+def test_late_events_wait_for_the_first_intraday_run_of_some_hours_that_succeeds(
+    asked: str, previous: str, hours: int, since: str | None
+) -> None:
+    collected = intraday_window(hourly_run(asked, previous), hours)[2]
+    assert collected == (utc(since) if since else None)
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+def hourly_run(asked: str, previous: str | None) -> dict[str, Any]:
+    return {
         "dag_run": SimpleNamespace(run_after=utc(asked)),
         "prev_data_interval_end_success": utc(previous) if previous else None,
     }
-    assert intraday_window(context) == (today, utc(since))
 
 
 def context_of(

@@ -15,7 +15,7 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
-from shopstream.backfill.look import days_built, find_days, summarised_events
+from shopstream.backfill.look import days_built, find_days
 from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.dashboard.app import SQL_DIR
 from shopstream.dashboard.stores import BigQueryStore
@@ -251,7 +251,7 @@ def the_replay(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
 
 def the_backfill(client: bigquery_api.Client, bucket: storage.Bucket) -> None:
     find_days(client, bucket.client, BUILT, [DAY], published_days(client))
-    summarised_events(client, [DAY])
+    summaries.summarised_events(client, [DAY])
     assert days_built(client, BUILT, [DAY]).keys() == {table.full_name for table in BUILT}
 
 

@@ -13,6 +13,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.apply import apply
+from shopstream.tables.day import build_day
 
 DEFAULTS: Mapping[str, Any] = {
     "event_time": dt.datetime(2019, 11, 1, 10, 0, 0),  # noqa: DTZ001 (YAML gives naive times; they are UTC)
@@ -26,7 +27,8 @@ DEFAULTS: Mapping[str, Any] = {
     "user_session": "s1",
 }
 
-SUMMARIES = list(tables.summaries_in_order(settings().sql_dir))
+BUILT = list(tables.built_in_order(settings().sql_dir))
+SUMMARIES = tables.summaries_in_order(settings().sql_dir)
 VIEWS_OF_DAYS = [
     table.full_name
     for table in tables.all_tables(settings().sql_dir)
@@ -74,6 +76,25 @@ def apply_all(client: bigquery_api.Client) -> None:
     """Create all tables and views of sql/bigquery."""
     for table in tables.all_tables(settings().sql_dir):
         apply(client, table)
+
+
+def build_tables_read(
+    client: bigquery_api.Client, table: tables.Table, days: Iterable[dt.date], *, anew: bool = True
+) -> None:
+    """Build days of each table that another reads and that is built, itself or by others, in order.
+
+    With `anew` they have no other days then.
+    """
+    wanted, built = set(table.metadata.reads), []
+    for below in reversed(tables.all_tables(settings().sql_dir)):
+        if below.full_name in wanted:
+            wanted |= set(below.metadata.reads)
+            built += [below] if below.query else []
+    for below in reversed(built):
+        if anew:
+            fill(client, below.full_name, [])
+        for day in days:
+            build_day(client, below, day)
 
 
 def rows_of(client: bigquery_api.Client, sql: str) -> list[dict[str, Any]]:

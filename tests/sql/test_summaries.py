@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import re
 from collections.abc import Iterator
 from decimal import Decimal
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from tests.sql.events import (
     VIEWS_OF_DAYS,
     apply_all,
     batch_event,
+    build_tables_read,
     complete,
     fill,
     rows_of,
@@ -35,6 +36,9 @@ pytestmark = pytest.mark.integration
 
 FIXTURES = Path(__file__).parent
 WITHOUT_CASES = {
+    "shop_raw.carts_and_purchases": "a test of its own, and each summary that reads it",
+    "shop_raw.events_deduplicated": "a test of its own, and each summary",
+    "shop_raw.product_views": "a test of its own, and the cases of shop.time_to_purchase",
     "shop_ops.objectives": "its cases are in tests/plugins/watch/test_digest.py",
     "shop_ops.stream_completeness": "its cases are in tests/plugins/stream/test_completeness.py",
 }
@@ -81,13 +85,9 @@ def in_order(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def build_summaries_read(client: bigquery_api.Client, table: tables.Table, case: dict[str, Any]) -> None:
-    """Build what the summary reads, if these are summaries, for every day of the case's events."""
+    """Build what the summary reads, and what that reads, for every day of the case's events."""
     given = [*case.get("batch", []), *case.get("stream", [])]
-    for read in map(partial(tables.load_table, settings().sql_dir), table.metadata.reads):
-        if read.query:
-            fill(client, read.full_name, [])
-            for day in {complete(event)["event_date"] for event in given}:
-                build_day(client, read, day)
+    build_tables_read(client, table, {complete(event)["event_date"] for event in given})
 
 
 def query_of(view: tables.Table) -> str:
@@ -252,6 +252,55 @@ def test_the_view_shows_each_event_once_and_the_batch_before_the_stream(client: 
     ]
 
 
+def test_the_deduplicated_day_is_what_the_view_shows_of_it_and_the_narrow_tables_are_parts_of_it(
+    client: bigquery_api.Client,
+) -> None:
+    later, next_day = (LONG_AGO.replace(year=2019, day=day, hour=11) for day in (1, 2))
+    fill(
+        client,
+        "shop_raw.events_batch",
+        [
+            batch_event(event_id="both"),
+            batch_event(event_id="twice", event_type="cart", landing_day=DAY + dt.timedelta(days=1)),
+            batch_event(event_id="twice", event_type="cart"),
+            batch_event(event_id="again", event_time=later),
+            batch_event(event_id="of the next day", event_time=next_day),
+        ],
+    )
+    fill(
+        client,
+        "shop_raw.events_stream",
+        [
+            stream_event(event_id="both"),
+            stream_event(event_id="bought", event_type="purchase", user_session=None),
+            stream_event(event_id="bought", event_type="purchase", user_session=None),
+            stream_event(event_id="seen", user_session=None),
+        ],
+    )
+    build_tables_read(client, tables.load_table(settings().sql_dir, "shop.time_to_purchase"), {DAY})
+
+    columns = (
+        "event_id, event_date, event_time, event_type, product_id, category_code, category_level_2, brand, "
+        "price, user_id, user_session"
+    )
+    shown = rows_of(client, f"SELECT {columns} FROM shop.events WHERE event_date = '{DAY}' ORDER BY event_id")
+    assert [row["event_id"] for row in shown] == ["again", "both", "bought", "seen", "twice"]
+    kept = "shop_raw.events_deduplicated"
+    assert rows_of(client, f"SELECT {columns} FROM {kept} ORDER BY event_id") == shown
+    keys = f"SELECT user_session IS NULL AS lacks, session_key FROM {kept} GROUP BY 1, 2 ORDER BY 1"
+    with_key, without = rows_of(client, keys)
+    assert with_key == {"lacks": False, "session_key": hashlib.md5(b"s1").digest()}
+    assert without == {"lacks": True, "session_key": None}
+
+    narrow = rows_of(client, "SELECT event_type, price FROM shop_raw.carts_and_purchases ORDER BY 1")
+    assert [row["event_type"] for row in narrow] == ["cart", "purchase"]
+    views = "SELECT session_key, first_view FROM shop_raw.product_views ORDER BY session_key NULLS LAST"
+    assert rows_of(client, views) == [
+        {"session_key": with_key["session_key"], "first_view": shown[1]["event_time"]},
+        {"session_key": None, "first_view": shown[3]["event_time"]},
+    ]
+
+
 @pytest.mark.parametrize("client", [ON_BIGQUERY], indirect=True)
 @pytest.mark.parametrize("name", [*SUMMARIES, *VIEWS_OF_DAYS])
 def test_a_build_reads_nothing_of_the_days_before_its_lookback(
@@ -262,10 +311,7 @@ def test_a_build_reads_nothing_of_the_days_before_its_lookback(
     event: dict[str, Any] = {"event_type": "purchase", "event_time": LONG_AGO}
     fill(client, "shop_raw.events_batch", [batch_event(event_id="a", **event)])
     fill(client, "shop_raw.events_stream", [stream_event(event_id="b", **event)])
-    for read in table.metadata.reads:
-        if (below := tables.load_table(settings().sql_dir, read)).query:
-            fill(client, read, [])  # of the days of other tests
-            build_day(client, below, LONG_AGO.date())
+    build_tables_read(client, table, {LONG_AGO.date()})
 
     sql = table.query or query_of(table)
     assert bigquery.bytes_read(client, sql, {"day": DAY}) == 0

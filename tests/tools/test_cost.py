@@ -86,12 +86,12 @@ def test_a_build_is_billed_the_columns_and_days_that_it_reads_and_the_partition_
 
 
 @pytest.mark.integration
-def test_a_build_runs_for_each_day_that_a_load_may_change_and_every_hour_for_each_day_that_the_stream_may(
+def test_a_build_runs_for_each_day_that_a_load_may_change_and_every_hour_for_two_and_every_six_for_late_days(
     found: dict[tuple[str, str], Query],
 ) -> None:
     # The landing day and the 7 before it; the days that look back on them are among these.
     assert found["build_summaries", f"build {MEAN_BRANDS}"].runs_a_day == 8
-    assert found["build_summaries_intraday", f"build {MEAN_BRANDS}"].runs_a_day == 24 * 8
+    assert found["build_summaries_intraday", f"build {MEAN_BRANDS}"].runs_a_day == 4 * 8 + 20 * 2
     # A session looks ahead: the day before the first too.
     assert found["build_summaries", "build shop.sessions"].runs_a_day == 9
     assert '"5 * * * *"' in (ROOT / "dags" / "build_summaries_intraday.py").read_text(), (

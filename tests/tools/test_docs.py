@@ -61,6 +61,6 @@ def test_a_table_is_told_with_its_grain_columns_checks_and_cases() -> None:
     table = load_table(docs.SQL_DIR, "shop.revenue_daily")
     text = docs.tables_page([table])
     assert "| [revenue_daily](#shoprevenue_daily) | event_date | 7 days | 3 fail, 3 warn |" in text
-    assert "Made from shop.events; partitioned by event_date; owner shop-analytics." in text
+    assert "Made from shop.customer_purchases, shop.daily_event_count; partitioned by event_date; " in text
     assert "| `orders` | INT64 REQUIRED | " in text
     assert "`every_purchase_counted` (fail)" in text

@@ -73,8 +73,8 @@ def test_the_check_of_the_grain_stands_where_the_grain_does() -> None:
 
 BROKEN = [
     ("query.sql", "COUNT(DISTINCT user_id)", "COUNT(DISTINCT usr_id)", "sql:5:20: Unrecognized name: usr_id"),
-    ("query.sql", "COUNT(DISTINCT user_id)", "SUM(user_session)", "sql:5:5: No matching signature for"),
-    ("query.sql", "shop.events", "shop.event", "sql:7:6: Table not found: shop.event"),
+    ("query.sql", "COUNT(DISTINCT user_id)", "SUM(session_key)", "sql:5:5: No matching signature for"),
+    ("query.sql", "shop_raw.events_deduplicated", "shop.event", "sql:7:6: Table not found: shop.event"),
     (
         "query.sql",
         "COUNT(*) AS events",
@@ -88,7 +88,7 @@ BROKEN = [
         "sql:1: column 3 is event INT64; schema.yaml has",
     ),
     ("query.sql", "    COUNT(*) AS events,\n", "", "sql:1: gives 4 columns"),
-    ("query.sql", "= @day", "BETWEEN @day - 1 AND @day", "sql:1: reads all days of shop_raw.events_batch"),
+    ("query.sql", "= @day", "BETWEEN @day - 1 AND @day", "sql:1: reads all days of shop_raw.events_d"),
     (
         "query.sql",
         "= @day",
@@ -150,7 +150,7 @@ def test_a_view_that_hides_the_event_date_from_filters_is_wrong_and_so_is_what_r
 
     wrong = [line for line in capsys.readouterr().out.splitlines() if "WRONG" in line]
     assert any(line.startswith("shop.events, view.sql: WRONG") for line in wrong)
-    assert any(line.startswith("shop.daily_event_count, query.sql: WRONG") for line in wrong)
+    assert any(line.startswith("shop_raw.events_deduplicated, query.sql: WRONG") for line in wrong)
 
 
 def test_a_view_whose_columns_are_not_those_of_its_schema_is_wrong(
@@ -315,6 +315,23 @@ def test_a_column_is_read_if_what_is_asked_for_depends_on_it(
     analyzer: Analyzer, sql: str, expected: str
 ) -> None:
     assert sorted(read(analyzer, re.sub(r"\bt\b", COUNTS, sql))[COUNTS].columns) == expected.split()
+
+
+def test_what_several_scans_read_of_a_table_is_told_day_by_day(analyzer: Analyzer) -> None:
+    sql = (
+        f"SELECT users FROM {COUNTS} WHERE event_date = @day UNION ALL "
+        f"SELECT events FROM {COUNTS} WHERE event_date = DATE_SUB(@day, INTERVAL 7 DAY)"
+    )
+    found = read(analyzer, sql)[COUNTS]
+    assert str(found) == "@day and @day-7"
+    assert {offset: sorted(found.columns_on(offset)) for offset in (-7, -6, 0)} == {
+        -7: ["event_date", "events"],
+        -6: [],
+        0: ["event_date", "users"],
+    }
+    [whole] = read(analyzer, f"SELECT users FROM {COUNTS}").values()
+    with pytest.raises(ValueError, match="all days are read"):
+        whole.columns_on(0)
 
 
 def test_of_a_view_the_columns_are_read_that_are_asked_for_and_those_that_tell_its_rows_apart(

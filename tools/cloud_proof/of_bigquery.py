@@ -20,7 +20,7 @@ from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.day import build_day, replace_statement
-from shopstream.tables.folder import Column, Metadata, Table, all_tables, summaries_in_order
+from shopstream.tables.folder import Column, Metadata, Table, all_tables, built_in_order
 from tools.cloud_proof.ground import Ground
 from tools.cloud_proof.probe import Open, Otherwise, Probe
 from tools.googlesql.analyzer import running_analyzer
@@ -134,7 +134,7 @@ def derived_bytes(ground: Ground, undo: ExitStack) -> str:
     """Compare what tools/googlesql derives of each summary's query with BigQuery's dry run of it."""
     client = ground.bigquery
     day = _loaded_days(client, 1)[0]
-    names = list(summaries_in_order(settings().sql_dir))
+    names = list(built_in_order(settings().sql_dir))
     derived = derive(client, {name: _tables()[name].query or "" for name in names}, day)
     told = {name: bytes_read(client, _tables()[name].query or "", {"day": day}) for name in names}
     return compare(derived, told)
@@ -214,6 +214,7 @@ def _days(dataset: str) -> Table:
         reads=(),
         lookback_days=0,
         lookahead_days=0,
+        fills_days=0,
         maximum_bytes_billed=SMALL_MAX_BYTES,
         parameters={},
         headline=None,

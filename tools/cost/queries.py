@@ -39,8 +39,10 @@ DAY = dt.date(2019, 11, 30)
 BATCH_DAYS = [DAY - dt.timedelta(days=number) for number in range(LATENESS_DAYS, -1, -1)]
 """Which days a daily load changes: events of each of the days that it may bring come late on every day."""
 INTRADAY_RUNS = 24
-INTRADAY_DAYS = BATCH_DAYS
-"""Which days an hourly run builds: of each, late events stream in every hour. The dearest case, and a large
+INTRADAY_DAYS = BATCH_DAYS[-2:]
+"""Which days each hourly run builds."""
+COLLECTING_RUNS = 24 / settings().late_days_hours
+"""How many of these build BATCH_DAYS: of each, late events stream in. The dearest case, and a large
 shop's."""
 KEEP_ALIVE_RUNS = 86_400 / settings().keep_alive_seconds
 BUILT_ELSEWHERE = {
@@ -145,14 +147,18 @@ def sizes_of(tables: Mapping[str, Table], shop: Mapping[str, Any]) -> dict[str, 
     return sizes
 
 
-def days_read(read: Read) -> int:
-    """Return how many days of a table a statement reads.
+def columns_of_days(read: Read) -> list[frozenset[str]]:
+    """Return the columns of a table that a statement reads, for each day of which it reads any.
 
     Raises:
         ValueError: without end, or from or to a parameter that is not known here.
     """
-    first, last = (_offset(bound, read) for bound in (read.days.first, read.days.last))
-    return last - first + 1
+    days: dict[int, frozenset[str]] = {}
+    for scan in read.scans:
+        first, last = (_offset(bound, read) for bound in (scan.days.first, scan.days.last))
+        for offset in range(first, last + 1):
+            days[offset] = days.get(offset, frozenset()) | scan.columns
+    return list(days.values())
 
 
 Reader = Callable[[str, Mapping[str, str]], Mapping[str, Read]]
@@ -190,7 +196,8 @@ def _builds_a_day(table: Table) -> Mapping[str, float]:
     known = {DAY - dt.timedelta(days=number): False for number in range(400)}
     return {
         "build_summaries": len(days_to_build(table, BATCH_DAYS, known)),
-        "build_summaries_intraday": INTRADAY_RUNS * len(days_to_build(table, INTRADAY_DAYS, known)),
+        "build_summaries_intraday": COLLECTING_RUNS * len(days_to_build(table, BATCH_DAYS, known))
+        + (INTRADAY_RUNS - COLLECTING_RUNS) * len(days_to_build(table, INTRADAY_DAYS, known)),
     }
 
 
@@ -262,7 +269,7 @@ def _small(tables: Mapping[str, Table]) -> list[Query]:
 
 def _bytes_read(size: Size, read: Read) -> float:
     """The bytes that are read of a table; of one that does not grow, 0."""
-    return size.bytes_of(read.columns) * days_read(read) if size.rows else 0.0
+    return sum(map(size.bytes_of, columns_of_days(read))) if size.rows else 0.0
 
 
 def _offset(bound: Bound | None, read: Read) -> int:

@@ -69,7 +69,7 @@ def verdict_on(analyzer: Analyzer, tables: Mapping[str, Table], statement: State
     except Refused as error:
         problems.append(f"reads a view that is wrong: {error}")
     else:
-        told += "reads " + ", ".join(f"{read.days} of {name}" for name, read in sorted(reads.items()))
+        told += "reads " + ", ".join(f"{read} of {name}" for name, read in sorted(reads.items()))
         problems += _wrong_reads(statement, tables, reads)
     return Verdict(statement, told, [f"{where}: {problem}" for problem in problems])
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from typing import Any, NamedTuple
 
 from shopstream.tables.folder import Table
@@ -64,15 +66,48 @@ class Days:
         return f"{self.first or 'the first day'} to {self.last or 'the last day'}"
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
-    """Columns of a table that are read on some days."""
+class Scan(NamedTuple):
+    """Columns that one scan of a table reads on some days."""
 
     days: Days
     columns: frozenset[str]
 
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What a statement reads of a table, by one scan or several."""
+
+    scans: tuple[Scan, ...]
+
+    @property
+    def days(self) -> Days:
+        """All from the first day of any scan to the last day of any."""
+        return reduce(or_, (scan.days for scan in self.scans))
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The columns of any scan."""
+        return frozenset().union(*(scan.columns for scan in self.scans))
+
+    def columns_on(self, offset: int) -> frozenset[str]:
+        """The columns that are read of the day that is so many days after @day.
+
+        Raises:
+            ValueError: a scan is not limited by days around @day on both sides.
+        """
+        columns: frozenset[str] = frozenset()
+        for days, of_scan in self.scans:
+            if not days.first or not days.last:
+                raise ValueError(f"{days} are read; run `python -m tools.googlesql`")
+            if days.first.days <= offset <= days.last.days:
+                columns |= of_scan
+        return columns
+
     def __or__(self, other: Read) -> Read:
-        return Read(self.days | other.days, self.columns | other.columns)
+        return Read((*self.scans, *other.scans))
+
+    def __str__(self) -> str:
+        return " and ".join(dict.fromkeys(str(scan.days) for scan in self.scans))
 
 
 Limits = Mapping[int, Days]
@@ -136,7 +171,7 @@ class _Walk:
             searches.append(statement.merge_expr)
         for search in searches:
             for name, read in self.scan_table(statement.table_scan, _limits_of(search), set()):
-                yield name, Read(read.days, frozenset(target.column_names))
+                yield name, Read((Scan(read.days, frozenset(target.column_names)),))
         for clause in statement.when_clause_list:
             yield from self.subqueries(clause)
 
@@ -187,10 +222,8 @@ class _Walk:
         else:
             partition = [column for column in columns if column.name == table.metadata.partition_by]
             days = limits.get(partition[0].column_id, Days()) if partition else Days()
-            yield (
-                table.full_name,
-                Read(days, frozenset(column.name for column in columns if column.column_id in asked)),
-            )
+            names = frozenset(column.name for column in columns if column.column_id in asked)
+            yield table.full_name, Read((Scan(days, names),))
 
     def subqueries(self, message: Any) -> Reads:
         """Yield what the subqueries in the expressions of a scan read, but not what its inputs read."""

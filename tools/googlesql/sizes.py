@@ -54,7 +54,7 @@ def bytes_of(reads: Mapping[str, Read], sizes: Sizes, day: dt.date) -> int:
             raise ValueError(f"all days of {name} are read; run `python -m tools.googlesql`")
         for offset in range(read.days.first.days, read.days.last.days + 1):
             of_day = sizes.get((name, day + dt.timedelta(days=offset)), {})
-            total += sum(of_day.get(column, 0) for column in read.columns)
+            total += sum(of_day.get(column, 0) for column in read.columns_on(offset))
     return total
 
 

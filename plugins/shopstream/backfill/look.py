@@ -63,18 +63,6 @@ def find_days(
     ]
 
 
-def summarised_events(client: BigQuery, days: Sequence[date]) -> dict[date, int]:
-    """Return how many events shop.daily_event_count has of each of the days, which must be in order."""
-    sql = """
-        SELECT event_date, SUM(events) AS events
-        FROM shop.daily_event_count
-        WHERE event_date BETWEEN @first_day AND @last_day
-        GROUP BY event_date"""
-    params = {"first_day": days[0], "last_day": days[-1]}
-    job = run(client, sql, params, job_id_prefix="summarised-events", maximum_bytes_billed=SMALL_MAX_BYTES)
-    return {row.event_date: row.events for row in job.result()}
-
-
 def _summarised(client: BigQuery, tables: Iterable[Table], days: Sequence[date]) -> dict[date, datetime]:
     """When all summaries of a day were built, of the days of which all have passed their checks.
 

@@ -24,7 +24,7 @@ from shopstream.days import is_dry_run, is_real, summary_days
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.retries import Refused
 from shopstream.settings import settings
-from shopstream.tables.folder import Table, load_table, summaries_in_order
+from shopstream.tables.folder import Table, built_in_order, load_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -52,7 +52,7 @@ def plan(**context: Any) -> dict[str, Any]:
     params = context["params"]
     days = summary_days(context, lambda since, until: ())
     sql_dir = settings().sql_dir
-    tables = [load_table(sql_dir, name) for name in summaries_in_order(sql_dir)]
+    tables = [load_table(sql_dir, name) for name in built_in_order(sql_dir)]
     client = bigquery_client()
     published = published_days(client)
     steps = decide(
@@ -95,9 +95,9 @@ def tell_outcome(planned: Mapping[str, Any], **context: Any) -> dict[str, str]:
     Raises:
         Refused: some have not succeeded, or days of the plan could not be meant; the message names each.
     """
-    from shopstream.backfill.look import summarised_events
     from shopstream.backfill.runs import describe as describe_outcomes
     from shopstream.backfill.runs import outcomes
+    from shopstream.summaries.build import summarised_events
     from shopstream.tables.published import published_days
 
     runs = [Run.from_xcom(texts) for texts in planned["runs"]]

@@ -28,9 +28,10 @@ FIGURES = f"""
     FROM {EVENTS_STREAM}
     WHERE event_date >= @first_day AND publish_time >= @read_since"""
 STREAMED_DAYS = f"""
-    SELECT DISTINCT event_date
+    SELECT event_date, COUNT(*) AS streamed_rows
     FROM {EVENTS_STREAM}
-    WHERE event_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
+    WHERE event_date BETWEEN @first_day AND @last_day AND publish_time >= @since
+    GROUP BY event_date"""
 
 
 def write_stream_check(client: Client, row: Mapping[str, Any]) -> None:
@@ -69,10 +70,15 @@ def stream_figures(
     return newest, accepted, rejected
 
 
-def streamed_days(client: Client, first_day: dt.date, last_day: dt.date, since: dt.datetime) -> set[dt.date]:
-    """Return the event dates, of those from `first_day` to `last_day`, of messages published since then."""
+def streamed_days(
+    client: Client, first_day: dt.date, last_day: dt.date, since: dt.datetime
+) -> dict[dt.date, int]:
+    """Return the event dates, of those from `first_day` to `last_day`, of rows published since then.
+
+    With each how many rows: an event that the stream brought twice counts twice.
+    """
     params = {"first_day": first_day, "last_day": last_day, "since": since}
     job = run(
         client, STREAMED_DAYS, params, job_id_prefix="streamed-days", maximum_bytes_billed=STREAM_MAX_BYTES
     )
-    return {row.event_date for row in job.result()}
+    return {row.event_date: row.streamed_rows for row in job.result()}

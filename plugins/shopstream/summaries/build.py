@@ -1,7 +1,8 @@
 """What a build of summaries does with some days, and what it would do.
 
-shop.days tells which days are known and which of them are provisional: summarised, but not yet published by a
-daily load.
+What is built are the summaries and, before them, the tables of shop_raw that are made for them
+(tables.folder.built_in_order). shop.days tells which days are known and which of them are provisional:
+summarised, but not yet published by a daily load.
 """
 
 # ruff: noqa: S608
@@ -17,10 +18,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from beam_jobs.contract import LATENESS_DAYS
-from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, get_table, run
 from shopstream.stream.checks import streamed_days
 from shopstream.tables.day import CheckResult, build_day, judge, look, write_check_results
 from shopstream.tables.folder import Table
+from shopstream.tables.names import CHECK_RESULTS, LOADS
 from shopstream.text_table import text_table
 
 if TYPE_CHECKING:
@@ -49,7 +51,9 @@ class Change:
 
 
 def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
-    """Replace the summary's rows of the days and of all days that look back or ahead on them; check each day.
+    """Replace the table's rows of the days and of all days that look back or ahead on them; check each day.
+
+    Of a table that others read so too each known day near them of which it lacks events.
 
     Returns:
         How many rows these days have now.
@@ -63,7 +67,7 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
     ahead = range(table.metadata.lookahead_days + 1)
     rows, results = 0, list[CheckResult]()
     try:
-        for day in days_to_build(table, days, known):
+        for day in _with_unbuilt(client, table, days, known):
             build_day(client, table, day)
             # At once, since checks look at what the summary reads: if a load publishes late events in
             # between, they fail, and the retry builds the day again.
@@ -79,16 +83,28 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
     return rows
 
 
-def intraday_days(client: Client, today: dt.date, since: dt.datetime) -> list[dt.date]:
+def intraday_days(
+    client: Client,
+    today: dt.date,
+    since: dt.datetime,
+    collect_since: dt.datetime | None,
+    late_share: float,
+) -> list[dt.date]:
     """Return the days to build from what has streamed in: those that no daily load rebuilds in time.
 
-    They are yesterday and today until a load has published them, and each day, back to as late as an event
-    may come, of which the stream brought events that were published at `since` or later.
+    They are yesterday and today until a load has published them, and late days: of which, back to as late as
+    an event may come, the stream brought events all the same. Each of these that were published at
+    `collect_since` or later, if late days are due; else those of which the events published at `since` or
+    later are more than `late_share` of what daily_event_count has of the day.
     """
     days = [today - dt.timedelta(days=number) for number in range(LATENESS_DAYS, -1, -1)]
-    streamed = streamed_days(client, days[0], today, since)
     known = known_days(client, days[-2:])
-    return [day for day in days if day in streamed or (day in days[-2:] and known.get(day, True))]
+    wanted = {day for day in days[-2:] if known.get(day, True)}
+    late = streamed_days(client, days[0], today, collect_since or since)
+    if collect_since is None:
+        counted = summarised_events(client, days) if late else {}
+        late = {day: rows for day, rows in late.items() if rows > late_share * counted.get(day, 0)}
+    return sorted(wanted | late.keys())
 
 
 def dry_run(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) -> list[Change]:
@@ -101,7 +117,7 @@ def dry_run(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) ->
     wanted = [
         (table, day)
         for table in tables
-        for day in days_to_build(table, days, known_days(client, days, table))
+        for day in _with_unbuilt(client, table, days, known_days(client, days, table))
     ]
     with ThreadPoolExecutor(DRY_RUN_THREADS) as threads:
         found = list(threads.map(lambda pair: _change(client, *pair), wanted))
@@ -141,12 +157,13 @@ def known_days(client: Client, days: Sequence[dt.date], table: Table | None = No
     """Return the days that shop.days has from the first of `days` to the last of them.
 
     With a table, also those before and after them that look ahead or back on them, and those on which these
-    look ahead. The value tells whether a day is provisional.
+    look ahead, or that it fills. The value tells whether a day is provisional.
     """
     if not days:
         return {}
-    ahead = table.metadata.lookahead_days if table else 0
-    back = table.metadata.lookback_days if table else 0
+    fills = table.metadata.fills_days if table else 0
+    ahead = max(table.metadata.lookahead_days, fills) if table else 0
+    back = max(table.metadata.lookback_days, fills) if table else 0
     sql = "SELECT event_date, is_provisional FROM shop.days WHERE event_date BETWEEN @first_day AND @last_day"
     params = {
         "first_day": min(days) - dt.timedelta(days=ahead),
@@ -156,10 +173,66 @@ def known_days(client: Client, days: Sequence[dt.date], table: Table | None = No
     return {row.event_date: row.is_provisional for row in job.result()}
 
 
+def summarised_events(client: Client, days: Sequence[dt.date]) -> dict[dt.date, int]:
+    """Return how many events shop.daily_event_count has of each of the days, which must be in order."""
+    sql = """
+        SELECT event_date, SUM(events) AS events
+        FROM shop.daily_event_count
+        WHERE event_date BETWEEN @first_day AND @last_day
+        GROUP BY event_date"""
+    params = {"first_day": days[0], "last_day": days[-1]}
+    job = run(client, sql, params, job_id_prefix="summarised-events", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return {row.event_date: row.events for row in job.result()}
+
+
 def days_to_build(table: Table, days: Sequence[dt.date], known: Mapping[dt.date, bool]) -> list[dt.date]:
     """Return `days`, and each known day whose rows the summary makes from one of them, in order."""
     reach = range(-table.metadata.lookahead_days, table.metadata.lookback_days + 1)
     return sorted({*days, *(day for day in known if any((day - built).days in reach for built in days))})
+
+
+def _with_unbuilt(
+    client: Client, table: Table, days: Sequence[dt.date], known: Mapping[dt.date, bool]
+) -> list[dt.date]:
+    """Return the days to build, with the known days that it fills and of which it lacks events.
+
+    Those were not built since the table was made, or since a load last changed their events: the table is new
+    to a project that has events, was lost, or an older version ran for a while. Who reads it would take a day
+    without rows for one without events. A day is checked when it was built, an empty one too.
+    """
+    wanted = days_to_build(table, days, known)
+    if not table.metadata.fills_days or not known:
+        return wanted
+    sql = f"""
+        WITH built AS (
+            SELECT event_date, MAX(checked_at) AS built_at
+            FROM {CHECK_RESULTS}
+            WHERE
+                event_date BETWEEN @first_day AND @last_day
+                AND table_name = @table_name
+                AND checked_at >= @made_at
+            GROUP BY event_date
+        ),
+        loaded AS (
+            SELECT event_date, MAX(loaded_at) AS loaded_at
+            FROM {LOADS}, UNNEST(event_dates) AS event_date
+            WHERE landing_day BETWEEN @first_day AND @last_landing_day
+            GROUP BY event_date
+        )
+        SELECT built.event_date
+        FROM built
+        LEFT JOIN loaded ON built.event_date = loaded.event_date
+        WHERE loaded.loaded_at IS NULL OR loaded.loaded_at < built.built_at"""
+    params = {
+        "first_day": min(known),
+        "last_day": max(known),
+        "last_landing_day": max(known) + dt.timedelta(days=LATENESS_DAYS),
+        "table_name": table.full_name,
+        "made_at": get_table(client, table.full_name).created,
+    }
+    job = run(client, sql, params, job_id_prefix="days-built", maximum_bytes_billed=SMALL_MAX_BYTES)
+    built = {row.event_date for row in job.result()}
+    return sorted({*wanted, *(day for day in known if day not in built)})
 
 
 def as_provisional(table: Table) -> Table:

@@ -1,4 +1,4 @@
-"""The tasks of build_summaries and build_summaries_intraday: one for each summary, and the dry run."""
+"""The tasks of build_summaries and build_summaries_intraday: one for each table, and the dry run."""
 
 # google.cloud.bigquery takes seconds to import, which parsing a DAG file should not: so the tasks import it.
 from __future__ import annotations
@@ -13,7 +13,7 @@ from shopstream.assets import SUMMARIES_BUILT
 from shopstream.days import intraday_window, is_dry_run, summary_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
-from shopstream.tables.folder import load_table, summaries_in_order
+from shopstream.tables.folder import built_in_order, load_table
 
 GROUP_ID = "summaries"
 
@@ -21,11 +21,14 @@ log = logging.getLogger(__name__)
 
 
 def build_all(days: Any, execution_timeout: timedelta) -> TaskGroup:
-    """Make a task for each summary, after those that it reads; `days` is a task's list of YYYY-MM-DD."""
+    """Make a task for each summary and each table made for them, after those that it reads.
+
+    `days` is a task's list of YYYY-MM-DD.
+    """
     tasks: dict[str, Any] = {}
     with TaskGroup(GROUP_ID) as group:
-        for name, reads in summaries_in_order(settings().sql_dir).items():
-            made = task(task_id=name.removeprefix("shop."), execution_timeout=execution_timeout)(build)
+        for name, reads in built_in_order(settings().sql_dir).items():
+            made = task(task_id=name.partition(".")[2], execution_timeout=execution_timeout)(build)
             tasks[name] = made(name, days)
             for read in reads:
                 tasks[read] >> tasks[name]
@@ -41,10 +44,12 @@ def resolve_days(**context: Any) -> list[str]:
 
 
 def resolve_intraday_days(**context: Any) -> list[str]:
-    """Return the unpublished of yesterday and today, and days of new late events, in order, as YYYY-MM-DD."""
+    """Return the unpublished of yesterday and today, and late days that are due, in order, as YYYY-MM-DD."""
     from shopstream.summaries.build import intraday_days
 
-    days = intraday_days(bigquery_client(), *intraday_window(context))
+    env = settings()
+    today, since, collect_since = intraday_window(context, env.late_days_hours)
+    days = intraday_days(bigquery_client(), today, since, collect_since, env.late_days_share)
     return [day.isoformat() for day in days]
 
 
@@ -54,7 +59,7 @@ def dry_or_real(**context: Any) -> str:
 
 
 def build(table_name: str, days: list[str]) -> int:
-    """Replace the days' rows of one summary, then check each day; returns the rows of these days."""
+    """Replace the days' rows of one table, then check each day; returns the rows of these days."""
     from shopstream.summaries import build as summaries
 
     table = load_table(settings().sql_dir, table_name)
@@ -71,7 +76,7 @@ def dry_run(days: list[str]) -> dict[str, int]:
     from shopstream.summaries import build as summaries
 
     sql_dir = settings().sql_dir
-    tables = [load_table(sql_dir, name) for name in summaries_in_order(sql_dir)]
+    tables = [load_table(sql_dir, name) for name in built_in_order(sql_dir)]
     changes = summaries.dry_run(bigquery_client(), tables, [date.fromisoformat(day) for day in days])
     log.info("Nothing was changed. A build would do this:\n%s", summaries.describe(changes))
     return {

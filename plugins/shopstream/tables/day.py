@@ -19,7 +19,7 @@ from shopstream.tables.folder import Check, Table, TableError
 from shopstream.tables.names import CHECK_RESULTS
 
 OFFENDING_ROWS_SHOWN = 5
-PERSONAL_COLUMNS = ("user_id", "user_session")
+PERSONAL_COLUMNS = ("user_id", "user_session", "session_key")
 """What a finding does not show, since logs and shop_ops outlive what a customer asks to be forgotten."""
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,8 @@
 schema.yaml    the columns: name, type, mode, description
 metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads, cost limit; and, if
                there are any, the parameters of its query beside @day, and its headline
-query.sql      one SELECT of one day's rows, which takes the day as @day: a summary, if its dataset is shop
+query.sql      one SELECT of one day's rows, which takes the day as @day: a summary, if its dataset is shop;
+               what summaries read, if it is shop_raw
 view.sql       a view: one SELECT
 checks.sql     named checks of a summary's day, each one SELECT that returns what is wrong; no rows = passed
 
@@ -27,8 +28,10 @@ import yaml
 from shopstream.retries import Refused
 
 SUMMARIES_DATASET = "shop"
+BUILT_DATASETS = ("shop_raw", SUMMARIES_DATASET)
+"""Those whose tables with a query are built together, day by day."""
 UNIQUE_GRAIN = "unique_grain"
-"""The check that no two rows of a summary's day have the same grain: made from metadata.yaml."""
+"""The check that no two rows of a built day have the same grain: made from metadata.yaml."""
 
 TYPES = ("BOOL", "BYTES", "DATE", "FLOAT64", "INT64", "JSON", "NUMERIC", "STRING", "TIMESTAMP")
 MODES = ("REQUIRED", "NULLABLE", "REPEATED")
@@ -51,7 +54,12 @@ _KEYS: Mapping[str, type] = {
     "maximum_bytes_billed": int,
 }
 _KEYS_UNLESS_VIEW: Mapping[str, type] = {"partition_by": str, "cluster_by": list}
-_OPTIONAL_KEYS: Mapping[str, type] = {"lookahead_days": int, "parameters": dict, "headline": dict}
+_OPTIONAL_KEYS: Mapping[str, type] = {
+    "lookahead_days": int,
+    "fills_days": int,
+    "parameters": dict,
+    "headline": dict,
+}
 _HEADLINE_KEYS: Mapping[str, type] = {"by": str, "where": dict, "most": str, "first": int, "latest_day": bool}
 
 
@@ -114,6 +122,8 @@ class Metadata:
     `grain` names the columns that identify a row, and is empty where rows may repeat. `reads` names the
     tables of the query, as dataset.table. `lookback_days` is how many days before its own day a build reads
     or writes, `lookahead_days` how many after it; days that a summary which it reads was made from count too.
+    `fills_days` is how far before and after the days of a build those known days are built too of which the
+    table lacks events: as far as who reads it looks.
     `partition_by` is the DATE column of the daily partitions; a view has none.
     `maximum_bytes_billed` limits each job of a build: it is about three times what the dearest build or check
     of a day of the published data set reads with both paths full, but 1 GiB at least. `parameters` are the
@@ -129,6 +139,7 @@ class Metadata:
     reads: tuple[str, ...]
     lookback_days: int
     lookahead_days: int
+    fills_days: int
     maximum_bytes_billed: int
     parameters: Mapping[str, str]
     headline: Headline | None
@@ -175,7 +186,7 @@ def load_table(sql_dir: Path, full_name: str) -> Table:
     if query:
         _refuse_other_parameters(folder / "query.sql", query, metadata.parameters)
     checks = _read_checks(folder / "checks.sql")
-    if query and dataset == SUMMARIES_DATASET and metadata.grain:
+    if query and dataset in BUILT_DATASETS and metadata.grain:
         checks = (_unique_grain(full_name, metadata), *checks)
     return Table(dataset, name, schema, metadata, query, view, checks)
 
@@ -191,10 +202,11 @@ def all_tables(sql_dir: Path) -> list[Table]:
     return [tables[full_name] for full_name in _in_order(reads)]
 
 
-def summaries_in_order(sql_dir: Path) -> dict[str, list[str]]:
-    """Return the summaries in dependency order, each with those others that it reads, itself or by views.
+def built_in_order(sql_dir: Path) -> dict[str, list[str]]:
+    """Return what is built day by day, the summaries and the tables made for them, in dependency order.
 
-    It is cheap, so that a DAG file can call it: of a folder only metadata.yaml is read.
+    Each with those others that it reads, itself or by views. It is cheap, so that a DAG file can call it: of
+    a folder only metadata.yaml is read.
 
     Raises:
         TableError: a folder's metadata.yaml does not say what it reads, or what it reads has no folder, or
@@ -209,14 +221,20 @@ def summaries_in_order(sql_dir: Path) -> dict[str, list[str]]:
     names = [
         full_name
         for full_name in ordered
-        if full_name.startswith(f"{SUMMARIES_DATASET}.") and (folders[full_name] / "query.sql").is_file()
+        if full_name.startswith(tuple(f"{dataset}." for dataset in BUILT_DATASETS))
+        and (folders[full_name] / "query.sql").is_file()
     ]
-    below: dict[str, set[str]] = {}  # the summaries that a table reads
+    below: dict[str, set[str]] = {}  # what is built that a table reads
     for full_name in ordered:
         below[full_name] = set().union(
             *({read} if read in names else below[read] for read in reads[full_name])
         )
     return {full_name: sorted(below[full_name]) for full_name in names}
+
+
+def summaries_in_order(sql_dir: Path) -> list[str]:
+    """Return the summaries in dependency order; as cheap, and with the same errors, as built_in_order."""
+    return [name for name in built_in_order(sql_dir) if name.startswith(f"{SUMMARIES_DATASET}.")]
 
 
 def _folders(sql_dir: Path) -> dict[str, Path]:
@@ -286,10 +304,11 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         raise TableError(
             f"{path}: cluster_by has {len(entry['cluster_by'])} columns; BigQuery takes at most 4"
         )
-    lookahead_days = entry.get("lookahead_days", 0)
-    if entry["maximum_bytes_billed"] <= 0 or min(entry["lookback_days"], lookahead_days) < 0:
+    lookahead_days, fills_days = entry.get("lookahead_days", 0), entry.get("fills_days", 0)
+    if entry["maximum_bytes_billed"] <= 0 or min(entry["lookback_days"], lookahead_days, fills_days) < 0:
         raise TableError(
-            f"{path}: maximum_bytes_billed must be above 0, lookback_days and lookahead_days 0 or more"
+            f"{path}: maximum_bytes_billed must be above 0, lookback_days, lookahead_days and fills_days 0 "
+            "or more"
         )
     return Metadata(
         owner=entry["owner"],
@@ -301,6 +320,7 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         reads=_reads(path, entry),
         lookback_days=entry["lookback_days"],
         lookahead_days=lookahead_days,
+        fills_days=fills_days,
         maximum_bytes_billed=entry["maximum_bytes_billed"],
         parameters=_parameters(path, entry),
         headline=_headline(path, entry["headline"], types) if "headline" in entry else None,

@@ -14,15 +14,15 @@ from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud import storage
 
-from shopstream.backfill.look import bytes_of_build, days_built, find_days, summarised_events
+from shopstream.backfill.look import bytes_of_build, days_built, find_days
 from shopstream.backfill.plan import Found
 from shopstream.settings import settings
-from shopstream.summaries.build import build
+from shopstream.summaries.build import build, summarised_events
 from shopstream.tables.folder import Table, load_table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from shopstream.tables.published import published_days
 from tests.plugins.load.landed import audit
-from tests.sql.events import batch_event, fill
+from tests.sql.events import batch_event, build_tables_read, fill
 
 pytestmark = pytest.mark.integration
 
@@ -103,6 +103,7 @@ def test_a_day_is_summarised_once_each_summary_has_passed_its_checks(
     # Of which customer_value has no row, since nobody has bought.
     fill(client, "shop_raw.events_batch", [batch_event(event_id="a")])
     tables = (COUNTED, VALUED)
+    build_tables_read(client, COUNTED, DAYS[:1])
     build(client, COUNTED, DAYS[:1])
     assert found_of(client, bucket, *tables).summarised_at is None
     build(client, VALUED, DAYS[:1])

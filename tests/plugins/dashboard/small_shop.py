@@ -10,7 +10,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.settings import settings
 from shopstream.tables.day import build_day
 from shopstream.tables.folder import load_table
-from tests.sql.events import SUMMARIES, apply_all, batch_event, fill
+from tests.sql.events import BUILT, apply_all, batch_event, build_tables_read, fill
 
 WEEK_BEFORE, DAY, NEXT = dt.date(2019, 10, 25), dt.date(2019, 11, 1), dt.date(2019, 11, 2)
 HOSTILE = "=cmd()</script><script>alert(1)</script>"
@@ -43,8 +43,10 @@ def fill_shop(bigquery: bigquery_api.Client) -> None:
             at(NEXT, 9, "cart", 4, product_id=4, category_code=None),
         ],
     )
-    build_day(bigquery, load_table(settings().sql_dir, "shop.customer_purchases"), WEEK_BEFORE)
-    for name in SUMMARIES:
+    purchases = load_table(settings().sql_dir, "shop.customer_purchases")
+    build_tables_read(bigquery, purchases, [WEEK_BEFORE])
+    build_day(bigquery, purchases, WEEK_BEFORE)
+    for name in BUILT:
         for day in (DAY, NEXT):
             build_day(bigquery, load_table(settings().sql_dir, name), day)
     promise = {"objective": "fresh_days", "good": 1, "total": 2, "promised_share": 0.95}

@@ -29,7 +29,7 @@ from shopstream.stream.jobs import stream_events_launch
 from shopstream.tables.day import build_day, run_checks
 from shopstream.tables.folder import Table, load_table
 from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
-from tests.sql.events import batch_event, rows_of
+from tests.sql.events import batch_event, build_tables_read, rows_of
 
 DAY = dt.date(2019, 11, 1)
 NEXT_DAY = dt.date(2019, 11, 2)
@@ -241,6 +241,7 @@ def test_days_published_at_the_same_time_do_not_disturb_each_other(
         rows = [event(f"{day} {n}", day) for n in range(200)]
         for _ in range(3):
             load(client, bucket, f"{day:%Y%m%d}-aaaaaaaa", rows, landing_day=day)
+        build_tables_read(client, counts, [day], anew=False)
         build_day(client, counts, day)
         return run_checks(client, counts, day)
 

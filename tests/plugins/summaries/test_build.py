@@ -16,19 +16,30 @@ from shopstream.settings import settings
 from shopstream.summaries import build as summaries
 from shopstream.summaries.build import Change
 from shopstream.tables import folder as tables
+from shopstream.tables.apply import apply
 from shopstream.tables.day import CheckFailed, build_day, build_statement
 from shopstream.tables.folder import Table
-from shopstream.tables.names import LOADS
+from shopstream.tables.names import CHECK_RESULTS, LOADS
 from tests.plugins.load.landed import audit
-from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
+from tests.sql.events import apply_all, batch_event, build_tables_read, fill, rows_of, stream_event
 
-FILLED = ("shop.customer_purchases", "shop.customer_value", "shop.daily_event_count", "shop.sessions")
-SUMMARIES = tables.summaries_in_order(settings().sql_dir)
+BUILT = tables.built_in_order(settings().sql_dir)
+FILLED = (
+    *(name for name in BUILT if name.startswith("shop_raw.")),
+    "shop.customer_purchases",
+    "shop.customer_value",
+    "shop.daily_event_count",
+    "shop.sessions",
+)
 FIRST, SECOND, THIRD = (dt.date(2019, 11, day) for day in (1, 2, 3))
 
 
 def table_of(name: str) -> Table:
-    return tables.load_table(settings().sql_dir, f"shop.{name}")
+    dataset = "shop_raw" if f"shop_raw.{name}" in BUILT else "shop"
+    return tables.load_table(settings().sql_dir, f"{dataset}.{name}")
+
+
+DEDUPLICATED = table_of("events_deduplicated")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +54,7 @@ def applied(bigquery: bigquery_api.Client) -> bigquery_api.Client:
 @pytest.fixture
 def client(applied: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, those empty that these tests fill."""
-    for name in ("shop_raw.events_batch", "shop_raw.events_stream", LOADS, *FILLED):
+    for name in ("shop_raw.events_batch", "shop_raw.events_stream", LOADS, CHECK_RESULTS, *FILLED):
         fill(applied, name, [])
     return applied
 
@@ -91,12 +102,13 @@ def test_a_late_purchase_is_seen_by_the_later_days_that_look_back_on_it(client: 
     publish(client, FIRST, SECOND)
     events = [purchase(FIRST, user_id=1), purchase(SECOND, user_id=2)]
     fill(client, "shop_raw.events_batch", events)
-    chain = [table_of("customer_purchases"), table_of("customer_value")]
+    names = ("events_deduplicated", "carts_and_purchases", "customer_purchases", "customer_value")
+    chain = [table_of(name) for name in names]
     for table in chain:
         summaries.build(client, table, [FIRST, SECOND])
 
     fill(client, "shop_raw.events_batch", [*events, purchase(FIRST, user_id=3)])
-    assert [summaries.build(client, table, [FIRST]) for table in chain] == [2, 5]
+    assert [summaries.build(client, table, [FIRST]) for table in chain] == [2, 2, 2, 5]
     seen = "SELECT event_date, user_id FROM shop.customer_value ORDER BY 1, 2"
     assert [tuple(row.values()) for row in rows_of(client, seen)] == [
         (FIRST, 1), (FIRST, 3), (SECOND, 1), (SECOND, 2), (SECOND, 3)
@@ -115,11 +127,13 @@ def test_a_session_grows_when_the_day_after_its_own_is_published_and_is_checked_
     ]
     table = table_of("sessions")
     fill(client, "shop_raw.events_batch", events[:1])
+    summaries.build(client, DEDUPLICATED, [FIRST])
     assert summaries.build(client, table, [FIRST]) == 1
 
     def build_and_load(*arguments: Any) -> None:
         build_day(*arguments)
         fill(client, "shop_raw.events_batch", events)
+        build_day(client, DEDUPLICATED, SECOND)
 
     with monkeypatch.context() as patch, caplog.at_level(logging.WARNING):
         patch.setattr(summaries, "build_day", build_and_load)
@@ -132,6 +146,48 @@ def test_a_session_grows_when_the_day_after_its_own_is_published_and_is_checked_
     assert [tuple(row.values()) for row in rows_of(client, shown)] == [(FIRST, 2, 1)]
 
 
+@pytest.mark.integration
+def test_of_what_others_read_each_known_day_near_the_days_built_is_there_after_the_first_build(
+    client: bigquery_api.Client,
+) -> None:
+    """A project that had events before it had the table: its days are never read as days without events."""
+    reach = DEDUPLICATED.metadata.fills_days
+    long_before, too_long = (THIRD - dt.timedelta(days=number) for number in (reach, reach + 1))
+    known = [too_long, long_before, FIRST, SECOND, THIRD]
+    publish(client, *known)
+    fill(client, "shop_raw.events_batch", [purchase(day) for day in known if day != SECOND])
+
+    assert summaries.build(client, DEDUPLICATED, [THIRD]) == 3
+    there = "SELECT DISTINCT event_date FROM shop_raw.events_deduplicated ORDER BY 1"
+    assert [row["event_date"] for row in rows_of(client, there)] == [long_before, FIRST, THIRD]
+    # SECOND was built too, and found empty: so it is not built again.
+    again = summaries.dry_run(client, [DEDUPLICATED], [THIRD])
+    assert [change.day for change in again] == [THIRD]
+
+    # A load has published SECOND again, and nothing was built since.
+    audit(client, "20191102-00000000", landing_day=SECOND, event_dates=[SECOND])
+    again = summaries.dry_run(client, [DEDUPLICATED], [THIRD])
+    assert [change.day for change in again] == [SECOND, THIRD]
+
+    # The table was lost, and made anew.
+    client.delete_table(DEDUPLICATED.full_name)
+    apply(client, DEDUPLICATED)
+    summaries.build(client, DEDUPLICATED, [THIRD])
+    assert [row["event_date"] for row in rows_of(client, there)] == [long_before, FIRST, THIRD]
+
+
+@pytest.mark.parametrize("name", [name for name in BUILT if name.startswith("shop_raw.")])
+def test_a_table_that_is_made_for_others_is_filled_as_far_as_they_look(name: str) -> None:
+    """A build of a day also builds the days that look at it, which look as far again."""
+    all_built = [tables.load_table(settings().sql_dir, one) for one in BUILT]
+    reaches = [
+        max(table.metadata.lookback_days + table.metadata.lookahead_days, table.metadata.fills_days)
+        for table in all_built
+        if name in table.metadata.reads
+    ]
+    assert tables.load_table(settings().sql_dir, name).metadata.fills_days == max(reaches)
+
+
 NOON = dt.datetime(2019, 11, 3, 12, tzinfo=dt.UTC)
 
 
@@ -139,19 +195,19 @@ NOON = dt.datetime(2019, 11, 3, 12, tzinfo=dt.UTC)
 def test_yesterday_and_today_are_built_from_the_stream_until_they_are_published(
     client: bigquery_api.Client,
 ) -> None:
-    assert summaries.intraday_days(client, THIRD, NOON) == [SECOND, THIRD]
+    assert summaries.intraday_days(client, THIRD, NOON, None, 0.01) == [SECOND, THIRD]
     publish(client, SECOND)
-    assert summaries.intraday_days(client, THIRD, NOON) == [THIRD]
+    assert summaries.intraday_days(client, THIRD, NOON, NOON, 0.01) == [THIRD]
 
 
 @pytest.mark.integration
-def test_days_of_which_late_events_streamed_in_since_the_last_run_are_built_too(
+def test_days_of_which_late_events_streamed_in_are_built_too_once_they_are_due(
     client: bigquery_api.Client,
 ) -> None:
     publish(client, FIRST, SECOND)
     week_before = THIRD - dt.timedelta(days=7)
     published = {
-        FIRST: NOON - dt.timedelta(seconds=1),  # seen by the run before
+        FIRST: NOON - dt.timedelta(seconds=1),  # seen when late days were last built
         SECOND: NOON,
         week_before: NOON + dt.timedelta(minutes=1),
         week_before - dt.timedelta(days=1): NOON,  # too late for a load, too
@@ -167,7 +223,36 @@ def test_days_of_which_late_events_streamed_in_since_the_last_run_are_built_too(
             for day, moment in published.items()
         ],
     )
-    assert summaries.intraday_days(client, THIRD, NOON) == [week_before, SECOND, THIRD]
+    assert summaries.intraday_days(client, THIRD, NOON, NOON, 1) == [week_before, SECOND, THIRD]
+
+
+@pytest.mark.integration
+def test_before_they_are_due_only_days_of_many_new_late_events_are_built(client: bigquery_api.Client) -> None:
+    publish(client, SECOND, THIRD)
+    few, many, unknown, seen = FIRST, SECOND, *(FIRST - dt.timedelta(days=number) for number in (2, 3))
+    counted = {few: 200, many: 198}
+    rows = [
+        {"event_date": day, "event_type": kind, "events": events // 2, "users": 1, "sessions": 1}
+        for day, events in counted.items()
+        for kind in ("view", "cart")
+    ]
+    fill(client, "shop.daily_event_count", rows)
+    late = [(few, 0), (few, 1), (many, 0), (many, 1), (unknown, 0), (seen, 0)]
+    before = NOON - dt.timedelta(hours=1)
+    fill(
+        client,
+        "shop_raw.events_stream",
+        [
+            stream_event(
+                event_id=f"{day}{n}", event_time=dt.datetime.combine(day, dt.time(1)), publish_time=moment
+            )
+            for day, n in late
+            for moment in (before, NOON)
+            if day != seen or moment == before
+        ],
+    )
+    assert summaries.intraday_days(client, THIRD, NOON, None, 0.01) == [unknown, many]
+    assert summaries.intraday_days(client, THIRD, NOON, before, 0.01) == [seen, unknown, few, many]
 
 
 @pytest.mark.integration
@@ -177,6 +262,7 @@ def test_different_days_may_be_built_at_the_same_time(client: bigquery_api.Clien
     events = [purchase(day, user_id=user) for day in days for user in range(day.day)]
     fill(client, "shop_raw.events_batch", events)
     table = table_of("customer_purchases")
+    build_tables_read(client, table, days)
     with ThreadPoolExecutor(len(days)) as threads:
         built = list(threads.map(lambda day: summaries.build(client, table, [day]), days))
     assert built == [1, 2, 3]
@@ -213,16 +299,16 @@ def stream_in_after_each_build(monkeypatch: pytest.MonkeyPatch, client: bigquery
 def test_an_event_that_streams_in_between_build_and_check_warns_until_the_day_is_published(
     client: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    table = table_of("daily_event_count")
+    table = DEDUPLICATED
     fill(client, "shop_raw.events_stream", [stream_event(event_id="before")])
     stream_in_after_each_build(monkeypatch, client)
 
     with caplog.at_level(logging.WARNING):
         assert summaries.build(client, table, [FIRST]) == 1
-    assert "every_event_counted (warn) found expected_events = 2, found_events = 1" in caplog.text
+    assert "every_event_there (warn) found expected_events = 2, found_events = 1" in caplog.text
 
     publish(client, FIRST)
-    with pytest.raises(CheckFailed, match=r"every_event_counted \(fail\)"):
+    with pytest.raises(CheckFailed, match=r"every_event_there \(fail\)"):
         summaries.build(client, table, [FIRST])
 
 
@@ -243,7 +329,7 @@ def test_on_a_provisional_day_rows_that_cannot_be_still_fail(
 
 def stored(client: bigquery_api.Client) -> dict[str, Any]:
     """All rows of all summaries."""
-    return {name: rows_of(client, f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in SUMMARIES}
+    return {name: rows_of(client, f"SELECT * FROM {name} ORDER BY 1, 2, 3") for name in BUILT}
 
 
 @pytest.mark.integration
@@ -254,7 +340,9 @@ def test_a_dry_run_tells_which_rows_a_build_would_change_and_changes_none(
     counts = table_of("daily_event_count")
     events = [batch_event(event_id="a"), batch_event(event_id="b", event_type="cart"), purchase(SECOND)]
     fill(client, "shop_raw.events_batch", events)
-    summaries.build(client, counts, [FIRST, SECOND])
+    chain = [DEDUPLICATED, counts]
+    for table in chain:
+        summaries.build(client, table, [FIRST, SECOND])
     # One row would stay, one would go, one be changed, one be new.
     fill(
         client,
@@ -266,6 +354,7 @@ def test_a_dry_run_tells_which_rows_a_build_would_change_and_changes_none(
             events[2],
         ],
     )
+    build_tables_read(client, counts, [FIRST, SECOND], anew=False)
     before = stored(client)
 
     found = summaries.dry_run(client, [counts], [FIRST, SECOND, THIRD])
@@ -287,18 +376,21 @@ def test_a_dry_run_can_be_made_of_every_summary_and_names_the_later_days_too(
 ) -> None:
     publish(client, FIRST, SECOND)
     fill(client, "shop_raw.events_batch", [purchase(FIRST)])
-    chosen = [tables.load_table(settings().sql_dir, name) for name in SUMMARIES]
-    days: dict[str, list[dt.date]] = {name: [] for name in SUMMARIES}
+    chosen = [tables.load_table(settings().sql_dir, name) for name in BUILT]
+    days: dict[str, list[dt.date]] = {name: [] for name in BUILT}
     found = summaries.dry_run(client, chosen, [FIRST])
     for change in found:
         days[change.table].append(change.day)
-    # Known by its audit row, and looked back from by some.
+    # Known by its audit row, and looked back from by some; of what others read, not yet there.
     assert days == {
-        table.full_name: [FIRST, SECOND] if table.metadata.lookback_days else [FIRST] for table in chosen
+        table.full_name: [FIRST, SECOND]
+        if table.metadata.lookback_days or table.metadata.fills_days
+        else [FIRST]
+        for table in chosen
     }
     assert [FIRST, SECOND] in days.values()
     assert {change.table for change in found if change.is_lower_bound} == {
-        name for name, reads in SUMMARIES.items() if reads
+        name for name, reads in BUILT.items() if reads
     }
     [alone] = summaries.dry_run(client, [table_of("customer_value")], [SECOND])
     assert not alone.is_lower_bound
@@ -347,6 +439,7 @@ def test_what_each_check_found_is_kept_once_a_day_also_of_a_build_that_failed(
     publish(client, FIRST, SECOND)
     fill(client, "shop_raw.events_batch", [purchase(FIRST), purchase(SECOND)])
     table = table_of("daily_event_count")
+    build_tables_read(client, table, [FIRST, SECOND])
     names = sorted(check.name for check in table.checks)
     fill(client, "shop_ops.check_results", [])
     for _ in range(2):

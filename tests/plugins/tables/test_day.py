@@ -12,7 +12,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.settings import settings
 from shopstream.tables.day import CheckFailed, build_day, replace_row, run_checks
 from shopstream.tables.folder import Table, load_table
-from tests.sql.events import batch_event, fill, rows_of
+from tests.sql.events import batch_event, build_tables_read, fill, rows_of
 
 DAY = dt.date(2019, 11, 1)
 NEXT_DAY = dt.date(2019, 11, 2)
@@ -40,10 +40,12 @@ def test_building_a_day_replaces_its_rows_and_no_others(client: bigquery_api.Cli
             batch_event(event_id="c", event_time=dt.datetime(2019, 11, 2, 5)),  # noqa: DTZ001
         ],
     )
+    build_tables_read(client, table, [DAY, NEXT_DAY])
     for day in (DAY, NEXT_DAY, DAY):
         build_day(client, table, day)
     assert [run_checks(client, table, day) for day in (DAY, NEXT_DAY)] == [2, 1]
     fill(client, "shop_raw.events_batch", [batch_event(event_id="a")])
+    build_tables_read(client, table, [DAY])
     build_day(client, table, DAY)
     assert run_checks(client, table, DAY) == 1
     sql = "SELECT event_date, event_type, events FROM shop.daily_event_count ORDER BY event_date"
@@ -75,6 +77,7 @@ def test_a_failed_check_names_the_check_the_table_the_day_and_what_it_found(
 ) -> None:
     table = table_of("shop.daily_event_count")
     fill(client, "shop_raw.events_batch", [batch_event(event_id="a")])
+    build_tables_read(client, table, [DAY])
     row = {"event_date": DAY, "event_type": "view", "events": 2, "users": 3, "sessions": 1}
     fill(client, "shop.daily_event_count", [row, row | {"event_date": NEXT_DAY}])
 
@@ -117,6 +120,7 @@ def test_twice_the_events_of_the_days_before_are_worth_a_warning(
 ) -> None:
     table = table_of("shop.daily_event_count")
     fill(client, "shop_raw.events_batch", [batch_event(event_id=str(n)) for n in range(5)])
+    build_tables_read(client, table, [DAY])
     before = {"event_type": "view", "events": 2, "users": 1, "sessions": 1}
     fill(
         client,

@@ -68,14 +68,28 @@ def test_every_folder_under_a_dataset_is_a_table() -> None:
 
 
 def test_the_summaries_that_the_dags_know_are_the_folders_of_shop_with_a_query_in_dependency_order() -> None:
-    assert list(tables.summaries_in_order(SQL_DIR)) == [table.full_name for table in SUMMARIES]
+    assert tables.summaries_in_order(SQL_DIR) == [table.full_name for table in SUMMARIES]
 
 
-def test_the_dags_know_which_summaries_read_others() -> None:
-    names = {table.full_name for table in SUMMARIES}
-    known = {name: set(reads) for name, reads in tables.summaries_in_order(SQL_DIR).items()}
-    assert known == {table.full_name: set(table.metadata.reads) & names for table in SUMMARIES}
+def test_the_dags_build_what_summaries_read_before_them() -> None:
+    daily = [table for table in BUILT if table.dataset in ("shop_raw", "shop")]
+    names = {table.full_name for table in daily}
+    assert names - {table.full_name for table in SUMMARIES} == {
+        "shop_raw.carts_and_purchases",
+        "shop_raw.events_deduplicated",
+        "shop_raw.product_views",
+    }
+    known = {name: set(reads) for name, reads in tables.built_in_order(SQL_DIR).items()}
+    assert known == {table.full_name: set(table.metadata.reads) & names for table in daily}
     assert known["shop.customer_value"] == {"shop.customer_purchases"}
+    assert next(iter(known)) == "shop_raw.events_deduplicated"
+
+
+def test_no_summary_tells_events_apart_again() -> None:
+    apart = {"shop.events", "shop_raw.events_batch", "shop_raw.events_stream"}
+    for table in SUMMARIES:
+        assert not apart & set(table.metadata.reads), table.full_name
+        assert not any(f"FROM {name}\n" in check.sql for check in table.checks for name in apart)
 
 
 def test_every_query_has_checks_but_those_that_are_checks_themselves() -> None:
@@ -218,7 +232,7 @@ def test_a_table_is_read_whole(folder: Path) -> None:
     table = load(folder)
     assert table.column_names == ("event_date", "event_type", "events", "users", "sessions")
     assert table.schema[0].mode == "REQUIRED"
-    assert table.metadata.reads == ("shop.events",)
+    assert table.metadata.reads == ("shop_raw.events_deduplicated",)
     assert table.metadata.lookback_days == 0
     assert table.checks[0].name == "unique_grain"
     assert table.checks[0].sql.startswith("SELECT")
@@ -286,7 +300,7 @@ def test_a_slip_in_schema_yaml_is_told_with_its_file(folder: Path, entry: str, p
         ({"reads": "shop.events"}, "give a list"),
         ({"reads": [1]}, "reads is \\[1\\]; give a list of tables"),
         ({"maximum_bytes_billed": 0}, "must be above 0"),
-        ({"lookahead_days": -1}, "lookahead_days 0 or more"),
+        ({"lookahead_days": -1}, "lookahead_days and fills_days 0 or more"),
         ({"lookahead_days": "1"}, "lookahead_days is '1'; give a int"),
         ({"parameters": {"day": "DATE"}}, "parameters has 'day'; give a name .* other than day"),
         ({"parameters": {"a b": "DATE"}}, "parameters has 'a b'"),
@@ -403,11 +417,11 @@ def test_tables_that_read_each_other_in_a_circle_are_told(folder: Path) -> None:
 
 def test_a_summary_that_reads_another_by_a_view_comes_after_that_one(folder: Path) -> None:
     sql_dir = folder.parents[2]
-    assert tables.summaries_in_order(sql_dir)["shop.revenue_daily"] == []
-    change_metadata(folder.parent / "revenue_daily", reads=["shop.events", "shop.days"])
-    order = tables.summaries_in_order(sql_dir)
-    assert order["shop.revenue_daily"] == ["shop.daily_event_count"]
-    assert list(order).index("shop.daily_event_count") < list(order).index("shop.revenue_daily")
+    assert tables.built_in_order(sql_dir)["shop.brand_performance"] == ["shop_raw.events_deduplicated"]
+    change_metadata(folder.parent / "brand_performance", reads=["shop.events", "shop.days"])
+    order = tables.built_in_order(sql_dir)
+    assert order["shop.brand_performance"] == ["shop.daily_event_count"]
+    assert list(order).index("shop.daily_event_count") < list(order).index("shop.brand_performance")
 
 
 @pytest.mark.parametrize(

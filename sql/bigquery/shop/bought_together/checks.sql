@@ -33,8 +33,8 @@ WHERE
 WITH expected AS (
     SELECT
         COUNT(DISTINCT user_id) AS expected_of_customers,
-        COUNT(DISTINCT user_session) AS expected_of_sessions
-    FROM shop.events
+        COUNT(DISTINCT session_key) AS expected_of_sessions
+    FROM shop_raw.carts_and_purchases
     WHERE event_date = @day AND event_type = 'purchase'
 ),
 

@@ -2,15 +2,15 @@ WITH bought AS (
     SELECT DISTINCT
         unit,
         kind,
-        IF(unit = 'session', user_session, CAST(user_id AS STRING)) AS basket,
+        IF(unit = 'session', TO_HEX(session_key), CAST(user_id AS STRING)) AS basket,
         IF(kind = 'product', CAST(product_id AS STRING), category_level_2) AS item
-    FROM shop.events
+    FROM shop_raw.carts_and_purchases
     CROSS JOIN UNNEST(['session', 'customer']) AS unit
     CROSS JOIN UNNEST(['product', 'subcategory']) AS kind
     WHERE
         event_date = @day
         AND event_type = 'purchase'
-        AND (unit = 'customer' OR user_session IS NOT NULL)
+        AND (unit = 'customer' OR session_key IS NOT NULL)
         AND (kind = 'product' OR category_level_2 IS NOT NULL)
 ),
 

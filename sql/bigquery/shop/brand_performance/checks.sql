@@ -42,7 +42,7 @@ WITH expected AS (
     SELECT
         COUNT(*) AS expected_events,
         COALESCE(SUM(IF(event_type = 'purchase', price, 0)), 0) AS expected_revenue
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE event_date = @day
 ),
 

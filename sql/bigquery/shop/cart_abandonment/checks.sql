@@ -25,15 +25,15 @@ WHERE
 -- check: every_cart_counted, severity: fail
 WITH carted AS (
     SELECT
-        user_session,
+        session_key,
         product_id,
         MAX(price) AS price
-    FROM shop.events
+    FROM shop_raw.carts_and_purchases
     WHERE
         event_date = @day
         AND event_type = 'cart'
-        AND user_session IS NOT NULL
-    GROUP BY user_session, product_id
+        AND session_key IS NOT NULL
+    GROUP BY session_key, product_id
 ),
 
 expected AS (

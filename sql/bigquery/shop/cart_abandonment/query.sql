@@ -1,18 +1,15 @@
 WITH products_in_sessions AS (
     SELECT
         event_date,
-        user_session,
+        session_key,
         product_id,
         MAX(IF(event_type = 'cart', category_level_2, NULL)) AS subcategory,
         MIN(IF(event_type = 'cart', event_time, NULL)) AS carted_at,
         MAX(IF(event_type = 'cart', price, NULL)) AS price,
         MAX(IF(event_type = 'purchase', event_time, NULL)) AS last_purchase
-    FROM shop.events
-    WHERE
-        event_date = @day
-        AND event_type IN ('cart', 'purchase')
-        AND user_session IS NOT NULL
-    GROUP BY event_date, user_session, product_id
+    FROM shop_raw.carts_and_purchases
+    WHERE event_date = @day AND session_key IS NOT NULL
+    GROUP BY event_date, session_key, product_id
 ),
 
 carts AS (
@@ -22,7 +19,7 @@ carts AS (
         carted_at,
         price,
         COALESCE(last_purchase >= carted_at, FALSE) AS is_purchased,
-        COALESCE(MAX(last_purchase) OVER (PARTITION BY user_session) >= carted_at, FALSE) AS has_order
+        COALESCE(MAX(last_purchase) OVER (PARTITION BY session_key) >= carted_at, FALSE) AS has_order
     FROM products_in_sessions
 )
 

@@ -15,7 +15,7 @@ WITH expected AS (
         COUNT(*) AS expected_purchases,
         COALESCE(SUM(price), 0) AS expected_revenue,
         COUNT(DISTINCT user_id) AS expected_customers
-    FROM shop.events
+    FROM shop_raw.carts_and_purchases
     WHERE event_date = @day AND event_type = 'purchase'
 ),
 

@@ -1,11 +1,11 @@
 SELECT
     event_date,
     user_id,
-    -- No session is an empty string, so the purchases without one count as one order.
-    COUNT(DISTINCT COALESCE(user_session, '')) AS orders,
+    -- The purchases without a session count as one order.
+    COUNT(DISTINCT COALESCE(session_key, b'')) AS orders,
     COUNT(*) AS purchases,
     SUM(price) AS revenue
-FROM shop.events
+FROM shop_raw.carts_and_purchases
 WHERE
     event_date = @day
     AND event_type = 'purchase'

@@ -25,7 +25,7 @@ WITH compared AS (
     SELECT
         (
             SELECT COUNT(*)
-            FROM shop.events
+            FROM shop_raw.events_deduplicated
             WHERE event_date = @day
         ) AS expected_events,
         (

@@ -30,7 +30,7 @@ WITH expected AS (
     SELECT
         COUNT(*) AS expected_events,
         COALESCE(SUM(price), 0) AS expected_price_sum
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE event_date = @day
 ),
 

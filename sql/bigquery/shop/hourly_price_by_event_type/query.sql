@@ -6,7 +6,7 @@ WITH hours AS (
         COUNT(*) AS events,
         SUM(price) AS price_sum,
         ROUND(SUM(price) / COUNT(*), 6) AS price_average
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE event_date = @day
     GROUP BY event_date, event_hour, event_type
 )

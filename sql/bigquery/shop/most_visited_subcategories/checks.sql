@@ -13,7 +13,7 @@ WITH compared AS (
     SELECT
         (
             SELECT COUNT(*)
-            FROM shop.events
+            FROM shop_raw.events_deduplicated
             WHERE event_date = @day AND event_type = 'view' AND category_level_2 IS NOT NULL
         ) AS expected_views,
         (

@@ -2,7 +2,7 @@ SELECT
     event_date,
     category_level_2 AS subcategory,
     COUNT(*) AS views
-FROM shop.events
+FROM shop_raw.events_deduplicated
 WHERE
     event_date = @day
     AND event_type = 'view'

@@ -5,7 +5,7 @@ WITH sessions AS (
         product_id,
         MAX(category_code) AS category_code,
         MAX(brand) AS brand,
-        user_session,
+        session_key,
         COUNTIF(event_type = 'view') AS views,
         COUNTIF(event_type = 'cart') AS carts,
         COUNTIF(event_type = 'purchase') AS purchases,
@@ -14,9 +14,9 @@ WITH sessions AS (
         SUM(IF(event_type = 'view', price, 0)) AS viewed_price_sum,
         MIN(IF(event_type = 'view', event_time, NULL)) AS first_view,
         MAX(IF(event_type = 'purchase', event_time, NULL)) AS last_purchase
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE event_date = @day
-    GROUP BY event_date, product_id, user_session
+    GROUP BY event_date, product_id, session_key
 ),
 
 counted AS (
@@ -33,8 +33,8 @@ counted AS (
         SUM(viewed_price_sum) AS viewed_price_sum,
         ROUND(SAFE_DIVIDE(SUM(viewed_price_sum), SUM(priced_views)), 6) AS average_price_viewed,
         ROUND(SAFE_DIVIDE(SUM(revenue), SUM(purchases)), 6) AS average_price_paid,
-        COUNTIF(user_session IS NOT NULL AND views > 0) AS viewing_sessions,
-        COUNTIF(user_session IS NOT NULL AND first_view <= last_purchase) AS converted_sessions
+        COUNTIF(session_key IS NOT NULL AND views > 0) AS viewing_sessions,
+        COUNTIF(session_key IS NOT NULL AND first_view <= last_purchase) AS converted_sessions
     FROM sessions
     GROUP BY event_date, product_id
 )

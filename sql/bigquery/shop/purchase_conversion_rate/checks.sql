@@ -41,7 +41,7 @@ WITH compared AS (
     SELECT
         (
             SELECT COUNT(*)
-            FROM shop.events
+            FROM shop_raw.events_deduplicated
             WHERE event_date = @day AND category_level_2 IS NOT NULL
         ) AS expected_events,
         (

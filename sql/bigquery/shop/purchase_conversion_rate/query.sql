@@ -4,7 +4,7 @@ WITH counted AS (
         category_level_2 AS subcategory,
         event_type,
         COUNT(*) AS events
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE
         event_date = @day
         AND category_level_2 IS NOT NULL

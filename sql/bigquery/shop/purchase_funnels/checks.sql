@@ -77,9 +77,9 @@ WHERE
 -- check: every_session_counted, severity: fail
 WITH expected AS (
     SELECT
-        COUNT(DISTINCT user_session) AS expected_sessions,
-        COUNT(DISTINCT IF(event_type = 'purchase', user_session, NULL)) AS expected_purchased
-    FROM shop.events
+        COUNT(DISTINCT session_key) AS expected_sessions,
+        COUNT(DISTINCT IF(event_type = 'purchase', session_key, NULL)) AS expected_purchased
+    FROM shop_raw.events_deduplicated
     WHERE event_date = @day
 ),
 

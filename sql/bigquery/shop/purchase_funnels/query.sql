@@ -6,16 +6,16 @@ WITH leveled AS (
         scope,
         IF(scope = 'subcategory', category_level_2, NULL) AS subcategory,
         unit,
-        user_session,
+        session_key,
         IF(unit = 'session_product', product_id, NULL) AS product_id,
         event_type,
         event_time
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     CROSS JOIN UNNEST(['shop', 'subcategory']) AS scope
     CROSS JOIN UNNEST(['session', 'session_product']) AS unit
     WHERE
         event_date = @day
-        AND user_session IS NOT NULL
+        AND session_key IS NOT NULL
 ),
 
 timed AS (
@@ -24,12 +24,12 @@ timed AS (
         scope,
         subcategory,
         unit,
-        user_session,
+        session_key,
         product_id,
         event_type,
         event_time,
         MIN(IF(event_type = 'view', event_time, NULL)) OVER (
-            PARTITION BY scope, subcategory, unit, user_session, product_id
+            PARTITION BY scope, subcategory, unit, session_key, product_id
         ) AS first_view
     FROM leveled
 ),
@@ -40,14 +40,14 @@ units AS (
         scope,
         subcategory,
         unit,
-        user_session,
+        session_key,
         product_id,
         MIN(first_view) AS first_view,
         MIN(IF(event_type = 'cart', event_time, NULL)) AS first_cart,
         MIN(IF(event_type = 'cart' AND event_time >= first_view, event_time, NULL)) AS first_cart_since_view,
         MAX(IF(event_type = 'purchase', event_time, NULL)) AS last_purchase
     FROM timed
-    GROUP BY event_date, scope, subcategory, unit, user_session, product_id
+    GROUP BY event_date, scope, subcategory, unit, session_key, product_id
 ),
 
 counted AS (

@@ -24,8 +24,9 @@ WITH expected AS (
         COALESCE(SUM(price), 0) AS expected_revenue,
         COUNT(DISTINCT user_id) AS expected_buyers,
         -- No session is an empty string.
-        COUNT(DISTINCT CONCAT(CAST(user_id AS STRING), ' ', COALESCE(user_session, ''))) AS expected_orders
-    FROM shop.events
+        COUNT(DISTINCT CONCAT(CAST(user_id AS STRING), ' ', COALESCE(TO_HEX(session_key), '')))
+            AS expected_orders
+    FROM shop_raw.carts_and_purchases
     WHERE event_date = @day AND event_type = 'purchase'
 ),
 

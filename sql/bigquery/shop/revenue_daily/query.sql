@@ -1,26 +1,30 @@
--- A customer's purchases in one session are one order.
-WITH customers_in_sessions AS (
+WITH known AS (
+    SELECT DISTINCT event_date
+    FROM shop.daily_event_count
+    WHERE event_date IN (@day, DATE_SUB(@day, INTERVAL 7 DAY))
+),
+
+customers AS (
     SELECT
         event_date,
-        user_id,
-        user_session,
-        COUNTIF(event_type = 'purchase') AS purchases,
-        SUM(IF(event_type = 'purchase', price, 0)) AS revenue
-    FROM shop.events
+        orders,
+        purchases,
+        revenue
+    FROM shop.customer_purchases
     WHERE event_date IN (@day, DATE_SUB(@day, INTERVAL 7 DAY))
-    GROUP BY event_date, user_id, user_session
 ),
 
 days AS (
     SELECT
-        event_date,
-        COUNTIF(purchases > 0) AS orders,
-        COUNT(DISTINCT IF(purchases > 0, user_id, NULL)) AS buyers,
-        SUM(purchases) AS purchases,
-        SUM(revenue) AS revenue,
-        ROUND(SAFE_DIVIDE(SUM(revenue), COUNTIF(purchases > 0)), 6) AS average_order_value
-    FROM customers_in_sessions
-    GROUP BY event_date
+        known.event_date,
+        COALESCE(SUM(customers.orders), 0) AS orders,
+        COUNT(customers.event_date) AS buyers,
+        COALESCE(SUM(customers.purchases), 0) AS purchases,
+        COALESCE(SUM(customers.revenue), 0) AS revenue,
+        ROUND(SAFE_DIVIDE(SUM(customers.revenue), SUM(customers.orders)), 6) AS average_order_value
+    FROM known
+    LEFT JOIN customers ON known.event_date = customers.event_date
+    GROUP BY known.event_date
 )
 
 SELECT

@@ -51,16 +51,16 @@ WHERE
 -- check: every_event_counted, severity: fail
 WITH sides AS (
     SELECT
-        user_session,
+        session_key,
         COUNTIF(event_date < @day AND EXTRACT(HOUR FROM event_time) >= 12) AS afternoon_before,
         COUNTIF(event_date = @day AND EXTRACT(HOUR FROM event_time) < 12) AS morning,
         COUNTIF(event_date = @day AND EXTRACT(HOUR FROM event_time) >= 12) AS afternoon,
         COUNTIF(event_date > @day AND EXTRACT(HOUR FROM event_time) < 12) AS morning_after
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE
         event_date BETWEEN DATE_SUB(@day, INTERVAL 1 DAY) AND DATE_ADD(@day, INTERVAL 1 DAY)
-        AND user_session IS NOT NULL
-    GROUP BY user_session
+        AND session_key IS NOT NULL
+    GROUP BY session_key
 ),
 
 expected AS (

@@ -7,12 +7,12 @@ WITH around AS (
         category_code,
         price,
         user_id,
-        user_session,
+        session_key,
         EXTRACT(HOUR FROM event_time) < 12 AS is_morning
-    FROM shop.events
+    FROM shop_raw.events_deduplicated
     WHERE
         event_date BETWEEN DATE_SUB(@day, INTERVAL 1 DAY) AND DATE_ADD(@day, INTERVAL 1 DAY)
-        AND user_session IS NOT NULL
+        AND session_key IS NOT NULL
 ),
 
 marked AS (
@@ -24,10 +24,10 @@ marked AS (
         category_code,
         price,
         user_id,
-        user_session,
+        session_key,
         is_morning,
-        MAX(IF(event_date < @day AND NOT is_morning, 1, 0)) OVER (PARTITION BY user_session) AS began_before,
-        MAX(IF(event_date = @day AND NOT is_morning, 1, 0)) OVER (PARTITION BY user_session) AS goes_on
+        MAX(IF(event_date < @day AND NOT is_morning, 1, 0)) OVER (PARTITION BY session_key) AS began_before,
+        MAX(IF(event_date = @day AND NOT is_morning, 1, 0)) OVER (PARTITION BY session_key) AS goes_on
     FROM around
 ),
 
@@ -41,13 +41,13 @@ kept AS (
         category_code,
         price,
         user_id,
-        user_session,
+        session_key,
         CONCAT(
             event_type, ' ', COALESCE(SPLIT(category_code, '.')[SAFE_OFFSET(1)], '(no sub-category)')
         ) AS step,
         CASE event_type WHEN 'view' THEN 1 WHEN 'cart' THEN 2 ELSE 3 END AS step_order,
-        MIN(event_time) OVER (PARTITION BY user_session) AS started_at,
-        MIN(IF(event_type = 'view', event_time, NULL)) OVER (PARTITION BY user_session) AS first_view
+        MIN(event_time) OVER (PARTITION BY session_key) AS started_at,
+        MIN(IF(event_type = 'view', event_time, NULL)) OVER (PARTITION BY session_key) AS first_view
     FROM marked
     WHERE
         (event_date = @day AND NOT (is_morning AND began_before = 1))
@@ -56,7 +56,7 @@ kept AS (
 
 products AS (
     SELECT
-        user_session,
+        session_key,
         product_id,
         MIN(started_at) AS started_at,
         MAX(event_time) AS ended_at,
@@ -74,12 +74,12 @@ products AS (
         MIN(IF(event_type = 'cart' AND event_time >= first_view, event_time, NULL)) AS first_cart_since_view,
         MAX(IF(event_type = 'purchase', event_time, NULL)) AS last_purchase
     FROM kept
-    GROUP BY user_session, product_id
+    GROUP BY session_key, product_id
 ),
 
 judged AS (
     SELECT
-        user_session,
+        session_key,
         product_id,
         started_at,
         ended_at,
@@ -102,7 +102,7 @@ judged AS (
 
 sessions AS (
     SELECT
-        user_session,
+        session_key,
         MIN(started_at) AS started_at,
         UNIX_MICROS(MAX(ended_at)) - UNIX_MICROS(MIN(started_at)) AS microseconds,
         MIN(user_id) AS user_id,
@@ -123,38 +123,48 @@ sessions AS (
         MIN(first_cart_since_view) AS first_cart_since_view,
         MAX(last_purchase) AS last_purchase
     FROM judged
-    GROUP BY user_session
+    GROUP BY session_key
 ),
 
 stepped AS (
     SELECT
-        user_session,
+        session_key,
         event_time,
         step_order,
         step,
-        LAG(step) OVER (PARTITION BY user_session ORDER BY event_time, step_order, step) AS step_before
+        LAG(step) OVER (PARTITION BY session_key ORDER BY event_time, step_order, step) AS step_before
     FROM kept
 ),
 
 numbered AS (
     SELECT
-        user_session,
+        session_key,
         step,
-        ROW_NUMBER() OVER (PARTITION BY user_session ORDER BY event_time, step_order, step) AS step_number
+        ROW_NUMBER() OVER (PARTITION BY session_key ORDER BY event_time, step_order, step) AS step_number
     FROM stepped
     WHERE step_before IS NULL OR step_before != step
 ),
 
 paths AS (
     SELECT
-        user_session,
+        session_key,
         COUNT(*) AS steps,
         CONCAT(
             STRING_AGG(IF(step_number <= 6, step, NULL), ' > ' ORDER BY step_number),
             IF(COUNT(*) > 6, ' > ...', '')
         ) AS path
     FROM numbered
-    GROUP BY user_session
+    GROUP BY session_key
+),
+
+-- In words only of the day: each session that is kept was there on it.
+names AS (
+    SELECT
+        session_key,
+        MIN(user_session) AS user_session
+    FROM shop_raw.events_deduplicated
+    WHERE event_date = @day AND session_key IS NOT NULL
+    GROUP BY session_key
 ),
 
 buyers AS (
@@ -165,7 +175,7 @@ buyers AS (
 
 SELECT
     @day AS event_date,
-    sessions.user_session,
+    names.user_session,
     sessions.user_id,
     buyers.user_id IS NOT NULL AS is_returning_customer,
     sessions.started_at,
@@ -196,5 +206,6 @@ SELECT
     paths.steps,
     paths.path
 FROM sessions
-INNER JOIN paths ON sessions.user_session = paths.user_session
+INNER JOIN paths ON sessions.session_key = paths.session_key
+INNER JOIN names ON sessions.session_key = names.session_key
 LEFT JOIN buyers ON sessions.user_id = buyers.user_id

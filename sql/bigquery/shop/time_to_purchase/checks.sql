@@ -48,11 +48,11 @@ WHERE
 -- check: every_purchase_counted, severity: fail
 WITH expected AS (
     SELECT
-        COUNT(DISTINCT IF(user_session IS NULL, NULL, CONCAT(user_session, ' ', CAST(product_id AS STRING))))
+        COUNT(DISTINCT CONCAT(TO_HEX(session_key), ' ', CAST(product_id AS STRING)))
             AS expected_of_sessions,
         COUNT(DISTINCT CONCAT(CAST(user_id AS STRING), ' ', CAST(product_id AS STRING)))
             AS expected_of_customers
-    FROM shop.events
+    FROM shop_raw.carts_and_purchases
     WHERE event_date = @day AND event_type = 'purchase'
 ),
 

@@ -1,41 +1,48 @@
 WITH bought AS (
     SELECT
         unit,
-        IF(unit = 'session', user_session, NULL) AS user_session,
+        IF(unit = 'session', session_key, NULL) AS session_key,
         IF(unit = 'customer', user_id, NULL) AS user_id,
         product_id,
         category_level_2,
         event_time
-    FROM shop.events
+    FROM shop_raw.carts_and_purchases
     CROSS JOIN UNNEST(['session', 'customer']) AS unit
     WHERE
         event_date = @day
         AND event_type = 'purchase'
-        AND (unit = 'customer' OR user_session IS NOT NULL)
+        AND (unit = 'customer' OR session_key IS NOT NULL)
 ),
 
 purchases AS (
     SELECT
         unit,
-        user_session,
+        session_key,
         user_id,
         product_id,
         MAX(category_level_2) AS subcategory,
         MIN(event_time) AS purchased_at
     FROM bought
-    GROUP BY unit, user_session, user_id, product_id
+    GROUP BY unit, session_key, user_id, product_id
 ),
 
+-- Of whole days the first view of each is enough. Of the first only a part is within the 30 times 24 hours.
 views AS (
     SELECT
-        user_session,
+        session_key,
+        user_id,
+        product_id,
+        first_view AS event_time
+    FROM shop_raw.product_views
+    WHERE event_date BETWEEN DATE_SUB(@day, INTERVAL 29 DAY) AND @day
+    UNION ALL
+    SELECT
+        session_key,
         user_id,
         product_id,
         event_time
-    FROM shop.events
-    WHERE
-        event_date BETWEEN DATE_SUB(@day, INTERVAL 30 DAY) AND @day
-        AND event_type = 'view'
+    FROM shop_raw.events_deduplicated
+    WHERE event_date = DATE_SUB(@day, INTERVAL 30 DAY) AND event_type = 'view'
 ),
 
 viewed AS (
@@ -47,7 +54,7 @@ viewed AS (
     FROM purchases
     LEFT JOIN views
         ON
-            purchases.user_session = views.user_session
+            purchases.session_key = views.session_key
             AND purchases.product_id = views.product_id
             AND views.event_time
             BETWEEN TIMESTAMP_SUB(purchases.purchased_at, INTERVAL 30 DAY) AND purchases.purchased_at
@@ -56,7 +63,7 @@ viewed AS (
         purchases.unit,
         purchases.subcategory,
         purchases.purchased_at,
-        purchases.user_session,
+        purchases.session_key,
         purchases.product_id
     UNION ALL
     SELECT
