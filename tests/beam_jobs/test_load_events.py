@@ -12,11 +12,9 @@ import re
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from google.cloud.storage import Bucket
 
 from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.files import ByteRange, count_lines
+from beam_jobs.files import LandedBlock, Origin, count_lines
 from beam_jobs.identity import event_id, shard
 from beam_jobs.lines import Block
 from beam_jobs.manifest import Manifest
@@ -466,7 +464,7 @@ def test_files_landed_anew_while_they_are_loaded_fail_the_load(
     [
         ("validate", "read is 101, but accepted + rejected = 99 + 1 = 100"),
         ("parse_block", "read is 101, but accepted + rejected = 98 + 2 = 100"),
-        ("ids_by_bucket", "accepted is 100, but distinct + duplicates = 99 + 0 = 99"),
+        ("accepted_ids", "accepted is 100, but distinct + duplicates = 99 + 0 = 99"),
     ],
 )
 def test_a_step_that_loses_a_row_is_found_by_the_counters(
@@ -487,10 +485,10 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
         # As a parser would that took two lines for one.
         return step(block._replace(data=block.data.replace(b"\n", b" ", 1)), columns, max_rejects)
 
-    def lossy_ids(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
-        return islice(step(event_ids), 1, None)
+    def lossy_ids(file: str) -> pa.Table:
+        return step(file).slice(1)
 
-    lossy = {"validate": lossy_validate, "parse_block": lossy_parse, "ids_by_bucket": lossy_ids}
+    lossy = {"validate": lossy_validate, "parse_block": lossy_parse, "accepted_ids": lossy_ids}
     monkeypatch.setattr(load_events, loses, lossy[loses])
     shop.land("a.csv", as_csv(lines_of_day(100)) + b"not an event\n")
 
@@ -620,9 +618,9 @@ def test_lines_of_a_range_count_each_as_the_rejects_do(monkeypatch: pytest.Monke
     names = ("load_id", "landing", "accepted", "rejected", "manifest", "spanner_project", "spanner_instance")
     options = {name: name for name in (*names, "spanner_database")} | {"load_id": FIRST}
     load = load_events.LoadOptions(landing_day=DAY, range_bytes=1, **options)
-    part = ByteRange("a.csv", COLUMN_NAMES, 0, None)
     block = Block(b"x\n" * 500 + b",,,,,,,,\n" * 300, 0)
-    loaded = load_events._parse_and_validate((part, block), load)
+    landed = LandedBlock(block, COLUMN_NAMES, (Origin("a.csv", 0, 0),))
+    [loaded] = load_events._parse_and_validate(landed, load)
     assert len(loaded.rejected) == 22
     counts = load_events.count(loaded, DAY)
     assert counts.rejected == count_lines(block) == 800
@@ -636,21 +634,23 @@ def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bu
     check_graph(graph.job, "load_events")
     assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
     assert graph.steps() == [
-        "Add counts", "All blocks", "All counts", "Count distinct ids", "Group ids", "Landing directory",
-        "List files", "Load", "Parse and validate", "Plan ranges", "Read blocks", "Spread ranges",
-        "Spread unpacked blocks", "Write Spanner", "Write files", "Write manifest",
+        "Add counts", "All counts", "Count own ids", "Count shared ids", "Find shared minutes", "Group ids",
+        "Landing directory", "List files", "Minutes of files", "Parse and validate", "Plan work", "Read blocks",
+        "Spread unpacked blocks", "Spread work", "Unpack", "Write Spanner", "Write files", "Write manifest",
     ]  # fmt: skip
     # Else the reading is fused with the planning, and one worker reads all.
-    assert graph.urn("Spread ranges") == "beam:transform:reshuffle:v1"
-    assert graph.takes_from("Spread ranges") == {"Plan ranges"}
-    assert graph.takes_from("Read blocks") == {"Spread ranges"}
+    assert graph.urn("Spread work") == "beam:transform:reshuffle:v1"
+    assert graph.takes_from("Spread work") == {"Plan work"}
+    assert graph.takes_from("Unpack") == {"Spread work"}
     # What one worker unpacks of a compressed file is parsed and written by all.
     assert graph.urn("Spread unpacked blocks") == "beam:transform:reshuffle:v1"
-    assert graph.takes_from("Spread unpacked blocks") == {"Read blocks"}
-    assert graph.takes_from("All blocks") == {"Read blocks", "Spread unpacked blocks"}
+    assert graph.takes_from("Spread unpacked blocks") == {"Unpack"}
+    assert graph.takes_from("Read blocks") == {"Spread unpacked blocks"}
+    # Rows go on in the worker that has read them.
+    assert graph.takes_from("Parse and validate") == {"Read blocks"}
     coders = dict(graph.key_coders())
     assert coders.keys() == {
-        "Add counts/CombinePerKey/GroupByKey", "Group ids", "Spread ranges/ReshufflePerKey/GroupByKey",
-        "Spread unpacked blocks/ReshufflePerKey/GroupByKey",
+        "Add counts/CombinePerKey/GroupByKey", "Find shared minutes/CombinePerKey/GroupByKey", "Group ids",
+        "Spread unpacked blocks/ReshufflePerKey/GroupByKey", "Spread work/ReshufflePerKey/GroupByKey",
     }  # fmt: skip
     assert set(coders.values()) <= DETERMINISTIC
