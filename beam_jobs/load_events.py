@@ -6,8 +6,8 @@ A block of lines (some MiB, of a large file or of many small ones) is the unit o
 and written as Arrow tables. What it writes has names or keys that follow from the block alone, so that to
 load it twice is to load it once. The manifest is written last, and names only what finished blocks wrote.
 
-What goes from step to step between workers is small, whatever the day's size: ranges, counts, minutes. Only
-the text of compressed files and the ids of minutes that several blocks share are more (docs/adr/0022).
+What goes from step to step between workers is small, whatever the day's size: ranges, counts, moments. Only
+the text of compressed files and the ids of moments that several blocks share are more (docs/adr/0022).
 """
 
 import argparse
@@ -60,6 +60,10 @@ from beam_jobs.waiting import tell_waiting
 PROGRESS_SECONDS = 10.0
 MAX_REJECTS = 1000
 """So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
+MOMENT_SECONDS = 10
+"""Files that are sorted by time share few moments: of a day of 5 million rows, one in fifty."""
+BUCKET_MOMENTS = 36
+"""So many moments' ids are compared at a time: of 70 million of a day, 5 MB."""
 
 _log = logging.getLogger(__name__)
 
@@ -187,14 +191,14 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
         read.blocks
         | "Parse and validate" >> beam.FlatMap(_parse_and_validate, load)
         | "Write Spanner" >> beam.ParDo(WriteSpanner(load))
-        | "Write files" >> beam.ParDo(WriteFiles(load)).with_outputs("minutes", main="counts")
+        | "Write files" >> beam.ParDo(WriteFiles(load)).with_outputs("moments", main="counts")
     )
     shared = (
-        written.minutes
-        | "Minutes of files" >> beam.MapTuple(lambda _, minutes: Minutes(minutes))
-        | "Find shared minutes" >> beam.CombineGlobally(add_minutes)
+        written.moments
+        | "Moments of files" >> beam.MapTuple(lambda _, moments: Moments(moments))
+        | "Find shared moments" >> beam.CombineGlobally(add_moments)
     )
-    own = written.minutes | "Count own ids" >> beam.FlatMap(_count_own_ids, AsSingleton(shared)).with_outputs(
+    own = written.moments | "Count own ids" >> beam.FlatMap(_count_own_ids, AsSingleton(shared)).with_outputs(
         "ids", main="counts"
     )
     compared = (
@@ -264,7 +268,7 @@ class WriteSpanner(beam.DoFn):
 
 
 class WriteFiles(beam.DoFn):
-    """Writes a block's accepted and rejected rows; yields its Counts, and as `minutes` those of its file."""
+    """Writes a block's accepted and rejected rows; yields its Counts, and as `moments` those of its file."""
 
     def __init__(self, load: LoadOptions) -> None:
         self._load = load
@@ -302,7 +306,7 @@ class WriteFiles(beam.DoFn):
         self._tell(counts)
         yield counts
         for file in counts.accepted_files:
-            yield TaggedOutput("minutes", (file, np.unique(minutes_of(loaded.events))))
+            yield TaggedOutput("moments", (file, np.unique(moments_of(loaded.events))))
 
     def _tell(self, counts: Counts) -> None:
         """Add to the job's counters and, every PROGRESS_SECONDS, log how far this worker is."""
@@ -375,31 +379,31 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Minutes:
-    """The minutes, since 1970, of the events of files, and those of them that several files share: int64."""
+class Moments:
+    """The moments of the events of files, and those of them that several files share; int32."""
 
     seen: np.ndarray
-    shared: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    shared: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
-def minutes_of(events: pa.Table) -> np.ndarray:
-    """Return the minute since 1970 of each event; int64."""
-    return events["event_time"].to_numpy().astype("M8[m]").astype(np.int64)
+def moments_of(events: pa.Table) -> np.ndarray:
+    """Return for each event how many times MOMENT_SECONDS after 1970 it was; int32."""
+    seconds = events["event_time"].to_numpy().astype("M8[s]").astype(np.int64)
+    return (seconds // MOMENT_SECONDS).astype(np.int32)
 
 
-def add_minutes(parts: Iterable[Minutes]) -> Minutes:
-    """Put the minutes of files together; one that is in two of them is shared."""
-    parts = list(parts)
-    none = np.zeros(0, np.int64)
-    seen, files = np.unique(np.concatenate([none, *(part.seen for part in parts)]), return_counts=True)
-    return Minutes(seen, np.unique(np.concatenate([seen[files > 1], *(part.shared for part in parts)])))
+def add_moments(parts: Iterable[Moments]) -> Moments:
+    """Put the moments of files together; one that is in two of them is shared."""
+    parts = [Moments(np.zeros(0, np.int32)), *parts]
+    seen, files = np.unique(np.concatenate([part.seen for part in parts]), return_counts=True)
+    return Moments(seen, np.unique(np.concatenate([seen[files > 1], *(part.shared for part in parts)])))
 
 
-def _count_own_ids(file_and_minutes: tuple[str, np.ndarray], minutes: Minutes) -> Iterator[Any]:
-    own, shared = split_ids(accepted_ids(file_and_minutes[0]), minutes.shared)
+def _count_own_ids(file_and_moments: tuple[str, np.ndarray], moments: Moments) -> Iterator[Any]:
+    own, shared = split_ids(accepted_ids(file_and_moments[0]), moments.shared)
     yield own
-    for minute_and_ids in shared:
-        yield TaggedOutput("ids", minute_and_ids)
+    for bucket_and_ids in shared:
+        yield TaggedOutput("ids", bucket_and_ids)
 
 
 def accepted_ids(file: str) -> pa.Table:
@@ -408,25 +412,24 @@ def accepted_ids(file: str) -> pa.Table:
         return pq.read_table(parquet, columns=["event_id", "event_time"], use_threads=False)
 
 
-def split_ids(events: pa.Table, shared_minutes: np.ndarray) -> tuple[Counts, list[tuple[int, bytes]]]:
-    """Count the distinct ids of a file's own minutes; return with them those of each of the `shared_minutes`.
+def split_ids(events: pa.Table, shared_moments: np.ndarray) -> tuple[Counts, list[tuple[int, bytes]]]:
+    """Count the distinct ids of a file's own moments; return with them those of the shared ones by bucket.
 
-    An event's id follows from its time too, so that what is twice is so within a minute. Ids are one after
-    the other, EVENT_ID_BYTES each.
+    Events of one id are of one time, so that what is twice is so within a moment, and a bucket holds whole
+    moments. Ids are one after the other, EVENT_ID_BYTES each.
     """
-    minutes = minutes_of(events)
-    is_shared = np.isin(minutes, shared_minutes)
+    moments = moments_of(events)
+    is_shared = np.isin(moments, shared_moments)
     own = events["event_id"].filter(pa.array(~is_shared))
     distinct = pc.count_distinct(own).as_py()
     rows = np.flatnonzero(is_shared)
-    rows = rows[np.argsort(minutes[rows], kind="stable")]
-    ids = bytes.fromhex("".join(events["event_id"].take(pa.array(rows)).to_pylist()))
-    found, starts = np.unique(minutes[rows], return_index=True)
-    edges = (np.append(starts, len(rows)) * EVENT_ID_BYTES).tolist()
-    by_minute = [
-        (minute, ids[start:end]) for minute, (start, end) in zip(found.tolist(), pairwise(edges), strict=True)
-    ]
-    return Counts(distinct=distinct, duplicates=len(own) - distinct), by_minute
+    buckets = moments[rows] // BUCKET_MOMENTS
+    order = np.argsort(buckets, kind="stable")
+    ids = bytes.fromhex("".join(events["event_id"].take(pa.array(rows[order])).to_pylist()))
+    found, starts = np.unique(buckets[order], return_index=True)
+    edges = pairwise((np.append(starts, len(rows)) * EVENT_ID_BYTES).tolist())
+    by_bucket = [(bucket, ids[start:end]) for bucket, (start, end) in zip(found.tolist(), edges, strict=True)]
+    return Counts(distinct=distinct, duplicates=len(own) - distinct), by_bucket
 
 
 def count_ids(parts: Iterable[bytes]) -> Counts:

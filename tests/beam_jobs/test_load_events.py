@@ -634,9 +634,10 @@ def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bu
     check_graph(graph.job, "load_events")
     assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
     assert graph.steps() == [
-        "Add counts", "All counts", "Count own ids", "Count shared ids", "Find shared minutes", "Group ids",
-        "Landing directory", "List files", "Minutes of files", "Parse and validate", "Plan work", "Read blocks",
-        "Spread unpacked blocks", "Spread work", "Unpack", "Write Spanner", "Write files", "Write manifest",
+        "Add counts", "All counts", "Count own ids", "Count shared ids", "Find shared moments", "Group ids",
+        "Landing directory", "List files", "Moments of files", "Parse and validate", "Plan work",
+        "Read blocks", "Spread unpacked blocks", "Spread work", "Unpack", "Write Spanner", "Write files",
+        "Write manifest",
     ]  # fmt: skip
     # Else the reading is fused with the planning, and one worker reads all.
     assert graph.urn("Spread work") == "beam:transform:reshuffle:v1"
@@ -650,7 +651,7 @@ def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bu
     assert graph.takes_from("Parse and validate") == {"Read blocks"}
     coders = dict(graph.key_coders())
     assert coders.keys() == {
-        "Add counts/CombinePerKey/GroupByKey", "Find shared minutes/CombinePerKey/GroupByKey", "Group ids",
+        "Add counts/CombinePerKey/GroupByKey", "Find shared moments/CombinePerKey/GroupByKey", "Group ids",
         "Spread unpacked blocks/ReshufflePerKey/GroupByKey", "Spread work/ReshufflePerKey/GroupByKey",
     }  # fmt: skip
     assert set(coders.values()) <= DETERMINISTIC
