@@ -342,6 +342,7 @@ OTHER_LINE = st.one_of(
     st.sampled_from([0, IN_A_FILE]),
     st.sampled_from([0, 0, 0, 7]),
 )
+@example(EVENT + b"\xff", False, 0, 0)
 @settings(max_examples=300)
 def test_a_block_that_is_split_as_it_is_comes_out_as_line_by_line(
     data: bytes, ends: bool, offset: int, skipped_bytes: int
