@@ -1,4 +1,7 @@
-"""The files of a landing day, local or in Cloud Storage: which there are, and their lines in byte ranges."""
+"""The files of a landing day, local or in Cloud Storage: which there are, and their lines in byte ranges.
+
+What one worker reads at a time is a tuple of ranges, so that ten thousand small files are few pieces of work.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +9,15 @@ import gzip
 import io
 import re
 import sys
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes, FileMetadata
 from apache_beam.io.filesystems import FileSystems
 from google.api_core.exceptions import NotFound
@@ -19,6 +26,7 @@ from beam_jobs.contract import ContractError
 from beam_jobs.lines import (
     BLOCK_BYTES,
     DAY_WITHOUT_EVENTS,
+    MAX_BLOCK_LINES,
     Block,
     decompressed,
     event_files,
@@ -29,12 +37,16 @@ from beam_jobs.lines import (
 
 RANGE_BYTES = 64 * 2**20
 """Beam reads Cloud Storage 16 MiB at a time, so the end of a range's last line costs up to 16 MiB more."""
+MAX_FILES_AT_ONCE = 500
+"""So many small files are read one after the other: each is a request or two to Cloud Storage."""
 
+_UNPACKED_TIMES = 8
+"""The text of a compressed file is taken for so many times its bytes; of events it is 3 to 6 times."""
+_CODEC = "zstd"
 _BOMS = re.compile(rb"^(?:\xef\xbb\xbf)+", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class LandingFile:
+class LandingFile(NamedTuple):
     """One file of a landing day. `columns` is its column order; its events start at byte `body_start`.
 
     `updated` is when it was last written, in seconds since 1970. A compressed file cannot be cut.
@@ -49,8 +61,7 @@ class LandingFile:
     is_compressed: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ByteRange:
+class ByteRange(NamedTuple):
     """The lines of a file whose first byte lies in [start, end).
 
     An `end` of None is the end of a compressed file.
@@ -60,6 +71,62 @@ class ByteRange:
     columns: tuple[str, ...]
     start: int
     end: int | None
+
+
+class Origin(NamedTuple):
+    """Where lines are from: what stands at `start` of a block, as it counts, stands at `offset` of `path`."""
+
+    path: str
+    start: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class LandedBlock:
+    """A block of lines of one file or of several, whose columns have the same order.
+
+    A block of one file counts as that file does; one of several from 0. `origins` are in order of `start`.
+    """
+
+    block: Block
+    columns: tuple[str, ...]
+    origins: tuple[Origin, ...]
+
+    def place(self, offset: int) -> tuple[str, int]:
+        """Return the file, and the offset in it, of what stands at `offset` of the block."""
+        origin = self.origins[bisect_right(self.origins, offset, key=lambda origin: origin.start) - 1]
+        return origin.path, origin.offset + offset - origin.start
+
+    def by_origin(self) -> Iterator[LandedBlock]:
+        """Yield the lines of each origin as a block of their own."""
+        if len(self.origins) == 1:
+            yield self
+            return
+        starts = [origin.start for origin in self.origins]
+        for origin, end in zip(self.origins, [*starts[1:], len(self.block.data)], strict=True):
+            block = Block(self.block.data[origin.start : end], origin.offset)
+            yield _alone(block, self.columns, origin.path)
+
+
+@dataclass(frozen=True, slots=True)
+class UnpackedBlock:
+    """A block of compressed files on its way to another worker, packed as is quick to unpack."""
+
+    landed: LandedBlock
+    text_bytes: int
+
+    @classmethod
+    def of(cls, landed: LandedBlock) -> UnpackedBlock:
+        """Pack what is to be sent."""
+        data = landed.block.data
+        packed = pa.compress(data, codec=_CODEC, asbytes=True)
+        return cls(replace(landed, block=landed.block._replace(data=packed)), len(data))
+
+    def sent(self) -> LandedBlock:
+        """Return what `of` was given."""
+        block = self.landed.block
+        data = pa.decompress(block.data, self.text_bytes, _CODEC, asbytes=True)
+        return replace(self.landed, block=block._replace(data=data))
 
 
 def list_files(directory: str) -> list[LandingFile]:
@@ -104,6 +171,85 @@ def plan_ranges(file: LandingFile, range_bytes: int = RANGE_BYTES) -> list[ByteR
         ByteRange(file.path, file.columns, start, min(start + range_bytes, file.size_bytes))
         for start in range(file.body_start, file.size_bytes, range_bytes)
     ]
+
+
+def plan_work(
+    files: Iterable[LandingFile], range_bytes: int = RANGE_BYTES
+) -> Iterator[tuple[ByteRange, ...]]:
+    """Cut files into what is read at a time: a range of `range_bytes`, or small ones that make about a block.
+
+    Ranges that are read together have the same columns, and all are compressed or none is.
+    """
+    most = min(range_bytes, BLOCK_BYTES)
+    together: list[ByteRange] = []
+    together_bytes = 0
+    for file in files:
+        for part in plan_ranges(file, range_bytes):
+            part_bytes = file.size_bytes * _UNPACKED_TIMES if part.end is None else part.end - part.start
+            together_bytes += part_bytes
+            if together and (
+                together_bytes > most
+                or len(together) == MAX_FILES_AT_ONCE
+                or _kind(together[0]) != _kind(part)
+            ):
+                yield tuple(together)
+                together, together_bytes = [], part_bytes
+            together.append(part)
+    if together:
+        yield tuple(together)
+
+
+def _kind(part: ByteRange) -> tuple[tuple[str, ...], bool]:
+    return part.columns, part.end is None
+
+
+def is_compressed(work: tuple[ByteRange, ...]) -> bool:
+    """Tell whether what is to be read together is compressed."""
+    return work[0].end is None
+
+
+def read_work(work: tuple[ByteRange, ...], block_bytes: int = BLOCK_BYTES) -> Iterator[LandedBlock]:
+    """Read the lines of ranges, those of small ones together in blocks of at most `block_bytes`.
+
+    Raises:
+        ContractError: as `read_range` says.
+    """
+    together: list[tuple[str, Block]] = []
+    together_bytes = together_lines = 0
+    for part in work:
+        for block in read_range(part, block_bytes):
+            lines = block.data.count(b"\n") + 1 if len(work) > 1 else 0
+            together_bytes += len(block.data)
+            together_lines += lines
+            # Only the last line of a block may be one of which not all is kept.
+            if together and (
+                together_bytes > block_bytes or together_lines > MAX_BLOCK_LINES or block.skipped_bytes
+            ):
+                yield _joined(together, work[0].columns)
+                together, together_bytes, together_lines = [], len(block.data), lines
+            together.append((part.path, block))
+            if len(work) == 1 or block.skipped_bytes:
+                yield _joined(together, work[0].columns)
+                together, together_bytes, together_lines = [], 0, 0
+    if together:
+        yield _joined(together, work[0].columns)
+
+
+def _joined(blocks: list[tuple[str, Block]], columns: tuple[str, ...]) -> LandedBlock:
+    if len(blocks) == 1:
+        [(path, block)] = blocks
+        return _alone(block, columns, path)
+    # A newline where a file has none at its end changes no line, and a block may lack it as well.
+    texts = [block.data if block.data.endswith(b"\n") else block.data + b"\n" for _, block in blocks]
+    starts = accumulate(map(len, texts), initial=0)
+    origins = tuple(
+        Origin(path, start, block.offset) for (path, block), start in zip(blocks, starts, strict=False)
+    )
+    return LandedBlock(Block(b"".join(texts), 0), columns, origins)
+
+
+def _alone(block: Block, columns: tuple[str, ...], path: str) -> LandedBlock:
+    return LandedBlock(block, columns, (Origin(path, block.offset, block.offset),))
 
 
 def read_range(part: ByteRange, block_bytes: int = BLOCK_BYTES) -> Iterator[Block]:

@@ -22,9 +22,9 @@ from typing import Any, NamedTuple
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError, header_columns, header_names
 
 UTF8_BOM = b"\xef\xbb\xbf"
-BLOCK_BYTES = 8 * 2**20
+BLOCK_BYTES = 4 * 2**20
 MAX_BLOCK_LINES = 2**17
-"""What is made of a block takes memory by its lines too: of short bad ones 8 MiB are millions."""
+"""What is made of a block takes memory by its lines too: of short bad ones 4 MiB are millions."""
 SUCCESS = "_SUCCESS"
 """The file in a landing day's folder that tells that the day is landed whole."""
 UNFINISHED = "_UNFINISHED-"

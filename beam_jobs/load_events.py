@@ -2,9 +2,12 @@
 
 Run as `python -m beam_jobs.load_events --landing_day 2019-11-01 ...`, any Beam runner's own options behind.
 
-A block of lines (some MiB) is the unit of everything: read, checked and written as Arrow tables. What it
-writes has names or keys that follow from the block alone, so that loading it twice is loading it once. The
-manifest is written last, and names only what finished blocks wrote.
+A block of lines (some MiB, of a large file or of many small ones) is the unit of everything: read, checked
+and written as Arrow tables. What it writes has names or keys that follow from the block alone, so that to
+load it twice is to load it once. The manifest is written last, and names only what finished blocks wrote.
+
+What goes from step to step between workers is small, whatever the day's size: ranges, counts, moments. Only
+the text of compressed files and the ids of moments that several blocks share are more (docs/adr/0022).
 """
 
 import argparse
@@ -28,21 +31,24 @@ import pyarrow.parquet as pq
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.metrics import Metrics
 from apache_beam.options.pipeline_options import PipelineOptions
-from apache_beam.pvalue import AsList, AsSingleton, TaggedOutput
+from apache_beam.pvalue import AsSingleton, TaggedOutput
 from apache_beam.runners.runner import PipelineResult
 
 from beam_jobs.files import (
     RANGE_BYTES,
     ByteRange,
+    LandedBlock,
     LandingFile,
+    UnpackedBlock,
     check_unchanged,
     count_lines,
+    is_compressed,
     list_files,
-    plan_ranges,
-    read_range,
+    plan_work,
+    read_work,
 )
 from beam_jobs.identity import EVENT_ID_BYTES, shards
-from beam_jobs.lines import Block, refuse_other_header
+from beam_jobs.lines import refuse_other_header
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
 from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
@@ -54,6 +60,10 @@ from beam_jobs.waiting import tell_waiting
 PROGRESS_SECONDS = 10.0
 MAX_REJECTS = 1000
 """So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
+MOMENT_SECONDS = 10
+"""Files that are sorted by time share few moments: of a day of 5 million rows, one in fifty."""
+BUCKET_MOMENTS = 36
+"""So many moments' ids are compared at a time: of 70 million of a day, 5 MB."""
 
 _log = logging.getLogger(__name__)
 
@@ -77,13 +87,13 @@ class LoadOptions:
 
 @dataclass(frozen=True, slots=True)
 class LoadedBlock:
-    """A block on its way: row i of `events` is the line at `offsets[i]` of the file, `lengths[i]` bytes long.
+    """A block on its way: row i of `events` is the line at `offsets[i]`, `lengths[i]` bytes long.
 
-    `events` has the columns of accepted Parquet, `rejected` those of REJECTED_SCHEMA.
+    `events` has the columns of accepted Parquet, `rejected` those of REJECTED_SCHEMA. All offsets are as the
+    block counts.
     """
 
-    path: str
-    block: Block
+    landed: LandedBlock
     events: pa.Table
     offsets: np.ndarray
     lengths: np.ndarray
@@ -165,68 +175,77 @@ def parse_options(argv: list[str] | None = None) -> tuple[LoadOptions, list[str]
 def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
     """Add the load's steps to a pipeline."""
     files = (
-        pipeline
-        | "Landing directory" >> beam.Create([load.landing])
-        | "List files" >> beam.FlatMap(list_files)
+        pipeline | "Landing directory" >> beam.Create([load.landing]) | "List files" >> beam.Map(list_files)
     )
     read = (
         files
-        | "Plan ranges" >> beam.FlatMap(plan_ranges, load.range_bytes)
+        | "Plan work" >> beam.FlatMap(plan_work, load.range_bytes)
         # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
-        | "Spread ranges" >> beam.Reshuffle()
-        | "Read blocks"
-        >> beam.FlatMap(_read)
-        .with_output_types(tuple[ByteRange, Block])
-        .with_outputs("counts", "unpacked", main="blocks")
+        | "Spread work" >> beam.Reshuffle()
+        # One worker unpacks a compressed file; what it unpacks is for all of them.
+        | "Unpack" >> beam.FlatMap(_unpack)
+        | "Spread unpacked blocks" >> beam.Reshuffle()
+        | "Read blocks" >> beam.FlatMap(_read).with_outputs("counts", main="blocks")
     )
-    # One worker unpacks a compressed file; what it unpacks is for all of them. Ranges are spread already.
-    spread = read.unpacked | "Spread unpacked blocks" >> beam.Reshuffle()
     written = (
-        (read.blocks, spread)
-        | "All blocks" >> beam.Flatten()
-        | "Parse and validate" >> beam.Map(_parse_and_validate, load)
+        read.blocks
+        | "Parse and validate" >> beam.FlatMap(_parse_and_validate, load)
         | "Write Spanner" >> beam.ParDo(WriteSpanner(load))
-        | "Write files"
-        >> beam.ParDo(WriteFiles(load)).with_output_types(Counts).with_outputs("ids", main="counts")
+        | "Write files" >> beam.ParDo(WriteFiles(load)).with_outputs("moments", main="counts")
+    )
+    shared = (
+        written.moments
+        | "Moments of files" >> beam.MapTuple(lambda _, moments: Moments(moments))
+        | "Find shared moments" >> beam.CombineGlobally(add_moments)
+    )
+    own = written.moments | "Count own ids" >> beam.FlatMap(_count_own_ids, AsSingleton(shared)).with_outputs(
+        "ids", main="counts"
     )
     compared = (
-        written.ids
+        own.ids
         | "Group ids" >> beam.GroupByKey()
-        | "Count distinct ids" >> beam.MapTuple(lambda _, ids: count_ids(ids))
+        | "Count shared ids" >> beam.MapTuple(lambda _, ids: count_ids(ids))
     )
     counts = (
-        (read.counts, written.counts, compared)
+        (read.counts, written.counts, own.counts, compared)
         | "All counts" >> beam.Flatten()
         | "Add counts" >> beam.CombineGlobally(add_counts)
     )
-    _ = (
-        pipeline
-        | "Load" >> beam.Create([load])
-        | "Write manifest" >> beam.Map(_write_manifest, AsList(files), AsSingleton(counts))
-    )
+    _ = files | "Write manifest" >> beam.Map(_write_manifest, load, AsSingleton(counts))
 
 
-# Blocks with their ranges and TaggedOutput; Any, since Beam reads this hint and takes no TaggedOutput in it.
-def _read(part: ByteRange) -> Iterator[Any]:
+def _unpack(work: tuple[ByteRange, ...]) -> Iterator[tuple[ByteRange, ...] | UnpackedBlock]:
+    if is_compressed(work):
+        yield from map(UnpackedBlock.of, read_work(work))
+    else:
+        yield work
+
+
+# Blocks and TaggedOutput; Any, since Beam reads this hint and takes no TaggedOutput in it.
+def _read(work: tuple[ByteRange, ...] | UnpackedBlock) -> Iterator[Any]:
     lines_read = Metrics.counter("load_events", "read")
-    for block in read_range(part):
-        lines = count_lines(block)
+    for landed in [work.sent()] if isinstance(work, UnpackedBlock) else read_work(work):
+        lines = count_lines(landed.block)
         lines_read.inc(lines)
         yield TaggedOutput("counts", Counts(read=lines))
-        yield (part, block) if part.end is not None else TaggedOutput("unpacked", (part, block))
+        yield landed
 
 
-def _parse_and_validate(part_and_block: tuple[ByteRange, Block], load: LoadOptions) -> LoadedBlock:
-    part, block = part_and_block
-    parsed = parse_block(block, part.columns, MAX_REJECTS)
+def _parse_and_validate(landed: LandedBlock, load: LoadOptions) -> Iterator[LoadedBlock]:
+    parsed = parse_block(landed.block, landed.columns, MAX_REJECTS)
     checked = validate(parsed, load.landing_day, pseudonyms_by(load.pseudonym_key))
+    if len(landed.origins) > 1 and pc.any(pc.greater(checked.rejected["lines"], 1)).as_py():
+        # A range of rejected lines is of one file.
+        for part in landed.by_origin():
+            yield from _parse_and_validate(part, load)
+        return
     rejected = (checked.rejected[name].to_pylist() for name in ("raw", "byte_offset"))
     for raw, offset in zip(*rejected, strict=True):
-        refuse_other_header(raw, part.columns, part.path, offset)
+        refuse_other_header(raw, landed.columns, *landed.place(offset))
     rows = len(checked.accepted)
     events = checked.accepted.append_column("landing_day", pa.repeat(pa.scalar(load.landing_day), rows))
     events = events.append_column("load_id", pa.repeat(load.load_id, rows))
-    return LoadedBlock(part.path, block, events, checked.offsets, checked.lengths, checked.rejected)
+    yield LoadedBlock(landed, events, checked.offsets, checked.lengths, checked.rejected)
 
 
 class WriteSpanner(beam.DoFn):
@@ -249,7 +268,7 @@ class WriteSpanner(beam.DoFn):
 
 
 class WriteFiles(beam.DoFn):
-    """Writes a block's accepted and rejected rows; yields its Counts and, as `ids`, its ids by bucket."""
+    """Writes a block's accepted and rejected rows; yields its Counts, and as `moments` those of its file."""
 
     def __init__(self, load: LoadOptions) -> None:
         self._load = load
@@ -266,7 +285,8 @@ class WriteFiles(beam.DoFn):
         load = self._load
         counts = count(loaded, load.landing_day)
         # The same block of the same file has the same name in every attempt, so that a retry overwrites.
-        name = f"{hashlib.sha256(loaded.path.encode()).hexdigest()[:16]}-{loaded.block.offset:015}"
+        first = loaded.landed.origins[0]
+        name = f"{hashlib.sha256(first.path.encode()).hexdigest()[:16]}-{first.offset:015}"
         if counts.accepted:
             parquet = pa.BufferOutputStream()
             pq.write_table(loaded.events, parquet)
@@ -278,15 +298,15 @@ class WriteFiles(beam.DoFn):
                 loaded.rejected,
                 landing_day=load.landing_day,
                 load_id=load.load_id,
-                file=loaded.path,
+                place=loaded.landed.place,
                 rejected_at=datetime.now(UTC),
                 mask=load.pseudonym_key is not None,
             )
             counts.rejected_files = [_write(f"{load.rejected}/{name}.jsonl", b"".join(envelopes))]
         self._tell(counts)
         yield counts
-        for bucket, ids in ids_by_bucket(loaded.events["event_id"]):
-            yield TaggedOutput("ids", (bucket, ids))
+        for file in counts.accepted_files:
+            yield TaggedOutput("moments", (file, np.unique(moments_of(loaded.events))))
 
     def _tell(self, counts: Counts) -> None:
         """Add to the job's counters and, every PROGRESS_SECONDS, log how far this worker is."""
@@ -311,7 +331,7 @@ def reject_refused(loaded: LoadedBlock, refusals: list[Refusal]) -> LoadedBlock:
         {
             "byte_offset": offset,
             "line_bytes": line_bytes,
-            "raw": loaded.block.raw(offset, line_bytes),
+            "raw": loaded.landed.block.raw(offset, line_bytes),
             "reason": "refused_by_spanner",
             "detail": detail,
             "lines": 1,
@@ -358,16 +378,58 @@ def add_counts(parts: Iterable[Counts]) -> Counts:
     return total
 
 
-def ids_by_bucket(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
-    """Yield (bucket, its ids one after the other, EVENT_ID_BYTES each) of event ids in hex.
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """The moments of the events of files, and those of them that several files share; int32."""
 
-    The bucket is an id's first byte, so that each of 256 is small: of 70 million ids, 4.4 MB.
+    seen: np.ndarray
+    shared: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+
+
+def moments_of(events: pa.Table) -> np.ndarray:
+    """Return for each event how many times MOMENT_SECONDS after 1970 it was; int32."""
+    seconds = events["event_time"].to_numpy().astype("M8[s]").astype(np.int64)
+    return (seconds // MOMENT_SECONDS).astype(np.int32)
+
+
+def add_moments(parts: Iterable[Moments]) -> Moments:
+    """Put the moments of files together; one that is in two of them is shared."""
+    parts = [Moments(np.zeros(0, np.int32)), *parts]
+    seen, files = np.unique(np.concatenate([part.seen for part in parts]), return_counts=True)
+    return Moments(seen, np.unique(np.concatenate([seen[files > 1], *(part.shared for part in parts)])))
+
+
+def _count_own_ids(file_and_moments: tuple[str, np.ndarray], moments: Moments) -> Iterator[Any]:
+    own, shared = split_ids(accepted_ids(file_and_moments[0]), moments.shared)
+    yield own
+    for bucket_and_ids in shared:
+        yield TaggedOutput("ids", bucket_and_ids)
+
+
+def accepted_ids(file: str) -> pa.Table:
+    """Read the ids and times of the events in a file of accepted Parquet."""
+    with FileSystems.open(file) as parquet:
+        return pq.read_table(parquet, columns=["event_id", "event_time"], use_threads=False)
+
+
+def split_ids(events: pa.Table, shared_moments: np.ndarray) -> tuple[Counts, list[tuple[int, bytes]]]:
+    """Count the distinct ids of a file's own moments; return with them those of the shared ones by bucket.
+
+    Events of one id are of one time, so that what is twice is so within a moment, and a bucket holds whole
+    moments. Ids are one after the other, EVENT_ID_BYTES each.
     """
-    ids = np.frombuffer(bytes.fromhex("".join(event_ids.to_pylist())), np.uint8).reshape(-1, EVENT_ID_BYTES)
-    ids = ids[np.argsort(ids[:, 0], kind="stable")]
-    for bucket, (start, stop) in enumerate(pairwise(np.searchsorted(ids[:, 0], np.arange(257)))):
-        if stop > start:
-            yield bucket, ids[start:stop].tobytes()
+    moments = moments_of(events)
+    is_shared = np.isin(moments, shared_moments)
+    own = events["event_id"].filter(pa.array(~is_shared))
+    distinct = pc.count_distinct(own).as_py()
+    rows = np.flatnonzero(is_shared)
+    buckets = moments[rows] // BUCKET_MOMENTS
+    order = np.argsort(buckets, kind="stable")
+    ids = bytes.fromhex("".join(events["event_id"].take(pa.array(rows[order])).to_pylist()))
+    found, starts = np.unique(buckets[order], return_index=True)
+    edges = pairwise((np.append(starts, len(rows)) * EVENT_ID_BYTES).tolist())
+    by_bucket = [(bucket, ids[start:end]) for bucket, (start, end) in zip(found.tolist(), edges, strict=True)]
+    return Counts(distinct=distinct, duplicates=len(own) - distinct), by_bucket
 
 
 def count_ids(parts: Iterable[bytes]) -> Counts:
@@ -402,7 +464,7 @@ def manifest(load: LoadOptions, files: Iterable[LandingFile], counts: Counts) ->
     )
 
 
-def _write_manifest(load: LoadOptions, files: list[LandingFile], counts: Counts) -> None:
+def _write_manifest(files: list[LandingFile], load: LoadOptions, counts: Counts) -> None:
     check_unchanged(load.landing, files)
     content = manifest(load, files, counts)
     _write(load.manifest, content.to_json().encode())

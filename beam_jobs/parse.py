@@ -1,7 +1,8 @@
 """Blocks of CSV lines to Arrow columns of raw text, a whole block at a time.
 
-Almost every line is regular: nine fields, no quotes, no control characters. NumPy finds the regular lines by
-their bytes and pyarrow's CSV reader splits them all at once. Only the few others are looked at one by one.
+Almost every line is regular: nine fields, no quotes, no control characters. A block of such lines alone is
+split by pyarrow's CSV reader as it is. In any other, NumPy finds the regular lines by their bytes, and only
+the few others are looked at one by one.
 
 A line is what `lines` says. A carriage return as its last byte belongs to the line's raw bytes, but to no
 field. Blank lines are no rows.
@@ -157,6 +158,17 @@ def parse_block(block: Block, columns: Sequence[str], max_rejects: int | None = 
     Bad lines never raise: each line that is not blank becomes a row or a reject, or one of the lines of a
     range (see REJECTED_SCHEMA) where `max_rejects` lines have been rejected for the same reason.
     """
+    octets = np.frombuffer(block.data, np.uint8)
+    starts, ends = _lines(block, octets)
+    rows = _split_plain(block, octets, starts, ends, columns)
+    if rows is None:
+        return parse_line_by_line(block, columns, max_rejects)
+    none = REJECTED_SCHEMA.empty_table()
+    return ParsedBlock(block, rows, starts + block.offset, ends - starts, none, max_rejects)
+
+
+def parse_line_by_line(block: Block, columns: Sequence[str], max_rejects: int | None = None) -> ParsedBlock:
+    """Split lines as `parse_block` does, whatever they hold."""
     octets = np.frombuffer(block.data, np.uint8)
     starts, ends = _lines(block, octets)
     offsets = starts + block.offset
@@ -318,6 +330,30 @@ def _split(line: bytes) -> list[str] | None:
         field[1:-1].replace('""', '"') if field.startswith('"') else field
         for field in _CSV_FIELD.findall(text)
     ]
+
+
+def _split_plain(
+    block: Block, octets: np.ndarray, starts: np.ndarray, ends: np.ndarray, columns: Sequence[str]
+) -> pa.Table | None:
+    """Split the lines of a block that has regular ones alone, in RAW_SCHEMA; None if any may be another."""
+    data = block.data
+    newlines = len(starts) - (not data.endswith(b"\n"))
+    if (
+        not len(starts)
+        or block.skipped_bytes
+        or b'"' in data
+        or b"\x7f" in data
+        # Among them are the newlines, of which blank lines have more.
+        or np.count_nonzero(octets < _FIRST_PRINTABLE) != newlines
+        or (ends - starts).max() > MAX_LINE_BYTES
+        or not _is_utf8(data)
+    ):
+        return None
+    try:
+        rows = _split_regular(data, starts, ends, np.ones(len(starts), bool), columns)
+    except pa.ArrowInvalid:  # A line has more fields, or fewer.
+        return None
+    return rows if len(rows) == len(starts) else None
 
 
 def _split_regular(

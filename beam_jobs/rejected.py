@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import NamedTuple
 
@@ -47,26 +47,27 @@ def batch_envelopes(
     *,
     landing_day: date,
     load_id: str,
-    file: str,
+    place: Callable[[int], tuple[str, int]],
     rejected_at: datetime,
     mask: bool = False,
 ) -> Iterator[bytes]:
-    """Yield each rejected line of one landed file, or range of lines, as a line of JSON, newline included.
+    """Yield each rejected line of landed files, or range of lines, as a line of JSON, newline included.
 
     Args:
         rejected: of parse.REJECTED_SCHEMA.
-        file: the landed file's URI.
+        place: the landed file's URI and the offset in it, of what `rejected` has at an offset.
         rejected_at: now, with its time zone.
         mask: whether nothing of a customer may be in it.
     """
     for line in rejected.to_pylist():
         raw, detail = line["raw"], line["detail"]
+        file, byte_offset = place(line["byte_offset"])
         envelope = {
             "source": "batch",
             "rejected_date": landing_day.isoformat(),
             "load_id": load_id,
             "file": file,
-            "byte_offset": line["byte_offset"],
+            "byte_offset": byte_offset,
             "line_bytes": line["line_bytes"],
             "raw": base64.b64encode(masked(raw) if mask else raw).decode("ascii"),
             "reason": line["reason"],

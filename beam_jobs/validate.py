@@ -28,9 +28,12 @@ from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.values import (
     MICROS,
     NUMERIC,
+    Codes,
+    Integers,
+    Prices,
     Times,
     bounds,
-    category_levels,
+    codes,
     integers,
     mask,
     prices,
@@ -39,6 +42,7 @@ from beam_jobs.values import (
 )
 
 EPOCH = date(1970, 1, 1)
+DAY_MICROS = 86_400 * MICROS
 LEVEL_NAMES = tuple(f"category_level_{level}" for level in range(1, CATEGORY_LEVELS + 1))
 
 ACCEPTED_SCHEMA = pa.schema(
@@ -59,6 +63,7 @@ ACCEPTED_SCHEMA = pa.schema(
 )
 """An accepted event; a load adds landing_day and load_id."""
 
+_COLUMN = {column.name: column for column in COLUMNS}
 _TIME_FORM = "a time such as 2019-11-01 00:00:00 UTC or 2019-11-01T00:00:00.5+02:00, to the microsecond"
 _TIME_WITH_ZONE = "a zone behind it, such as UTC, Z or +02:00; write it, or tell land_export that it is UTC"
 _DATE_FORM = "year, month and day in this order; write 2019-11-05"
@@ -85,16 +90,18 @@ class Validated:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """The n rows of a block, typed, and what is wrong with them.
+    """The n rows of a block, read, and what is wrong with them.
 
-    `typed` are the columns of ACCEPTED_SCHEMA but event_id, `canonical` the texts that the id is made of:
-    arrays of n values each, of which those of bad rows mean nothing. `time` is event_time. `good` is a mask
-    of the rows without a fault; `rejected` has parse.REJECTED_SCHEMA, and first the rejects of parsing.
+    `raw` are the columns as text, `time`, `ids` (by column), `price` and `code` what they say; of bad rows
+    they mean nothing. `good` is a mask of the rows without a fault; `rejected` has parse.REJECTED_SCHEMA, and
+    first the rejects of parsing.
     """
 
-    typed: dict[str, pa.Array]
-    canonical: dict[str, pa.Array]
+    raw: dict[str, pa.StringArray]
     time: Times
+    ids: dict[str, Integers]
+    price: Prices
+    code: Codes
     good: np.ndarray
     rejected: pa.Table
 
@@ -108,7 +115,8 @@ def validate(
     and ids that are made of these. Never raises for a bad row.
     """
     checked = check(parsed, landing_day)
-    good, typed, canonical = checked.good, checked.typed, checked.canonical
+    typed, canonical = _columns(checked)
+    good = checked.good
     if not good.all():
         kept = pa.array(good)
         canonical = {name: array.filter(kept) for name, array in canonical.items()}
@@ -129,7 +137,7 @@ def validate(
 
 
 def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
-    """Type and check the rows of a block, as `validate` does."""
+    """Read and check the rows of a block, as `validate` does."""
     raw = {name: _whole(parsed.rows[name]) for name in COLUMN_NAMES}
     lengths = {name: np.diff(bounds(array)) for name, array in raw.items()}
     verdicts = Verdicts(parsed.block, parsed.offsets, parsed.lengths, parsed.max_rejects)
@@ -138,22 +146,24 @@ def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
         verdicts.note(bad, reason, _value_detail(column, raw[column], expected))
 
     time = times(raw["event_time"])
-    days = time.micros // (86_400 * MICROS)
-    # A repeated header's event_time is no time, so only such rows are looked at.
-    headers = np.zeros(len(time.bad), bool)
-    headers[time.bad] = [
-        is_header(list(row.values())) for row in parsed.rows.filter(pa.array(time.bad)).to_pylist()
-    ]
-    verdicts.note(
-        headers, "repeated_header", lambda _: "The column names stand here again, as if another file began."
-    )
+    if time.bad.any():
+        # A repeated header's event_time is no time, so only such rows are looked at.
+        headers = np.zeros(len(time.bad), bool)
+        headers[time.bad] = [
+            is_header(list(row.values())) for row in parsed.rows.filter(pa.array(time.bad)).to_pylist()
+        ]
+        verdicts.note(
+            headers,
+            "repeated_header",
+            lambda _: "The column names stand here again, as if another file began.",
+        )
     for column in COLUMNS:
         if column.required:
             verdicts.note(lengths[column.name] == 0, "missing_value", _missing_detail(column.name))
-    strings = {column.name: texts(raw[column.name], column) for column in COLUMNS if column.kind == "string"}
     for column in COLUMNS:
+        # As many bytes are as many characters, or fewer.
         if column.kind == "string" and (lengths[column.name] > column.max_chars).any():
-            chars = pc.fill_null(pc.utf8_length(strings[column.name]), 0)
+            chars = pc.fill_null(pc.utf8_length(texts(raw[column.name], column)), 0)
             too_long = mask(pc.greater(chars, column.max_chars))
             note(column.name, too_long, "too_long", f"at most {column.max_chars} characters")
     note("event_time", time.without_zone, "time_without_zone", _TIME_WITH_ZONE)
@@ -161,19 +171,20 @@ def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
     note("event_time", time.bad, "bad_event_time", _TIME_FORM)
     bad_type = ~mask(pc.is_in(raw["event_type"], pa.array(EVENT_TYPES)))
     note("event_type", bad_type, "bad_event_type", "one of " + ", ".join(EVENT_TYPES))
-    numbers = {column.name: integers(raw[column.name]) for column in COLUMNS if column.kind == "int64"}
-    for name, number in numbers.items():
+    ids = {column.name: integers(raw[column.name]) for column in COLUMNS if column.kind == "int64"}
+    for name, number in ids.items():
         note(name, number.rounded, "rounded_number", _ALL_DIGITS)
-    for name, number in numbers.items():
+    for name, number in ids.items():
         note(name, number.bad, "bad_integer", f"a whole number from 0 to {INT64_MAX}")
     price = prices(raw["price"])
     note("price", price.bad & ~price.negative, "bad_price", _PRICE_FORM)
     note("price", price.negative, "negative_price", "0 or more, without a sign")
-    levels, bad_code = category_levels(strings["category_code"])
+    code = codes(raw["category_code"], _COLUMN["category_code"])
     note(
-        "category_code", bad_code, "bad_category_code", f"1 to {CATEGORY_LEVELS} levels joined by single dots"
+        "category_code", code.bad, "bad_category_code", f"1 to {CATEGORY_LEVELS} levels joined by single dots"
     )
     if landing_day is not None:
+        days = time.micros // DAY_MICROS
         landed, earliest = ((day - EPOCH).days for day in (landing_day, first_event_day(landing_day)))
         note(
             "event_time",
@@ -182,27 +193,35 @@ def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
             f"a day at most {LATENESS_DAYS} days before the landing day {landing_day}",
         )
         note("event_time", days > landed, "after_landing_day", f"a day up to the landing day {landing_day}")
+    return Checked(
+        raw, time, ids, price, code, verdicts.good, pa.concat_tables([parsed.rejected, verdicts.rejected()])
+    )
 
-    ids = {name: number.values for name, number in numbers.items()}
+
+def _columns(checked: Checked) -> tuple[dict[str, pa.Array], dict[str, pa.Array]]:
+    """Return the columns of ACCEPTED_SCHEMA but event_id, and the texts that the id is made of."""
+    raw, time, code = checked.raw, checked.time, checked.code
+    strings = {
+        "category_code": code.distinct.take(code.which),
+        **{name: texts(raw[name], _COLUMN[name]) for name in ("brand", "user_session")},
+    }
     canonical = {
         "event_time": time.text,
         "event_type": raw["event_type"],
-        **{name: values.cast(pa.string()) for name, values in ids.items()},
+        **{name: number.text for name, number in checked.ids.items()},
         **strings,
-        "price": price.text,
+        "price": checked.price.text,
     }
     typed = {
-        "event_date": pa.array(days.astype(np.int32)).cast(pa.date32()),
+        "event_date": pa.array((time.micros // DAY_MICROS).astype(np.int32)).cast(pa.date32()),
         "event_time": pa.array(time.micros).cast(pa.timestamp("us", tz="UTC")),
         "event_type": raw["event_type"],
-        **ids,
+        **{name: number.values for name, number in checked.ids.items()},
         **strings,
-        **dict(zip(LEVEL_NAMES, levels, strict=True)),
-        "price": price.values,
+        **{name: level.take(code.which) for name, level in zip(LEVEL_NAMES, code.levels, strict=True)},
+        "price": checked.price.values,
     }
-    return Checked(
-        typed, canonical, time, verdicts.good, pa.concat_tables([parsed.rejected, verdicts.rejected()])
-    )
+    return typed, canonical
 
 
 def _whole(column: pa.ChunkedArray) -> pa.StringArray:

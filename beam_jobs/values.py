@@ -63,14 +63,27 @@ class Times(NamedTuple):
 
 
 class Integers(NamedTuple):
-    """n whole numbers from 0 to INT64_MAX, 0 where bad.
+    """n whole numbers from 0 to INT64_MAX, 0 where bad, and their canonical text.
 
     `bad` is a mask of what is none, `rounded` of those of them that may have lost digits.
     """
 
     values: pa.Int64Array
+    text: pa.StringArray
     bad: np.ndarray
     rounded: np.ndarray
+
+
+class Codes(NamedTuple):
+    """n category codes: each of the distinct ones, or null, and for each row which it is, or null.
+
+    `levels` are the levels of the distinct ones, null where there is none; `bad` is a mask of the n rows.
+    """
+
+    distinct: pa.StringArray
+    levels: list[pa.StringArray]
+    which: pa.Int32Array
+    bad: np.ndarray
 
 
 class Prices(NamedTuple):
@@ -91,6 +104,17 @@ def times(text: pa.StringArray) -> Times:
     Strict: a day that the calendar has, hours to 23, minutes and seconds to 59, years 0001 to 9999. More
     digits of a second than six must be zeros.
     """
+    # Many events are of one second.
+    encoded = text.dictionary_encode()
+    which = encoded.indices
+    micros, canonical, *flags = times_one_by_one(encoded.dictionary)
+    same = canonical is encoded.dictionary
+    rows = which.to_numpy()
+    return Times(micros[rows], text if same else canonical.take(which), *(flag[rows] for flag in flags))
+
+
+def times_one_by_one(text: pa.StringArray) -> Times:
+    """Read times as `times` does, each for itself."""
     seconds, bad = _plain_times(text)
     micros = seconds * MICROS
     without_zone, ambiguous = np.zeros((2, len(text)), bool)
@@ -128,7 +152,7 @@ def integers(text: pa.StringArray) -> Integers:
         rows = np.flatnonzero(bad)
         other = text.take(pa.array(rows))
         whole = pc.struct_field(pc.extract_regex(other, _FLOAT_INTEGER), "whole")
-        values, above, _ = integers(pc.fill_null(whole, "0"))
+        values, _, above, _ = integers(pc.fill_null(whole, "0"))
         is_float = mask(pc.is_valid(whole))
         is_exact = is_float & ~above & (values.to_numpy() <= _MAX_FLOAT_INTEGER)
         rounded[rows] = (is_float & ~is_exact) | mask(pc.match_substring_regex(other, _EXPONENT))
@@ -137,10 +161,20 @@ def integers(text: pa.StringArray) -> Integers:
             text, pa.array(_mask_of(rows, len(text))), pc.if_else(pa.array(is_exact), whole, "0")
         )
     try:
-        return Integers(text.cast(pa.int64()), bad, rounded)
+        values = text.cast(pa.int64())
     except pa.ArrowInvalid:  # At least one number has 19 digits and is above INT64_MAX.
         above = mask(pc.greater(pc.ascii_lpad(text, _MAX_INT64_DIGITS, "0"), str(INT64_MAX)))
-        return Integers(pc.if_else(pa.array(above), "0", text).cast(pa.int64()), bad | above, rounded)
+        bad |= above
+        text = pc.if_else(pa.array(above), "0", text)
+        values = text.cast(pa.int64())
+    return Integers(values, values.cast(pa.string()) if _has_leading_zeros(text) else text, bad, rounded)
+
+
+def _has_leading_zeros(text: pa.StringArray) -> bool:
+    """Tell whether digits that begin with 0, and are not 0 alone, are among those in `text`."""
+    ends = bounds(text)
+    long = ends[:-1][np.diff(ends) > 1]
+    return bool(len(long)) and bool((np.frombuffer(text.buffers()[2], np.uint8)[long] == ord("0")).any())
 
 
 def prices(text: pa.StringArray) -> Prices:
@@ -148,6 +182,15 @@ def prices(text: pa.StringArray) -> Prices:
 
     With a minus sign a price is negative, and bad, even if -0.
     """
+    # A product has one price for long.
+    encoded = text.dictionary_encode()
+    values, canonical, bad, negative = prices_one_by_one(encoded.dictionary)
+    rows = encoded.indices.to_numpy()
+    return Prices(values.take(encoded.indices), canonical.take(encoded.indices), bad[rows], negative[rows])
+
+
+def prices_one_by_one(text: pa.StringArray) -> Prices:
+    """Read prices as `prices` does, each for itself."""
     bad = ~mask(pc.match_substring_regex(text, f"^{_PLAIN_PRICE}$"))
     negative = np.zeros(len(text), bool)
     if bad.any():
@@ -175,20 +218,17 @@ def texts(text: pa.StringArray, column: Column) -> pa.StringArray:
     return pc.if_else(is_nothing, None, lower if column.lower_case else trimmed)
 
 
-def category_levels(code: pa.StringArray) -> tuple[list[pa.StringArray], np.ndarray]:
-    """Return the levels of category codes, null where there is none, and a mask of bad codes.
+def codes(text: pa.StringArray, column: Column) -> Codes:
+    """Read category codes, as `texts` does, with their levels.
 
-    A shop has few codes and many events, so each code is split once.
+    A shop has few codes and many events, so each code is read once.
     """
-    encoded = code.dictionary_encode()
-    found = pc.extract_regex(encoded.dictionary, _LEVELS + "$")
-    is_bad = pa.concat_arrays([pc.is_null(found), pa.array([False])])
-    bad = mask(is_bad.take(encoded.indices.fill_null(len(encoded.dictionary))))
-    levels = []
-    for level in found.flatten():
-        known = pc.if_else(pc.equal(level, ""), None, level)
-        levels.append(known.take(encoded.indices))
-    return levels, bad
+    encoded = text.dictionary_encode()
+    distinct = texts(encoded.dictionary, column)
+    found = pc.extract_regex(distinct, _LEVELS + "$")
+    levels = [pc.if_else(pc.equal(level, ""), None, level) for level in found.flatten()]
+    bad = mask(pc.and_(pc.is_null(found), pc.is_valid(distinct)))
+    return Codes(distinct, levels, encoded.indices, bad[encoded.indices.to_numpy()])
 
 
 def bounds(text: pa.StringArray) -> np.ndarray:

@@ -12,15 +12,19 @@ from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
 from beam_jobs.files import (
+    RANGE_BYTES,
     ByteRange,
     LandingFile,
+    UnpackedBlock,
     check_unchanged,
     count_lines,
     list_files,
     plan_ranges,
+    plan_work,
     read_range,
+    read_work,
 )
-from beam_jobs.lines import Block, read_blocks
+from beam_jobs.lines import BLOCK_BYTES, Block, read_blocks
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 
@@ -280,6 +284,89 @@ def test_a_line_without_an_end_is_kept_in_part_and_read_over_in_full(
         second: (EVENT[:10], len(EVENT) - 1),
         third: (endless[:10], len(endless)),
     }
+
+
+def small_file(name: str, size_bytes: int = 3000, is_compressed: bool = False) -> LandingFile:
+    return LandingFile(name, size_bytes, 0.0, COLUMN_NAMES, True, len(HEADER), is_compressed)
+
+
+def test_of_ten_thousand_small_files_come_few_pieces_of_work_which_hold_each_file_once() -> None:
+    files = [small_file(f"{number:05}.csv", is_compressed=number >= 9000) for number in range(10_000)]
+    work = list(plan_work(files))
+    assert len(work) <= 30
+    assert [part.path for parts in work for part in parts] == [file.path for file in files]
+
+
+def test_files_are_read_together_that_have_the_same_columns_and_packing_and_make_one_block() -> None:
+    other = small_file("c")._replace(columns=COLUMN_NAMES[::-1])
+    large = small_file("e", 3 * RANGE_BYTES)
+    files = [
+        small_file("a"),
+        small_file("b"),
+        other,
+        small_file("d", is_compressed=True),
+        large,
+        small_file("f"),
+    ]
+    assert [[part.path for part in parts] for parts in plan_work(files)] == [
+        ["a", "b"], ["c"], ["d"], ["e"], ["e"], ["e"], ["f"],
+    ]  # fmt: skip
+    half = small_file("a", BLOCK_BYTES // 2 + 1000)
+    assert [len(parts) for parts in plan_work([half, half, half])] == [1, 1, 1]
+    assert [len(parts) for parts in plan_work([small_file("a", 1000)] * 9, range_bytes=3000)] == [3, 3, 3]
+
+
+@given(
+    files=st.lists(
+        st.tuples(
+            st.lists(st.one_of(PIECES, st.just(b"x" * (MAX_LINE_BYTES + 9))), min_size=1, max_size=6),
+            st.booleans(),
+        ),
+        min_size=1,
+        max_size=6,
+    ),
+    range_bytes=st.sampled_from([50, 1000, RANGE_BYTES]),
+    block_bytes=st.sampled_from([60, 1000, BLOCK_BYTES]),
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+def test_small_files_that_are_read_together_have_the_lines_that_each_has_alone(
+    tmp_path: Path, files: list[tuple[list[bytes], bool]], range_bytes: int, block_bytes: int
+) -> None:
+    landed = []
+    for number, (pieces, is_compressed) in enumerate(files):
+        path, content = tmp_path / f"{number}.csv", b"".join(pieces)
+        path.write_bytes(gzip.compress(content) if is_compressed else content)
+        landed.append(LandingFile(str(path), path.stat().st_size, 0.0, COLUMN_NAMES, False, 0, is_compressed))
+
+    together: dict[tuple[str, int], bytes] = {}
+    for work in plan_work(landed, range_bytes):
+        for joined in read_work(work, block_bytes):
+            sent = UnpackedBlock.of(joined).sent()
+            assert sent == joined
+            for offset, (line, length) in _lines_in(sent.block, keep=MAX_LINE_BYTES).items():
+                place = sent.place(offset)
+                assert place not in together
+                together[place] = line + str(length).encode()
+            for own, origin in zip(sent.by_origin(), sent.origins, strict=True):
+                assert own.place(own.block.offset) == (origin.path, origin.offset)
+
+    alone = {}
+    for file in landed:
+        for part in plan_ranges(file, range_bytes):
+            for block in read_range(part, block_bytes):
+                for offset, (line, length) in _lines_in(block, keep=MAX_LINE_BYTES).items():
+                    alone[file.path, offset] = line + str(length).encode()
+    assert together == alone
+
+
+def test_an_overlong_line_that_is_kept_in_part_is_the_last_of_its_block(tmp_path: Path) -> None:
+    for name, content in (("a", b"x" * 200_000), ("b", EVENT)):
+        (tmp_path / name).write_bytes(content)
+    work = tuple(ByteRange(str(tmp_path / name), COLUMN_NAMES, 0, 10) for name in "ab")
+    assert [[Path(origin.path).name for origin in block.origins] for block in read_work(work)] == [
+        ["a"],
+        ["b"],
+    ]
 
 
 @pytest.mark.integration

@@ -11,15 +11,14 @@ import random
 import re
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -27,17 +26,30 @@ from apache_beam.metrics import MetricsFilter
 from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.files import ByteRange, count_lines
+from beam_jobs.files import (
+    ByteRange,
+    LandedBlock,
+    LandingFile,
+    Origin,
+    count_lines,
+    plan_work,
+    read_work,
+)
 from beam_jobs.identity import event_id, shard
 from beam_jobs.lines import Block
 from beam_jobs.manifest import Manifest
 from beam_jobs.parse import ParsedBlock
 from beam_jobs.pseudonyms import Pseudonyms
+from beam_jobs.rejected import batch_envelopes
 from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS
 from beam_jobs.validate import Validated
+from bench import load as bench
+from local.events.files import write_landing_day
 from shopstream.load import checks
 from shopstream.settings import settings
 from tests.beam_jobs.job_graph import DETERMINISTIC, translate
@@ -466,7 +478,7 @@ def test_files_landed_anew_while_they_are_loaded_fail_the_load(
     [
         ("validate", "read is 101, but accepted + rejected = 99 + 1 = 100"),
         ("parse_block", "read is 101, but accepted + rejected = 98 + 2 = 100"),
-        ("ids_by_bucket", "accepted is 100, but distinct + duplicates = 99 + 0 = 99"),
+        ("accepted_ids", "accepted is 100, but distinct + duplicates = 99 + 0 = 99"),
     ],
 )
 def test_a_step_that_loses_a_row_is_found_by_the_counters(
@@ -487,10 +499,10 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
         # As a parser would that took two lines for one.
         return step(block._replace(data=block.data.replace(b"\n", b" ", 1)), columns, max_rejects)
 
-    def lossy_ids(event_ids: pa.ChunkedArray) -> Iterator[tuple[int, bytes]]:
-        return islice(step(event_ids), 1, None)
+    def lossy_ids(file: str) -> pa.Table:
+        return step(file).slice(1)
 
-    lossy = {"validate": lossy_validate, "parse_block": lossy_parse, "ids_by_bucket": lossy_ids}
+    lossy = {"validate": lossy_validate, "parse_block": lossy_parse, "accepted_ids": lossy_ids}
     monkeypatch.setattr(load_events, loses, lossy[loses])
     shop.land("a.csv", as_csv(lines_of_day(100)) + b"not an event\n")
 
@@ -615,18 +627,159 @@ def test_a_missing_option_is_told_by_name(capsys: pytest.CaptureFixture[str]) ->
     assert "required: --load_id, --landing, --accepted, --rejected, --manifest" in capsys.readouterr().err
 
 
+def options(range_bytes: int = 1) -> load_events.LoadOptions:
+    names = ("load_id", "landing", "accepted", "rejected", "manifest", "spanner_project", "spanner_instance")
+    values = {name: name for name in (*names, "spanner_database")} | {"load_id": FIRST}
+    return load_events.LoadOptions(landing_day=DAY, range_bytes=range_bytes, **values)
+
+
 def test_lines_of_a_range_count_each_as_the_rejects_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load_events, "MAX_REJECTS", 10)
-    names = ("load_id", "landing", "accepted", "rejected", "manifest", "spanner_project", "spanner_instance")
-    options = {name: name for name in (*names, "spanner_database")} | {"load_id": FIRST}
-    load = load_events.LoadOptions(landing_day=DAY, range_bytes=1, **options)
-    part = ByteRange("a.csv", COLUMN_NAMES, 0, None)
     block = Block(b"x\n" * 500 + b",,,,,,,,\n" * 300, 0)
-    loaded = load_events._parse_and_validate((part, block), load)
+    landed = LandedBlock(block, COLUMN_NAMES, (Origin("a.csv", 0, 0),))
+    [loaded] = load_events._parse_and_validate(landed, options())
     assert len(loaded.rejected) == 22
     counts = load_events.count(loaded, DAY)
     assert counts.rejected == count_lines(block) == 800
     assert counts.rejected_by_reason == {"wrong_column_count": 500, "missing_value": 300}
+
+
+GOOD = as_csv(lines_of_day(1), columns=None)
+SMALL_FILES = st.lists(
+    st.lists(
+        st.sampled_from(
+            [
+                GOOD,
+                GOOD.replace(b"view", b"cart"),
+                b"x\n",
+                b",,,,,,,,\n",
+                b"\xff\n",
+                b"\n",
+                b"\r",
+                b'"',
+                b"\xef\xbb\xbf",
+            ]
+        ),
+        max_size=6,
+    ).map(b"".join),
+    min_size=2,
+    max_size=5,
+)
+
+
+@given(SMALL_FILES)
+def test_small_files_that_are_judged_together_come_out_as_each_does_alone(
+    tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]
+) -> None:
+    files = []
+    for number, content in enumerate(contents):
+        path = tmp_path_factory.mktemp("files") / f"{number}.csv"
+        path.write_bytes(content)
+        files.append(LandingFile(str(path), len(content), 0.0, COLUMN_NAMES, False, 0, False))
+
+    def outcome(works: list[tuple[ByteRange, ...]]) -> tuple[list[Any], list[Any], int]:
+        accepted: list[Any] = []
+        rejected: list[Any] = []
+        read = 0
+        for work in works:
+            for landed in read_work(work):
+                read += count_lines(landed.block)
+                for loaded in load_events._parse_and_validate(landed, options()):
+                    ids = loaded.events["event_id"].to_pylist()
+                    places = map(loaded.landed.place, loaded.offsets.tolist())
+                    accepted += zip(places, loaded.lengths.tolist(), ids, strict=True)
+                    at = datetime(2019, 11, 9, tzinfo=UTC)
+                    rejected += batch_envelopes(
+                        loaded.rejected,
+                        landing_day=DAY,
+                        load_id=FIRST,
+                        place=loaded.landed.place,
+                        rejected_at=at,
+                    )
+        return accepted, sorted(rejected), read
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_events, "MAX_REJECTS", 2)
+        alone = outcome([work for file in files for work in plan_work([file])])
+        together = outcome(list(plan_work(files)))
+    assert together == alone
+
+
+@given(
+    st.lists(st.lists(st.integers(0, 100), max_size=20), max_size=5),
+    st.sampled_from([1, 7, 3600]),
+)
+def test_ids_are_counted_as_a_set_would_however_their_events_lie_in_files(
+    files: list[list[int]], spread_seconds: int
+) -> None:
+    start = datetime(2019, 11, 8, 23, 59, tzinfo=UTC)
+
+    def table(events: list[int]) -> pa.Table:
+        times = [start + timedelta(seconds=number // 2 * spread_seconds) for number in events]
+        ids = pa.array([f"{number:032x}" for number in events], pa.string())
+        return pa.table({"event_id": ids, "event_time": pa.array(times, pa.timestamp("us", "UTC"))})
+
+    tables = [table(events) for events in files]
+    # However the runner puts them together.
+    some = [load_events.Moments(np.unique(load_events.moments_of(table))) for table in tables]
+    moments = load_events.add_moments([load_events.add_moments(some[:2]), *some[2:]])
+    counts, buckets = [], defaultdict(list)
+    for events in tables:
+        own, shared = load_events.split_ids(events, moments.shared)
+        counts.append(own)
+        for bucket, ids in shared:
+            buckets[bucket].append(ids)
+    total = load_events.add_counts([*counts, *map(load_events.count_ids, buckets.values())])
+
+    every = [number for events in files for number in events]
+    assert (total.distinct, total.duplicates) == (len(set(every)), len(every) - len(set(every)))
+
+
+def test_of_files_that_are_sorted_by_time_almost_no_ids_are_compared() -> None:
+    seconds = np.datetime64("2019-11-08", "us") + np.arange(86_400) * np.timedelta64(1, "s")
+    files = [
+        pa.table({"event_id": [f"{number:032x}" for number in range(len(part))], "event_time": part})
+        for part in np.array_split(seconds, 19)
+    ]
+    parts = [load_events.Moments(np.unique(load_events.moments_of(file))) for file in files]
+    shared = load_events.add_moments(parts).shared
+    sent = [ids for file in files for _, ids in load_events.split_ids(file, shared)[1]]
+    assert 0 < sum(map(len, sent)) < 86_400 * 16 // 100
+
+
+@pytest.mark.integration
+def test_many_small_files_make_few_files_and_each_reject_names_its_own(shop: Shop) -> None:
+    lines = lines_of_day(600)
+    for number in range(60):
+        part = as_csv(lines[10 * number : 10 * number + 10])
+        shop.land(f"{number:02}.csv", part + b"not an event" if number % 20 == 0 else part)
+    shop.land("60.csv.gz", gzip.compress(as_csv(lines[:5])))
+    shop.land("61.csv.gz", gzip.compress(as_csv(lines[5:10])))
+
+    manifest = shop.load()
+
+    assert_adds_up(manifest)
+    assert len(manifest["files"]) == 62
+    assert [len(manifest[files]) for files in ("accepted_files", "rejected_files")] == [2, 1]
+    assert (manifest["distinct"], manifest["duplicates"]) == (600, 10)
+    assert shop.rows() == as_rows(lines, FIRST)
+    rejects = shop.rejected(manifest)
+    assert [reject["file"][-6:] for reject in rejects] == ["00.csv", "20.csv", "40.csv"]
+    for reject in rejects:
+        assert shop.read(reject["file"])[reject["byte_offset"] :] == b"not an event"
+
+
+def test_the_memory_of_a_load_does_not_grow_with_the_day(tmp_path: Path) -> None:
+    def peak_mb(rows: int) -> float:
+        write_landing_day(tmp_path / str(rows), bench.DAY, rows)
+        command = [sys.executable, "-m", "bench.load", "null", f"{tmp_path}/{rows}/{bench.DAY}", str(rows)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout.splitlines()[-1])["peak_mb"]
+
+    few, many = peak_mb(200_000), peak_mb(1_000_000)
+    assert few < 350
+    # Allocators and the moment of a measurement make a tenth; blocks that are kept made four times as much.
+    assert many < few * 1.3
 
 
 @pytest.mark.integration
@@ -636,21 +789,24 @@ def test_dataflow_is_sent_runner_v2_our_image_fixed_steps_and_no_main_session(bu
     check_graph(graph.job, "load_events")
     assert "pickled_main_session" not in graph.staged, "workers import beam_jobs from their image"
     assert graph.steps() == [
-        "Add counts", "All blocks", "All counts", "Count distinct ids", "Group ids", "Landing directory",
-        "List files", "Load", "Parse and validate", "Plan ranges", "Read blocks", "Spread ranges",
-        "Spread unpacked blocks", "Write Spanner", "Write files", "Write manifest",
+        "Add counts", "All counts", "Count own ids", "Count shared ids", "Find shared moments", "Group ids",
+        "Landing directory", "List files", "Moments of files", "Parse and validate", "Plan work",
+        "Read blocks", "Spread unpacked blocks", "Spread work", "Unpack", "Write Spanner", "Write files",
+        "Write manifest",
     ]  # fmt: skip
     # Else the reading is fused with the planning, and one worker reads all.
-    assert graph.urn("Spread ranges") == "beam:transform:reshuffle:v1"
-    assert graph.takes_from("Spread ranges") == {"Plan ranges"}
-    assert graph.takes_from("Read blocks") == {"Spread ranges"}
+    assert graph.urn("Spread work") == "beam:transform:reshuffle:v1"
+    assert graph.takes_from("Spread work") == {"Plan work"}
+    assert graph.takes_from("Unpack") == {"Spread work"}
     # What one worker unpacks of a compressed file is parsed and written by all.
     assert graph.urn("Spread unpacked blocks") == "beam:transform:reshuffle:v1"
-    assert graph.takes_from("Spread unpacked blocks") == {"Read blocks"}
-    assert graph.takes_from("All blocks") == {"Read blocks", "Spread unpacked blocks"}
+    assert graph.takes_from("Spread unpacked blocks") == {"Unpack"}
+    assert graph.takes_from("Read blocks") == {"Spread unpacked blocks"}
+    # Rows go on in the worker that has read them.
+    assert graph.takes_from("Parse and validate") == {"Read blocks"}
     coders = dict(graph.key_coders())
     assert coders.keys() == {
-        "Add counts/CombinePerKey/GroupByKey", "Group ids", "Spread ranges/ReshufflePerKey/GroupByKey",
-        "Spread unpacked blocks/ReshufflePerKey/GroupByKey",
+        "Add counts/CombinePerKey/GroupByKey", "Find shared moments/CombinePerKey/GroupByKey", "Group ids",
+        "Spread unpacked blocks/ReshufflePerKey/GroupByKey", "Spread work/ReshufflePerKey/GroupByKey",
     }  # fmt: skip
     assert set(coders.values()) <= DETERMINISTIC

@@ -1,14 +1,22 @@
 import csv
 import io
 from collections.abc import Sequence
+from itertools import chain
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
 from beam_jobs.lines import UTF8_BOM, Block
-from beam_jobs.parse import RAW_SCHEMA, REJECTED_SCHEMA, ParsedBlock, parse_block, parse_fields
+from beam_jobs.parse import (
+    RAW_SCHEMA,
+    REJECTED_SCHEMA,
+    ParsedBlock,
+    parse_block,
+    parse_fields,
+    parse_line_by_line,
+)
 from beam_jobs.validate import validate
 
 EVENT = b"2019-11-01 00:00:00 UTC,view,1,2,a.b,sony,3.00,4,s-1"
@@ -309,3 +317,42 @@ def test_rejects_of_a_block_are_few_however_many_lines_are_bad() -> None:
         checked = validate(parse_block(block, COLUMN_NAMES, max_rejects=100), None)
         assert len(checked.rejected) == 101
         assert sum(checked.rejected["lines"].to_pylist()) == 20_000
+
+
+PLAIN_LINES = st.lists(
+    st.sampled_from([EVENT, EVENT.replace(b"sony", b"s\xc3\xb6ny"), b",,,,,,,,"]), max_size=3
+)
+OTHER_LINE = st.one_of(
+    st.sampled_from([b"", b"\r", EVENT + b"\r", EVENT + b",", EVENT.replace(b",", b"", 1), b'"' + EVENT]),
+    st.sampled_from(
+        [EVENT + b"\x7f", EVENT + b"\x00", UTF8_BOM + EVENT, EVENT + b"\xff", EVENT.replace(b",", b"\n")]
+    ),
+    st.sampled_from(
+        [EVENT + b"x" * MAX_LINE_BYTES, b" ".join([EVENT] * 2), EVENT.replace(b"sony", b'"sony"')]
+    ),
+    NASTY_BYTES,
+)
+
+
+@given(
+    st.tuples(PLAIN_LINES, st.lists(OTHER_LINE, max_size=1), PLAIN_LINES).map(
+        lambda parts: b"\n".join(chain(*parts))
+    ),
+    st.booleans(),
+    st.sampled_from([0, IN_A_FILE]),
+    st.sampled_from([0, 0, 0, 7]),
+)
+@example(EVENT + b"\xff", False, 0, 0)
+@settings(max_examples=300)
+def test_a_block_that_is_split_as_it_is_comes_out_as_line_by_line(
+    data: bytes, ends: bool, offset: int, skipped_bytes: int
+) -> None:
+    # A line of which bytes are left out does not end in its block.
+    data += b"x" if skipped_bytes else b"\n" if ends else b""
+    block = Block(data, offset, skipped_bytes)
+    split, by_line = (way(block, COLUMN_NAMES, 2) for way in (parse_block, parse_line_by_line))
+    assert split.rows == by_line.rows
+    assert split.rejected == by_line.rejected
+    assert split.rows.schema.equals(by_line.rows.schema)
+    assert split.offsets.tolist() == by_line.offsets.tolist()
+    assert split.lengths.tolist() == by_line.lengths.tolist()

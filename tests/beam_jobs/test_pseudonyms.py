@@ -112,7 +112,12 @@ def test_no_reject_tells_of_a_customer_whatever_is_wrong_with_it(name: str) -> N
     envelopes = [
         json.loads(text)
         for text in batch_envelopes(
-            checked.rejected, landing_day=DAY, load_id="1", file="gs://b/f", rejected_at=NOW, mask=True
+            checked.rejected,
+            landing_day=DAY,
+            load_id="1",
+            place=lambda offset: ("gs://b/f", offset),
+            rejected_at=NOW,
+            mask=True,
         )
     ]
     lines = [text[past_bom(text, 0) :] for text in data.split(b"\n")]

@@ -12,7 +12,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMNS, INT64_MAX
-from beam_jobs.values import integers, prices, texts, time_texts, times
+from beam_jobs.values import (
+    integers,
+    prices,
+    prices_one_by_one,
+    texts,
+    time_texts,
+    times,
+    times_one_by_one,
+)
 
 PLAIN = "2019-11-01 00:00:00 UTC"
 NOON = datetime(2019, 11, 1, 12, tzinfo=UTC)
@@ -260,3 +268,50 @@ def test_no_values_are_no_values() -> None:
     assert len(times(none).micros) == len(integers(none).values) == len(prices(none).values) == 0
     assert texts(none, BY_NAME["brand"]).to_pylist() == []
     assert time_texts(np.array([], np.int64)).to_pylist() == []
+
+
+SEVERAL_TIMES = st.sampled_from(
+    [
+        PLAIN,
+        "2019-11-01T00:00:00.5Z",
+        "2019-11-01 00:00:00",
+        "01/11/2019 00:00",
+        "2019-02-30 00:00:00 UTC",
+        "",
+        "x",
+    ]
+)
+SEVERAL_PRICES = st.sampled_from(["35.79", "35.790", "007", "0", "0.0", "-1", "-0", "1e5", "", "x", "1" * 13])
+
+
+@given(st.lists(SEVERAL_TIMES, max_size=12), st.integers(0, 3))
+def test_times_that_repeat_are_read_as_each_is_by_itself(written: list[str], skipped: int) -> None:
+    text = pa.array(written, pa.string()).slice(skipped)
+    found, expected = times(text), times_one_by_one(text)
+    assert found.micros.tolist() == expected.micros.tolist()
+    for flags in ("bad", "without_zone", "ambiguous"):
+        assert getattr(found, flags).tolist() == getattr(expected, flags).tolist()
+    good = pa.array(~found.bad)
+    assert found.text.filter(good) == expected.text.filter(good)
+
+
+@given(st.lists(SEVERAL_PRICES, max_size=12), st.integers(0, 3))
+def test_prices_that_repeat_are_read_as_each_is_by_itself(written: list[str], skipped: int) -> None:
+    text = pa.array(written, pa.string()).slice(skipped)
+    found, expected = prices(text), prices_one_by_one(text)
+    for flags in ("bad", "negative"):
+        assert getattr(found, flags).tolist() == getattr(expected, flags).tolist()
+    good = pa.array(~found.bad)
+    assert found.text.filter(good) == expected.text.filter(good)
+    assert found.values.filter(good) == expected.values.filter(good)
+
+
+@given(
+    st.lists(st.sampled_from(["0", "7", "07", "00", "10", "7.0", "007.0", "x", "", str(2**63)]), max_size=8)
+)
+def test_the_canonical_text_of_a_whole_number_is_that_of_its_value(written: list[str]) -> None:
+    found = integers(pa.array(written, pa.string()))
+    good = ~found.bad
+    assert found.text.filter(pa.array(good)).to_pylist() == [
+        str(int(float(text))) for text, ok in zip(written, good, strict=True) if ok
+    ]

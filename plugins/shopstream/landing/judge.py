@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from beam_jobs.contract import COLUMN_NAMES, ContractError, first_event_day
 from beam_jobs.lines import UTF8_BOM, Block, has_bom, past_bom, refuse_other_header
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
-from beam_jobs.validate import check
-from beam_jobs.values import MICROS
+from beam_jobs.validate import DAY_MICROS, check
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 DAYS_TOLD = 10
@@ -39,8 +38,10 @@ class Landed:
 
     def add(self, lines: Lines) -> None:
         """Add lines, which all have a day by now."""
-        for day, rows in zip(*np.unique(lines.days[lines.is_row], return_counts=True), strict=True):
-            self.rows[as_date(int(day))] += int(rows)
+        days = lines.days[lines.is_row]
+        starts = run_starts(days)
+        for day, rows in zip(days[starts].tolist(), np.diff(starts, append=len(days)).tolist(), strict=True):
+            self.rows[as_date(day)] += rows
         reasons = Counter(
             zip(lines.days[lines.rejected_lines].tolist(), lines.rejected["reason"].to_pylist(), strict=True)
         )
@@ -100,10 +101,12 @@ def judge(data: bytes, stored: bytes, offset: int, columns: Sequence[str], file:
     Raises:
         ContractError: a line is a header of other columns.
     """
-    starts = _line_starts(data)
-    stored_starts = starts if stored is data else _line_starts(stored)
     parsed = parse_block(Block(data, 0), columns)
     checked = check(parsed, None)
+    # Mostly each line is a row.
+    gapless = _are_gapless(parsed.offsets, parsed.lengths, len(data))
+    starts = parsed.offsets if gapless else _line_starts(data)
+    stored_starts = starts if stored is data else _line_starts(stored)
 
     def lines_at(offsets: np.ndarray) -> np.ndarray:
         return np.searchsorted(starts, offsets, side="right") - 1
@@ -118,14 +121,15 @@ def judge(data: bytes, stored: bytes, offset: int, columns: Sequence[str], file:
     own_days[rows] = _days_of(checked.time.micros)
     bad = np.flatnonzero(checked.time.bad)
     own_days[rows[bad]] = _days_in(parsed.rows["event_time"].take(pa.array(bad)).combine_chunks())
-    implausible = [day for day in np.unique(own_days) if not _is_plausible(int(day))]
+    seen = set(own_days[run_starts(own_days)].tolist())
+    implausible = [day for day in seen if not _is_plausible(day)]
     accepted = np.zeros(len(starts), bool)
     accepted[rows[checked.good]] = True
     return Lines(
         starts,
         np.where(np.isin(own_days, implausible), 0, own_days),
         own_days,
-        _are_rows(data, starts),
+        np.ones(len(starts), bool) if gapless else _are_rows(data, starts),
         accepted,
         checked.rejected,
         rejected_lines,
@@ -165,6 +169,22 @@ def refuse_hopeless(lines: Lines, file: str) -> None:
     )
 
 
+def run_starts(values: np.ndarray) -> np.ndarray:
+    """Return where values begin that differ from the one before; of days, few are such."""
+    return np.concatenate((np.zeros(min(len(values), 1), np.int64), np.flatnonzero(np.diff(values)) + 1))
+
+
+def _are_gapless(offsets: np.ndarray, lengths: np.ndarray, end: int) -> bool:
+    """Tell whether rows at `offsets` are all lines of a text: each begins where the one before it ends."""
+    ends = offsets + lengths + 1
+    return (
+        len(offsets) > 0
+        and offsets[0] == 0
+        and end <= ends[-1] <= end + 1
+        and bool((offsets[1:] == ends[:-1]).all())
+    )
+
+
 def _line_starts(data: bytes) -> np.ndarray:
     starts = np.concatenate(([0], np.flatnonzero(np.frombuffer(data, np.uint8) == ord("\n")) + 1))
     return starts[:-1] if starts[-1] == len(data) else starts
@@ -172,9 +192,12 @@ def _line_starts(data: bytes) -> np.ndarray:
 
 def _days_of(micros: np.ndarray) -> np.ndarray:
     """Return the days of times, in microseconds since 1970, as the numbers yyyymmdd."""
-    distinct, which = np.unique(micros // (86_400 * MICROS), return_inverse=True)
+    since_1970 = micros // DAY_MICROS
+    starts = run_starts(since_1970)
+    distinct, which = np.unique(since_1970[starts], return_inverse=True)
     days = [date.fromordinal(_EPOCH_ORDINAL + int(day)) for day in distinct]
-    return np.array([day.year * 10_000 + day.month * 100 + day.day for day in days], np.int64)[which]
+    numbers = np.array([day.year * 10_000 + day.month * 100 + day.day for day in days], np.int64)
+    return np.repeat(numbers[which], np.diff(starts, append=len(micros)))
 
 
 def _days_in(texts: pa.StringArray) -> np.ndarray:

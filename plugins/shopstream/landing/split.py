@@ -23,7 +23,15 @@ from beam_jobs.contract import COLUMN_NAMES, ContractError, header_columns
 from beam_jobs.lines import BLOCK_BYTES, decompressed, is_mark, read_first_line, read_pieces
 from beam_jobs.parse import excerpt
 from shopstream.gcp.storage import open_object
-from shopstream.landing.judge import Landed, Lines, as_date, fill_gaps, judge, refuse_hopeless
+from shopstream.landing.judge import (
+    Landed,
+    Lines,
+    as_date,
+    fill_gaps,
+    judge,
+    refuse_hopeless,
+    run_starts,
+)
 from shopstream.landing.translate import translation
 from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, SUCCESS, UNFINISHED, landing
 
@@ -200,7 +208,7 @@ def split(
             last_day = fill_gaps(lines.days, last_day, data, file)
             landed.add(lines)
             slices: dict[int, list[memoryview]] = defaultdict(list)
-            first_lines = np.concatenate(([0], np.flatnonzero(np.diff(lines.days)) + 1))
+            first_lines = run_starts(lines.days)
             ends = np.append(lines.starts[first_lines[1:]], len(data))
             for first, end in zip(first_lines, ends, strict=True):
                 slices[int(lines.days[first])].append(memoryview(data)[lines.starts[first] : end])

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from datetime import date, timedelta
 
+import numpy as np
 import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES, ContractError
 from beam_jobs.lines import Block
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
+from shopstream.landing import judge as door
 from shopstream.landing.judge import Landed, fill_gaps, judge, refuse_hopeless
 
 PLACE = "gs://b/exports/e.csv"
@@ -57,3 +61,30 @@ def test_shares_are_told_of_all_days_and_of_the_worst() -> None:
     assert told[1] == "2019-11-12: 12 of 100 lines (12.00%): bad_price 11, too_late 1"
     assert told[10:] == ["2019-11-03: 3 of 100 lines (3.00%): bad_price 2, too_late 1", "and 2 days more"]
     assert Landed(rows=Counter({DAY: 1})).shares() == []
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            [EVENT, EVENT.replace(b"-01 ", b"-02 "), EVENT.replace(b"2019", b"1999"), b"\n", b"\r\n", *BAD]
+        ),
+        max_size=8,
+    ).map(b"".join),
+    st.sampled_from([b"", b"\r", b"\xef\xbb\xbf", EVENT[:-1]]),
+)
+def test_lines_that_are_all_rows_are_judged_as_if_they_were_looked_for(data: bytes, last: bytes) -> None:
+    data += last
+    assume(data)
+    quick = judge(data, data, 0, COLUMN_NAMES, PLACE)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(door, "_are_gapless", lambda *_: False)
+        slow = judge(data, data, 0, COLUMN_NAMES, PLACE)
+    assert quick.rejected == slow.rejected
+    for name in ("starts", "days", "own_days", "is_row", "accepted", "rejected_lines"):
+        assert getattr(quick, name).tolist() == getattr(slow, name).tolist()
+    if quick.days.any():
+        fill_gaps(quick.days, 0, data, PLACE)
+        landed = Landed()
+        landed.add(quick)
+        days, rows = np.unique(quick.days[quick.is_row], return_counts=True)
+        assert landed.rows == {door.as_date(int(day)): count for day, count in zip(days, rows, strict=True)}
