@@ -293,17 +293,20 @@ def _match(directory: str) -> list[FileMetadata]:
 
 def _describe(found: FileMetadata) -> LandingFile:
     path = found.path
-    with _open(path) as stored, decompressed(stored, path, _encoding(stored)) as text:
-        header = read_header(text, path)
-        return LandingFile(
-            path,
-            found.size_in_bytes,
-            found.last_updated_in_seconds,
-            header.columns,
-            has_header=bool(header.line),
-            body_start=header.body_start,
-            is_compressed=isinstance(text, gzip.GzipFile),
-        )
+    try:
+        with _open(path) as stored, decompressed(stored, path, _encoding(stored)) as text:
+            header = read_header(text, path)
+            return LandingFile(
+                path,
+                found.size_in_bytes,
+                found.last_updated_in_seconds,
+                header.columns,
+                has_header=bool(header.line),
+                body_start=header.body_start,
+                is_compressed=isinstance(text, gzip.GzipFile),
+            )
+    except NotFound as error:  # Since it was listed.
+        raise _changed(FileSystems.split(path)[0], [path]) from error
 
 
 def _open(path: str) -> io.RawIOBase:

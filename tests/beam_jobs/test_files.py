@@ -6,10 +6,12 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from apache_beam.io.filesystem import FileMetadata
 from google.cloud import storage
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from beam_jobs import files as files_module
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES, ContractError
 from beam_jobs.files import (
     RANGE_BYTES,
@@ -449,3 +451,21 @@ def _lines_in(block: Block, keep: int) -> dict[int, tuple[bytes, int]]:
     last = max(lines)
     lines[last] = (lines[last][0], lines[last][1] + block.skipped_bytes)
     return lines
+
+
+@pytest.mark.integration
+def test_an_object_that_is_gone_before_its_header_is_read_is_refused_by_name(
+    bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob = bucket.blob("landing/events/2019-11-01/a.csv")
+    blob.upload_from_string(",".join(COLUMN_NAMES) + "\n")
+    match = files_module._match
+
+    def list_and_delete(directory: str) -> list[FileMetadata]:
+        found = match(directory)
+        blob.delete()
+        return found
+
+    monkeypatch.setattr(files_module, "_match", list_and_delete)
+    with pytest.raises(ContractError, match=r"files changed while they were loaded: gs://\S+/a\.csv\. "):
+        list_files(f"gs://{bucket.name}/landing/events/2019-11-01")
