@@ -28,6 +28,7 @@ from google.cloud.storage import Bucket
 from google.pubsub_v1 import PullResponse
 
 from beam_jobs.messages import Message, judge
+from beam_jobs.pseudonyms import Pseudonyms
 from local.dataflow import backlog, stream_driver
 from local.dataflow.stream_driver import StreamDriver, run
 from local.dataflow.worker import JOB_DIR_VARIABLE
@@ -138,10 +139,10 @@ class Feed:
         )
 
     @contextmanager
-    def driver(self) -> Iterator[ForkServerProcess]:
-        """Run the driver as a process; kill it at the end if it still runs."""
+    def driver(self, *more: str) -> Iterator[ForkServerProcess]:
+        """Run the driver as a process, with more arguments; kill it at the end if it still runs."""
         FORKS.set_forkserver_preload(list(PRELOAD))
-        child = FORKS.Process(target=drive, args=(self.arguments, dict(os.environ)))
+        child = FORKS.Process(target=drive, args=([*self.arguments, *more], dict(os.environ)))
         child.start()
         try:
             yield child
@@ -206,6 +207,22 @@ def test_every_message_is_in_one_table_and_none_is_left(feed: Feed) -> None:
     )
     assert {row["attributes"] for row in rejects} == {'{"origin": "test"}'}
     assert feed.waiting() == 0
+
+
+def test_with_a_key_a_driver_writes_pseudonyms_and_masked_rejects(feed: Feed, tmp_path: Path) -> None:
+    key = tmp_path / "pseudonym.key"
+    key.write_text("0123456789abcdef" * 2)
+    feed.publish([LINE, LINE.replace(b"3.50", b"free")])
+
+    with feed.driver(f"--pseudonym_key={key}") as driver:
+        feed.await_rows(1)
+        feed.await_rows(1, "shop_raw.rejected_events_stream")
+        drain(driver)
+
+    [event] = rows_in(feed.client, "events_stream")
+    assert event["user_id"] == Pseudonyms(key.read_bytes()).user(4)
+    [reject] = rows_in(feed.client, "rejected_events_stream")
+    assert reject["raw"] == b"####-##-## ##:##:## xxx,xxxx,#,#,x.x,xxxx,xxxx,#,x-#"
 
 
 def test_a_driver_killed_again_and_again_loses_no_event_and_the_view_shows_each_once(feed: Feed) -> None:
