@@ -486,8 +486,8 @@ def test_a_step_that_loses_a_row_is_found_by_the_counters(
 ) -> None:
     step = getattr(load_events, loses)
 
-    def lossy_validate(parsed: ParsedBlock, landing_day: date) -> Validated:
-        checked = step(parsed, landing_day)
+    def lossy_validate(parsed: ParsedBlock, landing_day: date, pseudonyms: Pseudonyms | None) -> Validated:
+        checked = step(parsed, landing_day, pseudonyms)
         return replace(
             checked,
             accepted=checked.accepted.slice(1),
