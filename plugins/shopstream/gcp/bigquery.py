@@ -10,11 +10,12 @@ import datetime as dt
 import hashlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as JobTimeoutError
+from contextlib import suppress
 from itertools import count
 from typing import Any, TypeAlias
 from uuid import uuid4
 
-from google.api_core.exceptions import Conflict, GoogleAPICallError
+from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 
@@ -49,6 +50,7 @@ def run(
     maximum_bytes_billed: int,
     timeout_seconds: float = JOB_TIMEOUT_SECONDS,
     once: bool = False,
+    alone: bool = False,
 ) -> bigquery.QueryJob:
     """Run one statement, wait for its end, and return the finished job.
 
@@ -62,6 +64,10 @@ def run(
     follows from `job_id_prefix`, which must tell all that `params` do, from `sql`, and from how often it has
     ended before; a job of that id which still runs is waited for instead. One that has not ended in time is
     cancelled, and its end awaited.
+
+    With `alone` no two statements of the same `job_id_prefix` run at the same time: this one waits for the
+    end of another, and then runs, since it may see more than the other did. So two that replace the rows of
+    an empty day, between which BigQuery finds no conflict, leave each row once.
 
     Raises:
         google.api_core.exceptions.GoogleAPICallError: BigQuery refused the statement.
@@ -81,13 +87,15 @@ def run(
         options: dict[str, Any] = {"retry": retry, "timeout": request_seconds}
         if once:
             job = _begin_or_join(client, sql, config, job_id_prefix, options)
+        elif alone:
+            job = _begin_alone(client, sql, config, job_id_prefix, options, timeout_seconds)
         else:
             prefix = f"{job_id_prefix}-"
             job = client.query(sql, job_config=config, job_id_prefix=prefix, job_retry=None, **options)
         try:
             job.result(retry=retry, timeout=timeout_seconds, job_retry=None)
         except JobTimeoutError:
-            if not once:
+            if not (once or alone):
                 raise
             job.cancel(**options)
             # It may have ended well just before.
@@ -144,6 +152,43 @@ def _begin_or_join(
             if job.state != "DONE" or job.ended >= began:
                 return job
     raise AssertionError("there is always a next number")
+
+
+def _begin_alone(
+    client: bigquery.Client,
+    sql: str,
+    config: bigquery.QueryJobConfig,
+    job_id_prefix: str,
+    options: Mapping[str, Any],
+    timeout_seconds: float,
+) -> bigquery.QueryJob:
+    """Begin a job of the first id that is not used, after the end of the one before it."""
+    free = 1
+    while True:
+        with suppress(Conflict):  # Somebody else was first.
+            job_id = f"{job_id_prefix}-{free}"
+            return client.query(sql, job_config=config, job_id=job_id, job_retry=None, **options)
+        free = _first_free(client, job_id_prefix, options)
+        client.get_job(f"{job_id_prefix}-{free - 1}", **options).exception(timeout=timeout_seconds)
+
+
+def _first_free(client: bigquery.Client, job_id_prefix: str, options: Mapping[str, Any]) -> int:
+    """Return the first number, of those from 2 on, that no job of the prefix has; they have no gap."""
+
+    def is_used(number: int) -> bool:
+        try:
+            client.get_job(f"{job_id_prefix}-{number}", **options)
+        except NotFound:
+            return False
+        return True
+
+    used, free = 1, 2
+    while is_used(free):
+        used, free = free, 2 * free
+    while free - used > 1:
+        middle = (used + free) // 2
+        used, free = (middle, free) if is_used(middle) else (used, middle)
+    return free
 
 
 def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> int:

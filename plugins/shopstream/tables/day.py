@@ -63,6 +63,7 @@ def build_day(
         {"day": day, **typed},
         job_id_prefix=f"build-{table.name}-{day:%Y%m%d}",
         maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+        alone=True,
     )
 
 
@@ -150,7 +151,7 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
     names = ["table_name", *columns, "checked_at"]
     statement = replace_statement(CHECK_RESULTS, names, rows, old)
     prefix = f"check-results-{table.name}"
-    run(client, statement, params, job_id_prefix=prefix, maximum_bytes_billed=SMALL_MAX_BYTES)
+    run(client, statement, params, job_id_prefix=prefix, maximum_bytes_billed=SMALL_MAX_BYTES, alone=True)
 
 
 def replace_row(

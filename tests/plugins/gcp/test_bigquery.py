@@ -154,6 +154,39 @@ def test_of_two_that_ask_for_a_statement_at_once_one_runs_it_and_the_other_waits
     assert len(list(bigquery_clean.query_and_wait("SELECT n FROM shop.found"))) == 2
 
 
+def insert_alone(client: bigquery_api.Client) -> bigquery_api.QueryJob:
+    return bigquery.run(client, INSERT, {}, job_id_prefix="insert-it", maximum_bytes_billed=10**7, alone=True)
+
+
+@pytest.mark.integration
+def test_of_two_that_run_a_statement_alone_each_runs_it_and_one_begins_when_the_other_has_ended(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    bigquery_clean.create_dataset("shop")
+    bigquery_clean.query_and_wait("CREATE TABLE shop.found (n INT64)")
+    both_there = threading.Barrier(2)
+
+    def ask() -> bigquery_api.QueryJob:
+        both_there.wait(30)
+        return insert_alone(bigquery_clean)
+
+    with ThreadPoolExecutor(2) as threads:
+        jobs = [asked.result() for asked in (threads.submit(ask), threads.submit(ask))]
+    first, second = sorted(jobs, key=lambda job: str(job.job_id))
+    assert (first.job_id, second.job_id) == ("insert-it-1", "insert-it-2")
+    assert first.ended <= second.started
+    # However many there were, the next id is found.
+    assert [insert_alone(bigquery_clean).job_id for _ in range(9)] == [f"insert-it-{n}" for n in range(3, 12)]
+    assert len(list(bigquery_clean.query_and_wait("SELECT n FROM shop.found"))) == 11
+
+
+def test_a_statement_that_runs_alone_waits_for_what_a_killed_task_has_left_running_and_then_runs() -> None:
+    answering = Running(there=True, looks=2)
+    assert insert_alone(answering.client).job_id == "insert-it-2"
+    assert answering.begun == ["insert-it-1", "insert-it-2"]
+    assert answering.state_when_begun == ["RUNNING", "DONE"]
+
+
 class Running(requests.Session):
     """A BigQuery with one job, which ends, as `ending` says, when it is cancelled or after `looks` looks.
 
@@ -164,6 +197,8 @@ class Running(requests.Session):
         super().__init__()
         self.there, self.looks, self.ending = there, looks, ending
         self.begun: list[str] = []
+        """The ids that were asked for: the first of them is taken, if there is a job."""
+        self.state_when_begun: list[str] = []
         self.state = "RUNNING"
         self.is_mtls = False
 
@@ -173,20 +208,26 @@ class Running(requests.Session):
         answer.request = requests.Request(method, url).prepare()
         answer.status_code, answer._content = 200, json.dumps(self._answer(method, path, sent)).encode()
         answer.headers["Content-Type"] = "application/json"
-        if (method, path, self.there) == ("POST", "jobs", True):
+        if (method, path) == ("POST", "jobs") and self.there and len(self.begun) == 1:
             answer.status_code = 409
+        elif path.startswith("jobs/insert-it-") and path.split("/")[1] not in self.begun:
+            answer.status_code = 404
         return answer
 
     def _answer(self, method: str, path: str, sent: dict[str, Any]) -> dict[str, Any]:
-        reference = {"projectId": "p", "jobId": "insert-it", "location": "EU"}
-        if path.startswith("queries/"):
+        name = path.split("/")[1] if "/" in path else "insert-it"
+        reference = {"projectId": "p", "jobId": name, "location": "EU"}
+        if method == "GET":
             self.looks = self.looks and self.looks - 1
             if self.looks == 0:
                 self.state = "DONE"
+        if path.startswith("queries/"):
             ended = {"totalRows": "0", "schema": {"fields": []}} if self.state == "DONE" else {}
             return {"jobReference": reference, "jobComplete": self.state == "DONE", **ended}
         if path == "jobs":
             self.begun.append(json.loads(sent["data"])["jobReference"]["jobId"])
+            self.state_when_begun.append(self.state)
+            reference["jobId"] = self.begun[-1]
         elif path.endswith("/cancel"):
             self.state = "DONE"
         job = {

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.integration
 TEXT = b"header\r\n\n2019,view\nbad\nlast"
 
 
-@pytest.mark.parametrize("stored", [TEXT, gzip.compress(TEXT)])
+@pytest.mark.parametrize("stored", [TEXT, gzip.compress(TEXT)], ids=["plain", "gzip"])
 def test_a_line_is_told_by_its_number_which_an_editor_shows_in_plain_files_and_in_gzip(
     bucket: Bucket, stored: bytes
 ) -> None:
