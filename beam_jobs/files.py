@@ -178,12 +178,13 @@ def plan_work(
 ) -> Iterator[tuple[ByteRange, ...]]:
     """Cut files into what is read at a time: a range of `range_bytes`, or small ones that make about a block.
 
-    Ranges that are read together have the same columns, and all are compressed or none is.
+    Ranges that are read together have the same columns, and all are compressed or none is, however files of
+    several kinds are named.
     """
     most = min(range_bytes, BLOCK_BYTES)
     together: list[ByteRange] = []
     together_bytes = 0
-    for file in files:
+    for file in sorted(files, key=lambda file: (file.columns, file.is_compressed, file.path)):
         for part in plan_ranges(file, range_bytes):
             part_bytes = file.size_bytes * _UNPACKED_TIMES if part.end is None else part.end - part.start
             together_bytes += part_bytes

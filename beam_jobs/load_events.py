@@ -62,8 +62,8 @@ MAX_REJECTS = 1000
 """So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
 MOMENT_SECONDS = 10
 """Files that are sorted by time share few moments: of a day of 5 million rows, one in fifty."""
-BUCKET_MOMENTS = 36
-"""So many moments' ids are compared at a time: of 70 million of a day, 5 MB."""
+ID_BUCKETS = 64
+"""Ids are compared in so many parts, by their first byte: even ones, also if all events are of one time."""
 
 _log = logging.getLogger(__name__)
 
@@ -415,20 +415,21 @@ def accepted_ids(file: str) -> pa.Table:
 def split_ids(events: pa.Table, shared_moments: np.ndarray) -> tuple[Counts, list[tuple[int, bytes]]]:
     """Count the distinct ids of a file's own moments; return with them those of the shared ones by bucket.
 
-    Events of one id are of one time, so that what is twice is so within a moment, and a bucket holds whole
-    moments. Ids are one after the other, EVENT_ID_BYTES each.
+    Events of one id are of one time, so that what is twice is so within a moment. Ids are one after the
+    other, EVENT_ID_BYTES each.
     """
-    moments = moments_of(events)
-    is_shared = np.isin(moments, shared_moments)
+    is_shared = np.isin(moments_of(events), shared_moments)
     own = events["event_id"].filter(pa.array(~is_shared))
     distinct = pc.count_distinct(own).as_py()
-    rows = np.flatnonzero(is_shared)
-    buckets = moments[rows] // BUCKET_MOMENTS
+    shared = bytes.fromhex("".join(events["event_id"].filter(pa.array(is_shared)).to_pylist()))
+    ids = np.frombuffer(shared, np.uint8).reshape(-1, EVENT_ID_BYTES)
+    buckets = ids[:, 0] % ID_BUCKETS
     order = np.argsort(buckets, kind="stable")
-    ids = bytes.fromhex("".join(events["event_id"].take(pa.array(rows[order])).to_pylist()))
     found, starts = np.unique(buckets[order], return_index=True)
-    edges = pairwise((np.append(starts, len(rows)) * EVENT_ID_BYTES).tolist())
-    by_bucket = [(bucket, ids[start:end]) for bucket, (start, end) in zip(found.tolist(), edges, strict=True)]
+    by_bucket = [
+        (bucket, ids[order[start:end]].tobytes())
+        for bucket, (start, end) in zip(found.tolist(), pairwise([*starts.tolist(), len(order)]), strict=True)
+    ]
     return Counts(distinct=distinct, duplicates=len(own) - distinct), by_bucket
 
 

@@ -63,8 +63,9 @@ from shopstream.tags import Tag
             type="integer",
             minimum=1,
             maximum=30,
-            title="Days at once",
-            description="So many runs at a time, such as 3. SHOPSTREAM_MAX_LOADS bounds it too.",
+            title="Loads at once",
+            description="So many loads at a time, such as 3; SHOPSTREAM_MAX_LOADS bounds them too. Summaries "
+            "are built one after the other.",
         ),
         "stop_at_failure": Param(
             False,

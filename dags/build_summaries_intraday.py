@@ -23,6 +23,7 @@ from datetime import timedelta
 
 from airflow.sdk import CronTriggerTimetable, dag, task
 
+from shopstream.alerts import due_after_the_usual
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.summaries import tasks
 from shopstream.tags import Tag
@@ -35,6 +36,9 @@ from shopstream.tags import Tag
     schedule=CronTriggerTimetable("5 * * * *", timezone="UTC"),
     max_active_runs=1,
     dagrun_timeout=timedelta(hours=13),
+    deadline=due_after_the_usual(
+        "Today's summaries take at most 2 hours longer than usual", timedelta(hours=2)
+    ),
     tags=[Tag.SUMMARIES],
 )
 def build_summaries_intraday() -> None:

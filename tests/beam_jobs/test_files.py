@@ -293,10 +293,10 @@ def small_file(name: str, size_bytes: int = 3000, is_compressed: bool = False) -
 
 
 def test_of_ten_thousand_small_files_come_few_pieces_of_work_which_hold_each_file_once() -> None:
-    files = [small_file(f"{number:05}.csv", is_compressed=number >= 9000) for number in range(10_000)]
+    files = [small_file(f"{number:05}.csv", is_compressed=number % 9 == 0) for number in range(10_000)]
     work = list(plan_work(files))
     assert len(work) <= 30
-    assert [part.path for parts in work for part in parts] == [file.path for file in files]
+    assert sorted(part.path for parts in work for part in parts) == [file.path for file in files]
 
 
 def test_files_are_read_together_that_have_the_same_columns_and_packing_and_make_one_block() -> None:
@@ -311,7 +311,7 @@ def test_files_are_read_together_that_have_the_same_columns_and_packing_and_make
         small_file("f"),
     ]
     assert [[part.path for part in parts] for parts in plan_work(files)] == [
-        ["a", "b"], ["c"], ["d"], ["e"], ["e"], ["e"], ["f"],
+        ["a", "b"], ["e"], ["e"], ["e"], ["f"], ["d"], ["c"],
     ]  # fmt: skip
     half = small_file("a", BLOCK_BYTES // 2 + 1000)
     assert [len(parts) for parts in plan_work([half, half, half])] == [1, 1, 1]

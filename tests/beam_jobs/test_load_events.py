@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import gzip
+import hashlib
 import io
 import json
 import random
@@ -745,6 +746,15 @@ def test_of_files_that_are_sorted_by_time_almost_no_ids_are_compared() -> None:
     shared = load_events.add_moments(parts).shared
     sent = [ids for file in files for _, ids in load_events.split_ids(file, shared)[1]]
     assert 0 < sum(map(len, sent)) < 86_400 * 16 // 100
+
+
+def test_ids_that_are_compared_come_in_even_parts_though_all_events_are_of_one_time() -> None:
+    time = pa.array([datetime(2019, 11, 8, tzinfo=UTC)] * 6400, pa.timestamp("us", "UTC"))
+    ids = [hashlib.md5(str(number).encode()).hexdigest() for number in range(6400)]
+    events = pa.table({"event_id": ids, "event_time": time})
+    _, parts = load_events.split_ids(events, np.unique(load_events.moments_of(events)))
+    assert sum(len(part) for _, part in parts) == 6400 * 16
+    assert max(len(part) for _, part in parts) < 2 * 6400 * 16 // load_events.ID_BUCKETS
 
 
 @pytest.mark.integration

@@ -103,7 +103,13 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
 
 
 @pytest.mark.parametrize(
-    ("state", "run_type"), [("failed", "scheduled"), ("success", "scheduled"), ("running", "backfill")]
+    ("state", "run_type"),
+    [
+        ("failed", "scheduled"),
+        ("success", "scheduled"),
+        ("running", "backfill"),
+        ("running", "operator_triggered"),
+    ],
 )
 def test_a_deadline_of_a_run_that_was_told_of_or_made_no_promise_alerts_nobody(
     caplog: pytest.LogCaptureFixture, state: str, run_type: str

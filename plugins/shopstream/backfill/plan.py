@@ -130,11 +130,17 @@ def runs_of(steps: Iterable[Step], backfill_run_id: str) -> list[Run]:
     for step in steps:
         day = step.found.day
         if step.does == SUMMARIES and runs and runs[-1].last_day == day - timedelta(days=1):
-            runs[-1] = Run(SUMMARIES_DAG, runs[-1].run_id, runs[-1].first_day, day)
+            runs[-1] = _run(SUMMARIES_DAG, runs[-1].first_day, day, backfill_run_id)
         elif step.does in WHAT:
             dag_id = LOAD_DAG if step.does == LOAD else SUMMARIES_DAG
-            runs.append(Run(dag_id, f"backfill__{day}__{backfill_run_id}", day, day))
+            runs.append(_run(dag_id, day, day, backfill_run_id))
     return runs
+
+
+def _run(dag_id: str, first_day: date, last_day: date, backfill_run_id: str) -> Run:
+    """A run whose id names its days: a plan that is made anew has other ranges."""
+    days = first_day if first_day == last_day else f"{first_day}_{last_day}"
+    return Run(dag_id, f"backfill__{days}__{backfill_run_id}", first_day, last_day)
 
 
 def sample_day(days: Sequence[date], events: Mapping[date, int]) -> date | None:

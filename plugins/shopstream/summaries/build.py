@@ -162,12 +162,11 @@ def known_days(client: Client, days: Sequence[dt.date], table: Table | None = No
     if not days:
         return {}
     fills = table.metadata.fills_days if table else 0
-    ahead = max(table.metadata.lookahead_days, fills) if table else 0
-    back = max(table.metadata.lookback_days, fills) if table else 0
+    lookahead, lookback = (table.metadata.lookahead_days, table.metadata.lookback_days) if table else (0, 0)
     sql = "SELECT event_date, is_provisional FROM shop.days WHERE event_date BETWEEN @first_day AND @last_day"
     params = {
-        "first_day": min(days) - dt.timedelta(days=ahead),
-        "last_day": max(days) + dt.timedelta(days=back + ahead),
+        "first_day": min(days) - dt.timedelta(days=max(lookahead, fills)),
+        "last_day": max(days) + dt.timedelta(days=max(lookback + lookahead, fills)),
     }
     job = run(client, sql, params, job_id_prefix="known-days", maximum_bytes_billed=SMALL_MAX_BYTES)
     return {row.event_date: row.is_provisional for row in job.result()}
@@ -198,7 +197,8 @@ def _with_unbuilt(
 
     Those were not built since the table was made, or since a load last changed their events: the table is new
     to a project that has events, was lost, or an older version ran for a while. Who reads it would take a day
-    without rows for one without events. A day is checked when it was built, an empty one too.
+    without rows for one without events. A day is checked when it was built, an empty one too; one that failed
+    a check is built again.
     """
     wanted = days_to_build(table, days, known)
     if not table.metadata.fills_days or not known:
@@ -212,6 +212,7 @@ def _with_unbuilt(
                 AND table_name = @table_name
                 AND checked_at >= @made_at
             GROUP BY event_date
+            HAVING COUNTIF(severity = 'fail' AND found_rows > 0) = 0
         ),
         loaded AS (
             SELECT event_date, MAX(loaded_at) AS loaded_at

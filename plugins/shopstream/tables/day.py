@@ -27,13 +27,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """What one check found on one day of a table: `finding` is a sentence, None if it found nothing."""
+    """What one check found on one day of a table, and when it ran; `finding` is a sentence, or None."""
 
     day: dt.date
     check: str
     severity: str
     found_rows: int
     finding: str | None
+    checked_at: dt.datetime
 
 
 class CheckFailed(RuntimeError):
@@ -83,6 +84,8 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
 
     They are one query: it sees one state of all tables, and costs one job for each day.
     """
+    # Before it runs, so that a load that comes meanwhile is newer.
+    now = dt.datetime.now(dt.UTC)
     job = run(
         client,
         checks_statement(table),
@@ -97,7 +100,7 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
     for check in table.checks:
         found_rows, shown = answers[check.name]
         finding = _finding(table, check, day, found_rows, shown)
-        results.append(CheckResult(day, check.name, check.severity, found_rows, finding))
+        results.append(CheckResult(day, check.name, check.severity, found_rows, finding, now))
     return rows, results
 
 
@@ -128,13 +131,13 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
         "found_rows": ("INT64", [result.found_rows for result in results]),
         # BigQuery has no NULL in an array.
         "finding": ("STRING", [result.finding or "" for result in results]),
+        "checked_at": ("TIMESTAMP", [result.checked_at for result in results]),
     }
     rows, given = rows_given(
         columns,
         {
             "table_name": "@table_name",
             "finding": "NULLIF(finding, '')",
-            "checked_at": "CURRENT_TIMESTAMP()",
         },
     )
     days = [result.day for result in results]
@@ -148,7 +151,7 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
         "target.event_date BETWEEN @first_day AND @last_day AND target.event_date IN UNNEST(@event_date) "
         "AND target.table_name = @table_name"
     )
-    names = ["table_name", *columns, "checked_at"]
+    names = ["table_name", *columns]
     statement = replace_statement(CHECK_RESULTS, names, rows, old)
     prefix = f"check-results-{table.name}"
     run(client, statement, params, job_id_prefix=prefix, maximum_bytes_billed=SMALL_MAX_BYTES, alone=True)

@@ -97,7 +97,7 @@ def test_a_run_is_one_day_to_load_or_an_unbroken_range_to_summarise_and_is_named
     ]
     published = [on(day, SUMMARISED if day == DAYS[2] else PUBLISHED) for day in DAYS]
     assert runs_of(decide(published, SUMMARIES, False), "r") == [
-        Run("build_summaries", f"backfill__{DAYS[0]}__r", DAYS[0], DAYS[1]),
+        Run("build_summaries", f"backfill__{DAYS[0]}_{DAYS[1]}__r", DAYS[0], DAYS[1]),
         Run("build_summaries", f"backfill__{DAYS[3]}__r", DAYS[3], DAYS[3]),
     ]
     assert runs_of(decide([NOTHING, SUMMARISED], LOAD, False), "r") == []

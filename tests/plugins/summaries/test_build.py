@@ -17,7 +17,13 @@ from shopstream.summaries import build as summaries
 from shopstream.summaries.build import Change
 from shopstream.tables import folder as tables
 from shopstream.tables.apply import apply
-from shopstream.tables.day import CheckFailed, build_day, build_statement
+from shopstream.tables.day import (
+    CheckFailed,
+    CheckResult,
+    build_day,
+    build_statement,
+    write_check_results,
+)
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from tests.plugins.load.landed import audit
@@ -163,6 +169,13 @@ def test_of_what_others_read_each_known_day_near_the_days_built_is_there_after_t
     # SECOND was built too, and found empty: so it is not built again.
     again = summaries.dry_run(client, [DEDUPLICATED], [THIRD])
     assert [change.day for change in again] == [THIRD]
+
+    # FIRST failed a check: the build that filled it has told so, and the next one builds it again.
+    failed = CheckResult(FIRST, "every_event_there", "fail", 1, "found something", dt.datetime.now(dt.UTC))
+    write_check_results(client, DEDUPLICATED, [failed])
+    again = summaries.dry_run(client, [DEDUPLICATED], [THIRD])
+    assert [change.day for change in again] == [FIRST, THIRD]
+    write_check_results(client, DEDUPLICATED, [replace(failed, found_rows=0, finding=None)])
 
     # A load has published SECOND again, and nothing was built since.
     audit(client, "20191102-00000000", landing_day=SECOND, event_dates=[SECOND])
