@@ -133,6 +133,8 @@ def problems_of(dag: Any) -> Iterator[str]:
         param = dag.params.get_param(name)
         if not {"type", "title"} <= param.schema.keys() or not param.description:
             yield f"param {name} lacks a type, a title or a description"
+        if "`" in (param.description or ""):
+            yield f"param {name} has Markdown in its description, which forms show as it stands"
         yield from problems_of_example(name, param)
         for value in HOSTILE:
             with suppress(ParamValidationError):
@@ -326,6 +328,7 @@ def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> No
         ('title="Day", ', "", "param day lacks a type, a title or a description"),
         ("Such as 2019-11-01", "A day", "param day has no example"),
         ("Such as 2019-11-01", "Such as Friday", "param day does not take its example 'Friday'"),
+        ("Such as 2019-11-01", "Such as 2019-11-01 of `days`", "param day has Markdown in its description"),
         (
             'format="date"',
             "pattern=r'^2019-11-01\\Z|^[a-zA-Z0-9/-]{1,80}[.]csv$'",
