@@ -44,6 +44,7 @@ from shopstream.tags import Tag
         "user_id": Param(
             None,
             type=["null", "string"],
+            expected="digits alone, such as 520088904",
             pattern=USER_ID_PATTERN,
             title="User id",
             description="One customer, such as 520088904. Airflow keeps it with the run; a list does not.",
@@ -51,6 +52,7 @@ from shopstream.tags import Tag
         "customers": Param(
             None,
             type=["null", "string"],
+            expected="forget/ and a name of letters, digits, dots and dashes, such as forget/2019-11-08.txt",
             pattern=LIST_PATTERN,
             title="List",
             description="Instead: an object of the bucket with one user_id a line, at most 1,000, such as "

@@ -44,6 +44,7 @@ from shopstream.tags import Tag
     params={
         "object": Param(
             type="string",
+            expected="exports/ and a name that ends in .csv, .csv.gz or .zip",
             pattern=EXPORT_PATTERN,
             maxLength=MAX_OBJECT_CHARS,
             title="Export",

@@ -60,7 +60,7 @@ from shopstream.tags import Tag
             type="string",
             enum=tasks.CHOICES,
             title="Reason",
-            description="Only rejects of this reason, such as bad_price, which `shop.rejected_events` has. "
+            description="Only rejects of this reason, such as bad_price, which shop.rejected_events has. "
             "What a store refused, and not the contract, is sent only if its reason is chosen here.",
         ),
         "dry_run": Param(

@@ -38,11 +38,12 @@ from shopstream.tags import Tag
     params={
         "landing_day": day_param(
             "Landing day",
-            "The landing day to publish. Empty: the last complete day, unless an object is given.",
+            "The landing day to publish. Empty: yesterday, unless an object is given.",
         ),
         "object": Param(
             None,
             type=["null", "string"],
+            expected="a name below exports/ or landing/events/ that ends in .csv or .csv.gz",
             pattern=OBJECT_PATTERN,
             maxLength=MAX_OBJECT_CHARS,
             title="Object",

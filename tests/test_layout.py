@@ -21,6 +21,7 @@ OF_NO_MODULE = {
     "tests/infra/test_docs.py": "of docs/deployment.md and docs/permissions.md",
     "tests/infra/test_plan.py": "of the Terraform files",
     "tests/infra/test_workflows.py": "of .github/workflows",
+    "tests/local/test_in_browser.py": "of Airflow's pages on the running stack",
     "tests/plugins/dashboard/test_static.py": "of the pages in plugins/shopstream/dashboard/static",
     "tests/plugins/report/test_charts.py": "of the specifications in plugins/shopstream/charts",
     "tests/plugins/test_sent_statements.py": "of every statement that the subjects send",

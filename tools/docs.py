@@ -193,11 +193,9 @@ def _schedule(dag: Any) -> str:
 def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
-    if "pattern" in schema:
-        # A bar would end the table's cell.
-        return f"`{schema['pattern']}`".replace("|", "\\|")
     kinds = schema["type"] if isinstance(schema["type"], list) else [schema["type"]]
-    given = ", ".join(str(schema.get("format", kind)) for kind in kinds if kind != "null")
+    named = ", ".join(str(schema.get("format", kind)) for kind in kinds if kind != "null")
+    given = schema.get("expected", named)
     return f"{given}, or empty" if "null" in kinds else given
 
 

@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with eleven things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with twelve things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -40,6 +40,9 @@ or more, columns that the table did not have when the connection was opened, oth
 telling each row, NULLs in required columns and days of a partition more than a year ahead; of a request with
 such a row it takes none. (BigQuery refuses days more than ten years ago too. That is not held here: it would
 be true of the days in tests and demo from 2029 on.) To DML these rows are as those of insertAll.
+
+It casts a STRING to BYTES by DuckDB's cast, which takes a backslash for the start of an escape, and fails for
+most. Now the bytes are those of the text in UTF-8.
 
 It runs a second job of the same id. BigQuery answers that the job is there, by which a client that lost the
 answer to its request learns that it need not ask again.
@@ -123,6 +126,24 @@ class MergeOnFalse(TranslationRule):
         target = exp.column(into.name, table=merge.this.alias_or_name)
         source = exp.column(value.name, table=merge.args["using"].alias_or_name)
         return exp.EQ(this=_marked(target, "target"), expression=_marked(source, "source"))
+
+
+@register
+class CastToBytes(TranslationRule):
+    """`CAST(text AS BYTES)` -> `ENCODE(text)`."""
+
+    name = "CAST_TO_BYTES"
+
+    def applies_to(self, node: exp.Expression) -> bool:
+        """Tell whether the node is such a cast, and none that the emulator makes of what is bytes."""
+        if not isinstance(node, exp.Cast) or not node.is_type("binary", "varbinary"):
+            return False
+        branch = node.find_ancestor(exp.If)
+        return branch is None or branch.this != exp.Literal.string("BLOB")
+
+    def rewrite(self, node: exp.Expression) -> exp.Expression:
+        """Return the function of DuckDB that does the same."""
+        return exp.Anonymous(this="ENCODE", expressions=[node.this])
 
 
 # Only now, since it imports the emulator's translator, which takes the rules that are registered by then.

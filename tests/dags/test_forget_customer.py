@@ -132,7 +132,7 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
     run = forget(shop, answer(api, "Forget", asked), build_meanwhile, customers=LIST, dry_run=False)
     assert run.errors == {}
     assert len(looks) == 3
-    assert "Forget 1 customers, listed in generation" in asked[1]["subject"]
+    assert "Customers to forget: 1, listed in generation" in asked[1]["subject"]
     assert "| `Spanner loaded_events` | 20 |" in asked[1]["body"]
     # The other's line of a product that has the same number.
     gone = holds(shop, ID)

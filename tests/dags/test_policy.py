@@ -133,6 +133,11 @@ def problems_of(dag: Any) -> Iterator[str]:
         param = dag.params.get_param(name)
         if not {"type", "title"} <= param.schema.keys() or not param.description:
             yield f"param {name} lacks a type, a title or a description"
+        if "`" in (param.description or ""):
+            yield f"param {name} has Markdown in its description, which forms show as it stands"
+        if "pattern" in param.schema and not param.schema.get("expected"):
+            # Airflow tells it with the schema, the pattern among it, to who has typed in something else.
+            yield f"param {name} has a pattern, and does not say in words what is expected"
         yield from problems_of_example(name, param)
         for value in HOSTILE:
             with suppress(ParamValidationError):
@@ -326,9 +331,11 @@ def test_the_rules_let_a_good_dag_pass(airflow_home: Path, tmp_path: Path) -> No
         ('title="Day", ', "", "param day lacks a type, a title or a description"),
         ("Such as 2019-11-01", "A day", "param day has no example"),
         ("Such as 2019-11-01", "Such as Friday", "param day does not take its example 'Friday'"),
+        ('format="date"', "pattern=r'^2019-11-01\\Z'", "does not say in words what is expected"),
+        ("Such as 2019-11-01", "Such as 2019-11-01 of `days`", "param day has Markdown in its description"),
         (
             'format="date"',
-            "pattern=r'^2019-11-01\\Z|^[a-zA-Z0-9/-]{1,80}[.]csv$'",
+            "expected='a day', pattern=r'^2019-11-01\\Z|^[a-zA-Z0-9/-]{1,80}[.]csv$'",
             r"param day takes 'exports/2019-Nov.csv\n'",
         ),
         ("TASK_DEFAULTS,", "TASK_DEFAULTS | {'owner': 'airflow'},", "work has no owner"),

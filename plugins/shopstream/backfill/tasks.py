@@ -160,4 +160,4 @@ def _next(is_dry: bool, runs: Sequence[Run]) -> str:
         return "There is nothing to do."
     if is_dry:
         return "This was a dry run, and nothing is changed. Trigger it again without, to do it."
-    return f"{len(runs)} runs are to be triggered."
+    return f"Runs to be triggered: {len(runs)}."

@@ -36,8 +36,8 @@ class Approve(Question):
         rows = "\n".join(f"| `{store}` | {number:,} |" for store, number in found.items())
         self.ask(
             context,
-            f"Forget {self.counted['customers']:,} customers{listed}: {sum(found.values()):,} rows and "
-            "lines.",
+            f"Customers to forget: {self.counted['customers']:,}{listed}. Rows and lines of them: "
+            f"{sum(found.values()):,}.",
             f"""\
 | where | rows or lines |
 | --- | --- |

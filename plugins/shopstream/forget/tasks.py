@@ -102,7 +102,7 @@ def count_part(part: str | int, whom: Mapping[str, Any], **context: Any) -> dict
 def count(whom: Mapping[str, Any], parts: Iterable[Mapping[str, int]]) -> dict[str, Any]:
     """Tell what was counted: {**whom, "found": {store: rows or lines}}."""
     found = _summed(parts)
-    log.info("%d customers are found in\n%s", whom["customers"], _told(found))
+    log.info("Customers: %d. Found of them:\n%s", whom["customers"], _told(found))
     return {**whom, "found": found}
 
 

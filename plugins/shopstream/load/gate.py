@@ -129,7 +129,9 @@ published before: then correct the landing files and trigger load_events_daily f
 
 
 def _code(text: str) -> str:
-    """The text as code in a line of Markdown, whatever it holds."""
+    """The text as code in a line of Markdown, whatever it holds; it may be broken after a comma."""
+    # A line of events has no spaces: Airflow's page would be as wide as it, and the answers out of sight.
+    text = re.sub(r",(?=\S)", ",\N{ZERO WIDTH SPACE}", text)
     ticks = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{ticks} {text} {ticks}"
 
@@ -142,6 +144,6 @@ def _usual(client: Client, manifest: Manifest) -> str:
     if not shares:
         return f"None of the {USUAL_DAYS} days before is loaded, so what is usual is not known."
     return (
-        f"Usual is {median(shares):.2%}: the median of the {len(shares)} loaded days of the {USUAL_DAYS} "
-        f"before, of which the highest had {shares[-1]:.2%}."
+        f"Usual is {median(shares):.2%}: the median of the {USUAL_DAYS} days before, as far as they are "
+        f"loaded ({len(shares)}). The highest had {shares[-1]:.2%}."
     )

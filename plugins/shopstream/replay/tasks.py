@@ -76,7 +76,7 @@ def _next(asked: Asked, is_dry: bool, every: Tally, loads: Sequence[Mapping[str,
     if is_dry:
         return "This was a dry run, and nothing is changed. Trigger it again without, to send what passes."
     if asked.source == STREAM:
-        return f"{every.passed:,} messages are published again; the others stay as they are."
+        return f"Published again: {every.passed:,} of {every.judged:,} messages. The others stay as they are."
     days = ", ".join(load["conf"]["landing_day"] for load in loads)
     return f"Loaded anew by load_events_daily: {days or 'no day, since nothing would pass'}."
 

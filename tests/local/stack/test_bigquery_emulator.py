@@ -74,6 +74,16 @@ def test_a_merge_on_false_of_nothing_empties_the_day(client: bigquery_api.Client
     assert counted(client) == [("2019-11-01", 40_000, 40_000)]
 
 
+def test_a_text_has_the_bytes_of_its_utf8_with_its_backslashes(client: bigquery_api.Client) -> None:
+    texts = [r"a\tb", r"\x41", "é\t", "\\"]
+    parameter = bigquery_api.ArrayQueryParameter("texts", "STRING", texts)
+    config = bigquery_api.QueryJobConfig(query_parameters=[parameter])
+    sql = "SELECT TO_HEX(CAST(COALESCE(said, '') AS BYTES)) FROM UNNEST(@texts) AS said ORDER BY 1"
+    assert [row[0] for row in client.query_and_wait(sql, job_config=config)] == sorted(
+        text.encode().hex() for text in texts
+    )
+
+
 def test_no_copy_of_a_table_is_kept_for_time_travel_when_rows_are_inserted(
     client: bigquery_api.Client,
 ) -> None:
