@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -33,6 +34,8 @@ REQUEST_SECONDS = 60
 OURS = "SHOPSTREAM_"
 OF_COMPOSER = {"SHOPSTREAM_SQL_DIR", "SHOPSTREAM_FORGET_KEY"}
 """Variables of the environment that are about its own machines."""
+EMULATED = re.compile(r"\w+_EMULATOR_HOST|SHOPSTREAM_(DATAFLOW|MONITORING)_ENDPOINT")
+"""Variables that lead elsewhere than to Google."""
 
 
 @dataclass
@@ -99,8 +102,15 @@ def real_ground(place: Place, environment: str) -> Ground:
     """A project, as the deployment has set up its Composer environment and as who is logged in.
 
     Raises:
-        NotReady: gcloud is missing, or does not tell of the environment; the message is its own.
+        NotReady: a variable of the shell names an emulator, which would answer for Google; or gcloud is
+            missing, or does not tell of the environment, and the message is its own.
     """
+    if emulated := sorted(name for name in os.environ if EMULATED.fullmatch(name) and os.environ[name]):
+        told = ", ".join(f"{name}={os.environ[name]}" for name in emulated)
+        raise NotReady(
+            f"{told} would answer for the project {place.project}: run `unset {' '.join(emulated)}`, "
+            "or ask from another shell."
+        )
     os.environ.update(
         SHOPSTREAM_PROJECT=place.project,
         SHOPSTREAM_REGION=place.region,

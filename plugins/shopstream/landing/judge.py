@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from beam_jobs.contract import COLUMN_NAMES, ContractError, first_event_day
 from beam_jobs.lines import UTF8_BOM, Block, has_bom, past_bom, refuse_other_header
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
+from beam_jobs.pseudonyms import masked, masked_detail
 from beam_jobs.validate import DAY_MICROS, check
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
@@ -143,7 +144,7 @@ def fill_gaps(days: np.ndarray, last_day: int, block: bytes, file: str) -> int:
         if not len(known):
             raise ContractError(
                 f"{file}: none of its first {len(days)} lines has an event_time of the years {FIRST_YEAR} to "
-                f"{LAST_YEAR}; the first starts {block[:80]!r}. "
+                f"{LAST_YEAR}; the first starts {masked(block[:80]).decode()!r}. "
                 f"Give the columns {', '.join(COLUMN_NAMES)}, under a header or in this order."
             )
         last_day = int(days[known[0]])
@@ -156,7 +157,8 @@ def refuse_hopeless(lines: Lines, file: str) -> None:
     """Refuse an export of which the load would accept nothing: it was saved in a form that is none.
 
     Raises:
-        ContractError: of the first block no line is an event; the message has the reasons and a detail.
+        ContractError: of the first block no line is an event; the message has the reasons and a detail, of
+            which it shows the shape: where columns are shifted, an id stands where a time should.
     """
     if lines.accepted.any():
         return
@@ -165,7 +167,7 @@ def refuse_hopeless(lines: Lines, file: str) -> None:
     detail = lines.rejected["detail"].filter(pc.equal(lines.rejected["reason"], worst))[0].as_py()
     raise ContractError(
         f"{file}: the load would reject each of its first {lines.is_row.sum():,} lines: {_counts(reasons)}. "
-        f"{detail} Nothing was landed. Correct the export and upload it again."
+        f"{masked_detail(detail)} Nothing was landed. Correct the export and upload it again."
     )
 
 

@@ -46,8 +46,20 @@ def test_a_block_without_an_event_is_refused_with_its_most_frequent_fault() -> N
         refuse_hopeless(judge(data, data, 0, COLUMN_NAMES, PLACE), PLACE)
     told = str(caught.value)
     assert told.startswith(f"{PLACE}: the load would reject each of its first 5 lines: time_without_zone 2, ")
-    assert "event_time is '2019-11-01 00:00:00'; expected a zone behind it" in told
+    assert "event_time is '####-##-## ##:##:##'; expected a zone behind it" in told
     assert told.endswith("Nothing was landed. Correct the export and upload it again.")
+
+
+def test_a_refused_export_shows_the_shape_of_its_lines_and_no_id_of_a_customer() -> None:
+    shifted = b"512345678,1,view,7,2,a.b,sony,3.50,s-4711\n"
+    lines = judge(shifted, shifted, 0, COLUMN_NAMES, PLACE)
+    with pytest.raises(ContractError, match=r"event_time is '#########'; expected ") as hopeless:
+        refuse_hopeless(lines, PLACE)
+    with pytest.raises(ContractError, match=r"the first starts '#########,#,xxxx,#,") as dayless:
+        fill_gaps(lines.days, 0, shifted, PLACE)
+    for told in (str(hopeless.value), str(dayless.value)):
+        assert "512345678" not in told
+        assert "4711" not in told
 
 
 def test_shares_are_told_of_all_days_and_of_the_worst() -> None:

@@ -113,6 +113,26 @@ def test_probes_see_what_is_deployed_but_for_what_is_about_composers_own_machine
     assert told["at_most_dollars"] == 0.25
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("SPANNER_EMULATOR_HOST", "BIGQUERY_STORAGE_EMULATOR_HOST"),
+        *("SHOPSTREAM_DATAFLOW_ENDPOINT", "SHOPSTREAM_MONITORING_ENDPOINT"),
+    ],
+)
+def test_a_shell_that_names_an_emulator_is_refused_for_a_real_project(
+    gcloud: Path, name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "127.0.0.1:9010")
+    assert cloud_proof.main([*REAL, "--yes"], [a_probe(lambda ground, undo: "it does")]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"{name}=127.0.0.1:9010 would answer for the project my-shop-dev: ")
+    assert f"run `unset {name}`" in told
+    assert not gcloud.exists(), "nothing was asked"
+    monkeypatch.setenv(name, "")
+    assert cloud_proof.main([*REAL, "--yes"], [a_probe(lambda ground, undo: "it does")]) == 0
+
+
 def test_what_was_found_otherwise_or_left_behind_fails_the_command_and_ctrl_c_ends_it_so(
     gcloud: Path, result: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
