@@ -30,7 +30,10 @@ _MASK = bytes(
     ord("#") if chr(octet).isdecimal() else ord("x") if octet > 127 or chr(octet).isalpha() else octet
     for octet in range(256)
 )
-_QUOTED = re.compile(r"""(['"]).*\1""", re.DOTALL)
+_ONE_QUOTED = r"""(?:'(?:[^'\\]|\\.?)*(?:'|\Z)|"(?:[^"\\]|\\.?)*(?:"|\Z))"""
+"""Of a detail, as repr quotes it; to the end where it is cut off."""
+_QUOTED = re.compile(rf"""{_ONE_QUOTED}(?:[^'"]*{_ONE_QUOTED})*""", re.DOTALL)
+"""From the first to the last: behind an apostrophe, what is outside of a pair of marks is the value."""
 
 
 class PseudonymKeyError(RuntimeError):

@@ -86,6 +86,7 @@ def stream_envelope(
     *,
     rejected_at: datetime,
     raw_bytes: int = MAX_LINE_BYTES,
+    detail_chars: int | None = None,
     with_attributes: bool = True,
     mask: bool = False,
 ) -> dict[str, object]:
@@ -95,10 +96,13 @@ def stream_envelope(
         reject: the message, and why it was rejected.
         rejected_at: now, with its time zone.
         raw_bytes: how many bytes of the message are kept.
+        detail_chars: how many characters of why are kept; all of them by default.
         with_attributes: whether its attributes are kept.
         mask: whether nothing of a customer may be in it; then its attributes are not kept.
     """
     message = reject.message
+    # Before it is cut, which may part a quote.
+    detail = masked_detail(reject.detail) if mask else reject.detail
     attributes = None
     if with_attributes and not mask and message.attributes is not None:
         attributes = json.dumps(dict(message.attributes), sort_keys=True, ensure_ascii=False)
@@ -110,7 +114,7 @@ def stream_envelope(
         "line_bytes": len(message.data),
         "raw": masked(message.data[:raw_bytes]) if mask else message.data[:raw_bytes],
         "reason": reject.reason,
-        "detail": masked_detail(reject.detail) if mask else reject.detail,
+        "detail": detail[:detail_chars],
         "rejected_at": rejected_at,
         "message_id": message.message_id,
         "attributes": attributes,

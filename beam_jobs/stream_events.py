@@ -230,9 +230,10 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject], mask: bool = Fa
         detail = f"{reject.detail} (Shortened, since BigQuery refused the whole: {why})"
         reduced.append(
             stream_envelope(
-                reject._replace(detail=detail[:REDUCED_DETAIL_CHARS]),
+                reject._replace(detail=detail),
                 rejected_at=now,
                 raw_bytes=REDUCED_RAW_BYTES,
+                detail_chars=REDUCED_DETAIL_CHARS,
                 with_attributes=False,
                 mask=mask,
             )

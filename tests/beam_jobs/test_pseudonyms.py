@@ -156,6 +156,32 @@ def test_what_is_masked_of_a_detail_is_what_it_quotes() -> None:
 
 
 @pytest.mark.parametrize(
+    "detail",
+    [
+        """unknown fields: 'a"b1', "c'd 520088904".""",
+        r"""unknown fields: 'it\'s "', 'it\'s " 520088904'.""",
+        "Doesn't fit: '520088904' and '7'.",
+        "price is '520088904 that is cut off",
+        "price is 'cut off behind 520088904 and \\",
+    ],
+)
+def test_nothing_of_a_quote_stays_plain_whatever_marks_are_in_it_and_where_it_is_cut_off(detail: str) -> None:
+    masked_text = masked_detail(detail)
+    assert len(masked_text) == len(detail)
+    assert "#########" in masked_text
+    assert not any(character.isdigit() for character in masked_text)
+
+
+@given(st.lists(st.text("'\"\\\n5a "), min_size=1))
+def test_what_a_detail_quotes_is_masked_whatever_it_is_and_also_in_each_beginning_of_it(
+    values: list[str],
+) -> None:
+    detail = f"The value is {', '.join(map(repr, values))}"
+    for end in range(len(detail)):
+        assert "5" not in masked_detail(detail[:end])
+
+
+@pytest.mark.parametrize(
     "text",
     ["latest", "projects/p/secrets/s/versions/latest", "pseudonym.key", "projects/p/secrets/s", "/a,/b"],
 )

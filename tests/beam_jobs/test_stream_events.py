@@ -209,6 +209,21 @@ def test_a_reject_that_bigquery_refuses_is_kept_in_a_shorter_form(sent: list[dic
     assert len(third["detail"]) == 1000
 
 
+def test_a_masked_reject_tells_nothing_of_a_customer_in_its_shorter_form_either(
+    sent: list[dict[str, Any]],
+) -> None:
+    detail = f"Doesn't fit: '520088904 {'x' * 1000}'"
+    write_rejects(
+        BigQuerySink(STREAM.rejected_table),
+        [Reject(message(b"x" * 5000), "wrong_column_count", detail)],
+        mask=True,
+    )
+    [row] = sent
+    assert len(row["detail"]) == 1000
+    assert "#########" in row["detail"]
+    assert not any(character.isdigit() for character in row["detail"])
+
+
 def test_a_reject_refused_in_its_shortest_form_too_fails_the_step(sent: list[dict[str, Any]]) -> None:
     with pytest.raises(stream_events.RejectRefused, match=r"the first of message 2: told"):
         write_rejects(

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import base64
 import datetime as dt
+import re
 from typing import Any
 
 import pytest
 from google.cloud import bigquery as bigquery_api
 from google.cloud.spanner_v1 import CommitRequest, ExecuteSqlRequest, ReadRequest, SpannerClient
 from google.cloud.spanner_v1.database import Database
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from beam_jobs.identity import shard
 from shopstream.forget import stores
-from shopstream.forget.customers import RANGE_DETAIL
+from shopstream.forget.customers import RANGE_DETAIL, is_told_of
 from shopstream.replay.judge import CUT_OFF, NO_FILE
 from shopstream.replay.kept import Asked, judge_day
 from shopstream.settings import settings
@@ -32,6 +35,26 @@ def test_each_table_that_tells_of_a_session_tells_of_its_customer_by_whom_it_is_
     told = [table for table in TABLES if not table.view and "user_session" in table.column_names]
     assert told
     assert [table.full_name for table in told if "user_id" not in table.column_names] == []
+
+
+def pieces_of_json() -> st.SearchStrategy[bytes]:
+    forms = [b"520088904", b"5.20088904e8", b"52008890.4E+1", b"520088904000e-3", b"0520088904.0"]
+    escapes = [b"\\u0035", b"\\u0065", b"\\u002e", b"\\5", b"\\e", b"\\t", b"20088904", b"5.2"]
+    return st.lists(st.sampled_from(forms + escapes) | st.binary(max_size=1), max_size=5).map(b"".join)
+
+
+@example(said=[b'{"user_id":\r5.20088904e8}'])
+@example(said=[b'{"user_id"=5.20088904e8}'])
+@example(said=[b"{(5.20088904e8"])
+@example(said=[rb'{"user_id": "5.20088904\u00658"}'])
+@example(said=[rb'{"user_id": "52\0088904"}'])
+@given(st.lists(pieces_of_json().map(lambda text: b"{" + text), min_size=1, max_size=3))
+def test_what_is_told_of_a_customer_bigquery_finds_by_the_digits_or_by_what_looks_odd(
+    said: list[bytes],
+) -> None:
+    if is_told_of(said, {ID}):
+        words = " ".join(text.hex() for text in said)
+        assert str(ID).encode().hex() in words or re.search(stores.ODD_DIGITS, words)
 
 
 @pytest.mark.integration
