@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -181,6 +182,35 @@ def test_a_query_that_became_dearer_is_named_in_the_difference_and_one_that_is_m
         assert f"build {MEAN_BRANDS}" in line
         assert f"dearer by {share:.0%}" in line
     assert cost.main(["--against", str(before), "--at-most", "0.01"]) == 1
+
+
+def a_bill(query_dollars: Mapping[str, float]) -> cost.Bill:
+    """Of one query, whose dollars are given by the shop's size, and of all else: 93, 930 and 9,300."""
+    return {
+        times: {
+            "BigQuery queries: d: q": {"service": "BigQuery queries", "bytes": 1.0, "dollars": dollars},
+            "Composer: c": {"service": "Composer", "bytes": None, "dollars": 93.0 * int(times) ** 0.5},
+        }
+        for times, dollars in query_dollars.items()
+    }
+
+
+def test_queries_that_read_twice_the_bytes_are_told_though_they_are_a_small_part_of_the_whole() -> None:
+    once = a_bill({"1": 7, "100": 70, "10000": 700})
+    twice = a_bill({"1": 14, "100": 140, "10000": 1400})
+    text, percent = cost.difference(once, twice)
+    assert percent == pytest.approx(100)
+    assert "this shop costs 107 US dollars, before 100 (+7.0 %)." in text
+    assert "BigQuery queries at 1 x: 14 US dollars, before 7 (+100.0 %)." in text
+    assert cost.difference(twice, once)[1] < 0
+
+
+def test_what_is_dearer_for_a_large_shop_alone_is_told_with_its_items_at_that_size() -> None:
+    before, after = ({"1": 7.0, "100": 70.0, "10000": dollars} for dollars in (700.0, 840.0))
+    text, percent = cost.difference(a_bill(before), a_bill(after))
+    assert percent == pytest.approx(20)
+    assert "BigQuery queries at 10,000 x: 840 US dollars, before 700 (+20.0 %)." in text
+    assert "| BigQuery queries: d: q | 700.00 | 840.00 | dearer by 20% |" in text
 
 
 def test_the_text_bytes_of_an_event_are_those_of_generated_events(tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ TIMES = (1, 100, 10_000)
 PRICES = Path(__file__).parent / "prices.yaml"
 AT_MOST_PERCENT = 10.0
 SHOWN_STATEMENTS = 30
+COMPARED = ("all", "BigQuery queries")
+"""What must not become dearer: the statements alone too, for they are a small part of the whole."""
 SHOWN_CHANGE = 0.005
 """A change below this share of an item is none."""
 
@@ -107,9 +109,20 @@ def describe(found: Bill) -> str:
 
 
 def difference(before: Bill, after: Bill) -> tuple[str, float]:
-    """Return what has changed, the largest first, at this shop's size; and by how many per cent the whole
-    grew."""
-    old, new = before["1"], after["1"]
+    """Return what has changed, the largest first; and by how many per cent COMPARED grew where it grew most,
+    of all sizes that both bills have.
+
+    The items are those of the size at which it grew most.
+    """
+    sums = {
+        (service, times): tuple(by_service(bill_[times])[service] for bill_ in (before, after))
+        for times in after
+        if times in before
+        for service in COMPARED
+    }
+    percents = {key: (now - was) / was * 100 for key, (was, now) in sums.items()}
+    service, times = most = max(percents, key=lambda key: percents[key])
+    old, new = before[times], after[times]
     changed = []
     for name in {**old, **new}:
         was, now = (of_one.get(name, {}).get("dollars", 0.0) for of_one in (old, new))
@@ -119,12 +132,16 @@ def difference(before: Bill, after: Bill) -> tuple[str, float]:
         (name, f"{was:,.2f}", f"{now:,.2f}", _verdict(was, now))
         for name, was, now in sorted(changed, key=lambda one: -abs(one[2] - one[1]))
     )
-    was, now = (by_service(of_one)["all"] for of_one in (old, new))
-    percent = (now - was) / was * 100
-    text = f"A month of this shop costs {now:,.0f} US dollars, before {was:,.0f} ({percent:+.1f} %)."
+
+    def told(key: tuple[str, str]) -> str:
+        was, now = sums[key]
+        return f"{now:,.0f} US dollars, before {was:,.0f} ({percents[key]:+.1f} %)."
+
+    text = f"A month of this shop costs {told(('all', '1'))}"
     if not changed:
-        return f"{text} No item has changed.", percent
-    return "\n".join([text, "", *_table(("item", "before", "now", ""), rows)]), percent
+        return f"{text} No item has changed.", percents[most]
+    text += f"\nCompared by what grew most, {service} at {int(times):,} x: {told(most)}"
+    return "\n".join([text, "", *_table(("item", "before", "now", ""), rows)]), percents[most]
 
 
 def human(bytes_: float) -> str:
