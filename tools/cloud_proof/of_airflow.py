@@ -25,6 +25,7 @@ from shopstream.alerts import ALERT_PREFIX
 from shopstream.dashboard.in_airflow import PREFIX
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.load.launch import job_name
+from shopstream.report.tasks import last_day_shown
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
 from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS_STREAM, STREAM_CHECKS
@@ -113,8 +114,12 @@ def day(ground: Ground, undo: ExitStack) -> str:
     _refuse_paused(airflow, LOAD, BUILD)
     prefix = f"{layout.landing(DAY)}/"
     if found := [blob.name for blob in ground.bucket.list_blobs(prefix=prefix)]:
-        raise Open(f"gs://{ground.bucket.name}/{found[0]} is there: the probe's day is somebody's")
-    undo.callback(take_away, ground, airflow, began)
+        folder = f"gs://{ground.bucket.name}/{prefix}"
+        raise Open(
+            f"{folder} holds {found[0].removeprefix(prefix)}: the probe's day is somebody's. If an earlier "
+            f"probe has left it, delete {folder} and run this one again: it takes the rest away too"
+        )
+    take_away(undo, ground, airflow, began)
     with tempfile.TemporaryDirectory() as folder:
         written = write_landing_day(Path(folder), DAY, EVENTS, bad_share=BAD_SHARE)
         file = Path(folder) / str(DAY) / "events.csv"
@@ -136,45 +141,81 @@ def day(ground: Ground, undo: ExitStack) -> str:
     return told
 
 
-def take_away(ground: Ground, airflow: AirflowClient, since: dt.datetime) -> None:
-    """Take away whatever a load of the probe's day, whole or broken off, has left; and its runs' effects."""
-    moment = since.isoformat()
-    for run_id in airflow.runs(LOAD, moment):
+def take_away(undo: ExitStack, ground: Ground, airflow: AirflowClient, since: dt.datetime) -> None:
+    """Have `undo` take away whatever a load of the probe's day, whole or broken off, leaves; and its runs'
+    effects.
+
+    Each step is tried whatever became of the others. The last that is registered here comes first.
+    """
+    undo.callback(_delete_from_published_loads, ground)
+    undo.callback(_delete_from_loaded_events, ground)
+    undo.callback(_delete_staging_tables, ground)
+    for table in all_tables(settings().sql_dir):
+        if (column := table.metadata.partition_by) and table.full_name not in STREAMED:
+            undo.callback(_delete_rows, ground, table.full_name, column)
+    undo.callback(_delete_reports, ground)
+    for prefix in (layout.LANDING, layout.ACCEPTED, layout.REJECTED, "loads/"):
+        undo.callback(_delete_objects, ground, f"{prefix}{DAY}/")
+    undo.callback(_wait_for_followers, ground, airflow, since)
+    undo.callback(_cancel_load, ground)
+    undo.callback(_delete_load_runs, airflow, since)
+
+
+def _delete_load_runs(airflow: AirflowClient, since: dt.datetime) -> None:
+    for run_id in airflow.runs(LOAD, since.isoformat()):
         if str(DAY) in run_id:
             airflow.delete_run(LOAD, run_id)
+
+
+def _cancel_load(ground: Ground) -> None:
     locations = ground.dataflow()
     cancel(locations, job_name(DAY))
     while is_active(locations, job_name(DAY)):
         time.sleep(POLL_SECONDS)
-    # Those that an asset has started may have days of others too.
+
+
+def _wait_for_followers(ground: Ground, airflow: AirflowClient, since: dt.datetime) -> None:
+    """Those that an asset has started may have days of others too, so they are not ended."""
     running = {
         (dag, run_id): dag
         for dag in FOLLOWERS
         if not airflow.is_paused(dag)
-        for run_id in airflow.runs(dag, moment)
+        for run_id in airflow.runs(dag, since.isoformat())
     }
     airflow.wait(running, ground.progress)
-    for prefix in (layout.LANDING, layout.ACCEPTED, layout.REJECTED, "loads/"):
-        for blob in ground.bucket.list_blobs(prefix=f"{prefix}{DAY}/"):
-            blob.delete()
+
+
+def _delete_objects(ground: Ground, prefix: str) -> None:
+    for blob in ground.bucket.list_blobs(prefix=prefix):
+        blob.delete()
+
+
+def _delete_reports(ground: Ground) -> None:
     for blob in ground.bucket.list_blobs(prefix=layout.REPORTS):
-        if blob.name.endswith(f"_{DAY}.html"):
+        if last_day_shown(blob) == DAY:
             blob.delete()
-    client = ground.bigquery
-    for table in all_tables(settings().sql_dir):
-        column = table.metadata.partition_by
-        if column and table.full_name not in STREAMED:
-            _ask(client, f"DELETE FROM {table.full_name} WHERE {column} = @day")  # noqa: S608 (our own names)
-    for listed in client.list_tables("shop_raw"):
+
+
+def _delete_rows(ground: Ground, table: str, column: str) -> None:
+    _ask(ground.bigquery, f"DELETE FROM {table} WHERE {column} = @day")  # noqa: S608 (our own names)
+
+
+def _delete_staging_tables(ground: Ground) -> None:
+    for listed in ground.bigquery.list_tables("shop_raw"):
         if f"_staging_{DAY:%Y%m%d}_" in listed.table_id:
-            client.delete_table(listed, not_found_ok=True)
-    database = ground.spanner
-    database.execute_partitioned_dml(
+            ground.bigquery.delete_table(listed, not_found_ok=True)
+
+
+def _delete_from_loaded_events(ground: Ground) -> None:
+    ground.spanner.execute_partitioned_dml(
         "DELETE FROM loaded_events WHERE event_date = @day AND landing_day = @day",
         params={"day": DAY},
         param_types={"day": param_types.DATE},
     )
-    with database.batch() as batch:
+
+
+def _delete_from_published_loads(ground: Ground) -> None:
+    with ground.spanner.batch() as batch:
         batch.delete("published_loads", KeySet(keys=[[DAY.isoformat()]]))
 
 

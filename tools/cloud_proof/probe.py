@@ -120,8 +120,30 @@ def as_table(outcomes: Iterable[Outcome]) -> str:
     )
 
 
+class _Undo(ExitStack):
+    """Clears away what a probe has made, the last first; `left` names each thing that could not be."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[str] = []
+
+    def callback(self, clear: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Callable[..., Any]:
+        def tell() -> None:
+            try:
+                clear(*args, **kwargs)
+            except Exception as error:
+                words = [
+                    clear.__name__.strip("_").replace("_", " "),
+                    *(arg for arg in args if isinstance(arg, str)),
+                ]
+                self.left.append(f"{' '.join(words)}: {type(error).__name__}: {error}")
+
+        super().callback(tell)
+        return clear
+
+
 def _ask(probe: Probe, ground: Ground) -> Outcome:
-    undo = ExitStack()
+    undo = _Undo()
     began = time.monotonic()
     try:
         try:
@@ -136,18 +158,9 @@ def _ask(probe: Probe, ground: Ground) -> Outcome:
             verdict, found = Verdict.OTHERWISE, f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         verdict, found = Verdict.STOPPED, "by Ctrl-C"
-    left = _clear_away(undo)
-    return _outcome(probe, verdict, found, time.monotonic() - began, left)
-
-
-def _clear_away(undo: ExitStack) -> str:
-    """Undo all that a probe has made; return what could not be."""
     with _no_interrupts():
-        try:
-            undo.close()
-        except Exception as error:
-            return f"{type(error).__name__}: {error}"
-    return ""
+        undo.close()
+    return _outcome(probe, verdict, found, time.monotonic() - began, "; ".join(undo.left))
 
 
 @contextmanager

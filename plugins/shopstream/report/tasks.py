@@ -67,7 +67,7 @@ class WriteReport(BaseOperator):
         first_day = min(date.fromisoformat(self.first_day), _history_start(last_day))
         name = f"{REPORTS}{first_day}_{last_day}.html"
         bucket = storage_client().bucket(settings().bucket)
-        latest_day = max(last_day, _last_day_shown(bucket.get_blob(LATEST)) or last_day)
+        latest_day = max(last_day, last_day_shown(bucket.get_blob(LATEST)) or last_day)
         days_shown = {name: (first_day, last_day), LATEST: (_history_start(latest_day), latest_day)}
 
         client = bigquery_client()
@@ -106,11 +106,11 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
     return datasets
 
 
-def _history_start(last_day: date) -> date:
-    return last_day - timedelta(days=HISTORY_DAYS - 1)
-
-
-def _last_day_shown(report: Blob | None) -> date | None:
+def last_day_shown(report: Blob | None) -> date | None:
     """Return the last day that a report shows, as its object's metadata say."""
     shown = (report.metadata or {}).get(LAST_DAY) if report else None
     return date.fromisoformat(shown) if shown else None
+
+
+def _history_start(last_day: date) -> date:
+    return last_day - timedelta(days=HISTORY_DAYS - 1)

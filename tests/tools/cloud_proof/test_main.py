@@ -148,7 +148,7 @@ def test_what_was_found_otherwise_or_left_behind_fails_the_command_and_ctrl_c_en
 
     assert cloud_proof.main([*REAL, "--yes"], [a_probe(otherwise)]) == 1
     assert cloud_proof.main([*REAL, "--yes"], [a_probe(leaves)]) == 1
-    assert "LEFT BEHIND: FileNotFoundError" in capsys.readouterr().out
+    assert "LEFT BEHIND: open /nowhere/at/all: FileNotFoundError" in capsys.readouterr().out
     both = [a_probe(stopped), a_probe(otherwise, "two")]
     assert cloud_proof.main([*REAL, "--yes"], both) == 130
     assert [probe["verdict"] for probe in json.loads(result.read_text())["probes"]] == ["stopped", "not run"]

@@ -74,6 +74,24 @@ def test_a_day_goes_from_its_file_to_both_stores_and_the_summaries_and_is_taken_
     [outcome] = prove([PROBES["day"]], ground, run=True)
     assert (outcome.verdict, outcome.left) == (Verdict.AS_EXPECTED, ""), outcome
     assert outcome.found.startswith("of 4")
+    assert left_of(shop) == {"objects": []}
+
+
+def test_a_wait_that_fails_is_told_and_the_rest_of_the_day_is_taken_away_and_no_newer_report_is(
+    ground: Ground, shop: Shop
+) -> None:
+    class Lost(InThisProcess):
+        def wait(self, runs: dict[tuple[str, str], str], progress: Callable[[str], None]) -> Any:
+            raise RunFailed("Still not done after 3600 s: build_summaries.")
+
+    airflow = Lost(shop)
+    ground.airflow = lambda: airflow  # type: ignore[assignment,return-value]
+    latest = shop.bucket.blob("reports/events/latest.html")
+    latest.metadata = {"last_day": "2001-01-03"}
+    latest.upload_from_string("of a newer day")
+    [outcome] = prove([PROBES["day"]], ground, run=True)
+    assert outcome.verdict is Verdict.AS_EXPECTED, outcome
+    assert outcome.left == ("wait for followers: RunFailed: Still not done after 3600 s: build_summaries.")
     assert left_of(shop) == {"objects": ["reports/events/latest.html"]}
 
 
@@ -107,7 +125,11 @@ def test_a_day_that_is_somebodys_and_dags_that_are_paused_are_left_alone(ground:
     airflow.paused = set()
     shop.land(["a line"], of_airflow.DAY)
     [outcome] = prove([PROBES["day"]], ground, run=True)
-    assert (outcome.verdict, "the probe's day is somebody's" in outcome.found) == (Verdict.OPEN, True)
+    assert outcome.verdict is Verdict.OPEN
+    assert "the probe's day is somebody's" in outcome.found
+    assert (
+        f"delete gs://{shop.bucket.name}/landing/events/{of_airflow.DAY}/ and run this one" in outcome.found
+    )
     assert [blob.name for blob in shop.bucket.list_blobs(prefix="landing/")]
 
 

@@ -50,22 +50,26 @@ def test_however_a_probe_ends_it_is_told_and_what_it_made_is_cleared_away(
     assert made == ["cleared away"]
 
 
-def test_what_could_not_be_cleared_away_is_told_and_the_rest_of_it_is(ground: Ground) -> None:
+def test_each_thing_that_could_not_be_cleared_away_is_told_by_name_and_the_rest_is_cleared_away(
+    ground: Ground,
+) -> None:
     made: list[str] = []
+
+    def _delete_table(ground: Ground, table: str) -> None:
+        raise Forbidden(f"{table} is not yours")
 
     def run(ground: Ground, undo: ExitStack) -> str:
         undo.callback(made.append, "the first")
-
-        def fail() -> None:
-            raise Forbidden("not yours")
-
-        undo.callback(fail)
+        undo.callback(_delete_table, ground, "a")
+        undo.callback(made.append, "the third")
+        undo.callback(_delete_table, ground, table="b")
         return "it does"
 
     [outcome] = prove([probe("one", run)], ground, run=True)
-    assert (outcome.verdict, outcome.left) == (Verdict.AS_EXPECTED, "Forbidden: 403 not yours")
-    assert made == ["the first"]
-    assert "it does LEFT BEHIND: Forbidden: 403 not yours" in as_table([outcome])
+    left = "delete table: Forbidden: 403 b is not yours; delete table a: Forbidden: 403 a is not yours"
+    assert (outcome.verdict, outcome.left) == (Verdict.AS_EXPECTED, left)
+    assert made == ["the third", "the first"]
+    assert f"it does LEFT BEHIND: {left}" in as_table([outcome])
 
 
 def test_ctrl_c_stops_after_the_probe_that_runs_and_a_second_one_does_not_break_off_its_clearing_away(
