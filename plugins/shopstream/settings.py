@@ -98,6 +98,13 @@ class Settings:
         """The parameter of a pipeline's launch that names the key of pseudonyms; none where they are off."""
         return {"pseudonym_key": self.pseudonym_keys[0]} if self.pseudonym_keys else {}
 
+    def pseudonym_key_label(self) -> str:
+        """That key as the value of a job's label: the number of its version, `file`, or `none`."""
+        if not self.pseudonym_keys:
+            return "none"
+        number = self.pseudonym_keys[0].rpartition("/versions/")[2]
+        return number if number.isdecimal() else "file"
+
     def image(self, pipeline: str, version: str) -> str:
         """The image of a pipeline, in which its workers find beam_jobs."""
         return pipeline_image(self.region, self.project, pipeline, version)

@@ -67,7 +67,7 @@ def test_a_stream_that_nobody_has_stopped_is_launched_and_then_left_alone(stream
     [job_id] = stream.active()
     assert first.returned["keep_alive"] == {"decision": "launch", "job_id": job_id, "level": "ok"}
     job = stream.dataflow.get(job_id)
-    assert job["labels"] == {"app": "shopstream", "template_version": "local"}
+    assert job["labels"] == {"app": "shopstream", "template_version": "local", "pseudonym_key": "none"}
     assert job["environment"]["sdkPipelineOptions"]["options"] == {
         "subscription": "projects/shopstream-local/subscriptions/events-stream",
         "events_table": "shopstream-local:shop_raw.events_stream",
@@ -160,6 +160,23 @@ def test_a_pinned_version_runs_instead_of_the_deployed_one(stream: Stream) -> No
     assert decision(stream.check()) == "update"
 
     assert stream.dataflow.get(stream.active()[0])["labels"]["template_version"] == "v0"
+
+
+def test_a_stream_with_another_key_of_pseudonyms_than_loads_is_told_of_and_left_to_a_person(
+    stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream.check()
+    [job_id] = stream.active()
+    stream.deploy("v2")
+    monkeypatch.setenv("SHOPSTREAM_TEMPLATE_VERSION", "v2")
+    monkeypatch.setenv("SHOPSTREAM_PSEUDONYM_KEYS", "projects/p/secrets/s/versions/1")
+
+    told = error(stream.check())
+
+    assert f"the pseudonym key of job {job_id} is none and that of loads 1" in told
+    assert "follow docs/runbooks/pseudonyms.md" in told
+    assert stream.jobs() == [(job_id, "RUNNING")]
+    assert stream.checks()[1]["level"] == "fail"
 
 
 def test_an_update_that_cannot_be_launched_fails_and_leaves_the_old_job_running(stream: Stream) -> None:

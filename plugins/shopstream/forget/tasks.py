@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
 
-from beam_jobs.pseudonyms import pseudonyms_by
+from beam_jobs.pseudonyms import PseudonymKeyError, Pseudonyms, pseudonyms_by
 from shopstream.days import is_real
 from shopstream.forget.customers import Customers, read_customers, read_key
 from shopstream.forget.question import Approve
@@ -71,10 +71,11 @@ def read_whom(**context: Any) -> dict[str, Any]:
         {"customers": how many, "generation": of their list or None}
 
     Raises:
-        Refused: the form does not say whom, or of a real run the key is not there.
+        Refused: the form does not say whom, a key of pseudonyms is not there, or of a real run the audit's.
     """
+    # The keys, before anybody is asked.
+    _pseudonyms()
     if not context["params"]["dry_run"]:
-        # Before anybody is asked.
         read_key(settings().forget_key)
     customers = read_customers(storage_client(), settings().bucket, context["params"])
     return {"customers": len(customers.ids), "generation": customers.generation}
@@ -234,8 +235,19 @@ def _customers(counted: Mapping[str, Any], context: Mapping[str, Any]) -> Custom
 
 def _ids(customers: Customers) -> frozenset[int]:
     """The user_ids of these customers, and the pseudonyms that they have by each key of today and before."""
-    keys = filter(None, map(pseudonyms_by, settings().pseudonym_keys))
-    return customers.ids.union(*(map(key.user, customers.ids) for key in keys))
+    return customers.ids.union(*(map(key.user, customers.ids) for key in _pseudonyms()))
+
+
+def _pseudonyms() -> list[Pseudonyms]:
+    """Those of each key of today and before.
+
+    Raises:
+        Refused: a key is not there, or is none.
+    """
+    try:
+        return list(filter(None, map(pseudonyms_by, settings().pseudonym_keys)))
+    except PseudonymKeyError as error:
+        raise Refused(f"SHOPSTREAM_PSEUDONYM_KEYS: {error}") from error
 
 
 def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:

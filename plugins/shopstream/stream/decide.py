@@ -17,6 +17,8 @@ STREAM_JOB = "shop-stream"
 """The job's name at Dataflow, exactly; its uniqueness among active jobs keeps two streams apart."""
 
 VERSION_LABEL = "template_version"
+KEY_LABEL = "pseudonym_key"
+"""Of the key by which a job writes pseudonyms, as Settings.pseudonym_key_label; a job without it has none."""
 BUDGET_WINDOW = timedelta(hours=1)
 
 _STARTING = {"JOB_STATE_UNKNOWN", "JOB_STATE_STOPPED", "JOB_STATE_PENDING", "JOB_STATE_QUEUED"}
@@ -111,7 +113,10 @@ def check_version(version: Any) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StreamJob:
-    """A job of the stream. `replaces` and `replaced_by` name the other job of an update."""
+    """A job of the stream. `replaces` and `replaced_by` name the other job of an update.
+
+    `pseudonym_key` is the value of KEY_LABEL.
+    """
 
     id: str
     state: str
@@ -120,6 +125,7 @@ class StreamJob:
     state_since: datetime
     replaces: str | None = None
     replaced_by: str | None = None
+    pseudonym_key: str = "none"
 
     @property
     def is_starting(self) -> bool:
@@ -227,6 +233,24 @@ def _is_update(jobs: Sequence[StreamJob]) -> bool:
         job for job in jobs if any(other.replaces == job.id or job.replaced_by == other.id for other in jobs)
     ]
     return len(replaced) == len(jobs) - 1
+
+
+def keep_to_key(decision: Decision, jobs: Sequence[StreamJob], key: str) -> Decision:
+    """Turn it into an alert if a job that would stay or be updated has another key of pseudonyms than `key`.
+
+    No update changes it: what was written by the old one has to be deleted, up to a moment that is known.
+    """
+    if decision.action not in (Action.NOTHING, Action.UPDATE):
+        return decision
+    for job in jobs:
+        if job.pseudonym_key != key:
+            return Decision(
+                Action.ALERT,
+                f"the pseudonym key of job {job.id} is {job.pseudonym_key} and that of loads {key}, so that "
+                "customers count as two; stop the stream by stop_stream with how = drain, and follow "
+                "docs/runbooks/pseudonyms.md",
+            )
+    return decision
 
 
 def keep_to_budget(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from shopstream import layout
 from shopstream.settings import LABELS, Settings, settings
 from shopstream.stream.decide import (
+    KEY_LABEL,
     STREAM_JOB,
     VERSION_LABEL,
     Action,
@@ -59,14 +60,16 @@ def active_jobs(hook: DataflowHook) -> list[StreamJob]:
 
 def stream_job(job: Mapping[str, Any]) -> StreamJob:
     """Read a job as jobs.get shows it."""
+    labels = job.get("labels", {})
     return StreamJob(
         id=job["id"],
         state=job["currentState"],
-        version=job.get("labels", {}).get(VERSION_LABEL),
+        version=labels.get(VERSION_LABEL),
         created=datetime.fromisoformat(job["createTime"]),
         state_since=datetime.fromisoformat(job["currentStateTime"]),
         replaces=job.get("replaceJobId"),
         replaced_by=job.get("replacedByJobId"),
+        pseudonym_key=labels.get(KEY_LABEL, "none"),
     )
 
 
@@ -180,7 +183,11 @@ def stream_events_launch(env: Settings, version: str, *, update: bool) -> dict[s
             "stagingLocation": f"gs://{env.temp_bucket}/{layout.STAGING}",
             **env.stream_workers.environment(),
             "sdkContainerImage": env.image("stream_events", version),
-            "additionalUserLabels": {**LABELS, VERSION_LABEL: version},
+            "additionalUserLabels": {
+                **LABELS,
+                VERSION_LABEL: version,
+                KEY_LABEL: env.pseudonym_key_label(),
+            },
             # The stream keeps no state, and readers see each event once whatever was written twice.
             "streamingMode": "STREAMING_MODE_AT_LEAST_ONCE",
             "enableStreamingEngine": True,

@@ -202,6 +202,7 @@ def _look(hook: DataflowHook, context: Mapping[str, Any]) -> Look:
     active = jobs.active_jobs(hook)
     recent = [jobs.stream_job(job) for job in hook.newest_jobs(STREAM_JOB, now - decide.BUDGET_WINDOW)]
     decision = decide.decide(wanted, settings().template_version, active)
+    decision = decide.keep_to_key(decision, active, settings().pseudonym_key_label())
     decision = decide.keep_to_budget(decision, recent, wanted, settings().stream_max_launches, now)
     return Look(now, wanted, active, recent, decision)
 

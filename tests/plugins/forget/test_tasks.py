@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,7 +12,8 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowRescheduleException
 from google.cloud import storage
 
-from shopstream.forget.tasks import await_loads, delete_list
+from shopstream.forget.tasks import await_loads, delete_list, read_whom
+from shopstream.retries import Refused
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import start_run, succeed
 
@@ -31,6 +33,19 @@ def test_the_list_that_was_read_is_deleted_once_and_one_that_was_written_since_s
     blob.upload_from_string("8\n")
     delete_list(counted, params={"customers": blob.name})
     assert blob.download_as_bytes() == b"8\n"
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nobody_is_asked_and_nothing_counted_without_each_key_of_pseudonyms(
+    dry_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit, old = tmp_path / "forget.key", tmp_path / "old.key"
+    for file in (audit, old):
+        file.write_text("0" * 32)
+    monkeypatch.setenv("SHOPSTREAM_FORGET_KEY", str(audit))
+    monkeypatch.setenv("SHOPSTREAM_PSEUDONYM_KEYS", f"{old},{tmp_path}/none.key")
+    with pytest.raises(Refused, match=r"SHOPSTREAM_PSEUDONYM_KEYS: .*none\.key cannot be read: No such file"):
+        read_whom(params={"user_id": "7", "customers": None, "dry_run": dry_run})
 
 
 def test_a_load_that_may_have_read_a_file_as_it_was_is_waited_for_and_a_later_one_is_not(

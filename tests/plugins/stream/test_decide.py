@@ -21,6 +21,7 @@ from shopstream.stream.decide import (
     decide,
     desired_state_text,
     keep_to_budget,
+    keep_to_key,
     launches_counted,
     parse_desired_state,
 )
@@ -166,6 +167,28 @@ def test_a_stop_in_an_update_cancels_the_successor_that_has_not_begun() -> None:
 
 def linked(one: StreamJob, **links: Any) -> StreamJob:
     return StreamJob(one.id, one.state, one.version, one.created, one.state_since, **links)
+
+
+@pytest.mark.parametrize(("seen", "wanted"), [("none", "2"), ("1", "2"), ("2", "1"), ("2", "none")])
+def test_a_job_with_another_key_of_pseudonyms_than_loads_is_an_alert_and_is_not_updated(
+    seen: str, wanted: str
+) -> None:
+    for version in VERSIONS:
+        jobs = [job(version=version, pseudonym_key=seen)]
+        decision = decide(DesiredState(), DEPLOYED, jobs)
+        assert keep_to_key(decision, jobs, seen) == decision
+        alert = keep_to_key(decision, jobs, wanted)
+        assert (alert.action, alert.jobs) == (Action.ALERT, ())
+        assert f"job job-1 is {seen} and that of loads {wanted}" in alert.reason
+        assert "stop the stream by stop_stream with how = drain" in alert.reason
+
+
+def test_a_stop_a_launch_and_a_wait_go_on_whatever_key_of_pseudonyms_a_job_has() -> None:
+    for state, wanted in itertools.product(TABLE, WANTED):
+        for jobs in ([], [job(state, OTHER, pseudonym_key="1")]):
+            decision = decide(wanted, DEPLOYED, jobs)
+            if decision.action not in (Action.UPDATE, Action.NOTHING) or not jobs:
+                assert keep_to_key(decision, jobs, "2") == decision
 
 
 # The desired state
