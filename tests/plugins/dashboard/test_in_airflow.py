@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +11,9 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from shopstream.dashboard import in_airflow
-from tests.airflow_home import airflow_home  # noqa: F401
+from tests.airflow_server import header
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(scope="module")
-def airflow(airflow_home: Path) -> Iterator[TestClient]:  # noqa: F811
-    """Airflow's API server with the plugins of this repository, for a stranger."""
-    from airflow.api_fastapi import app
-
-    _forget()
-    yield TestClient(app.create_app(apps="core"), raise_server_exceptions=False)
-    _forget()
-
-
-def _forget() -> None:
-    """Drop what Airflow keeps in this process, which other tests made with other plugins and secrets."""
-    from airflow import plugins_manager
-    from airflow.api_fastapi import app
-    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
-
-    app.purge_cached_app()
-    for kept in (*vars(plugins_manager).values(), *vars(BaseAuthManager).values()):
-        function = getattr(kept, "__func__", kept)
-        if hasattr(function, "cache_clear"):
-            function.cache_clear()
-
-
-def header(role: str | None, seconds: int = 60) -> dict[str, str]:
-    """What a user of this role sends along, with a token that holds for so many seconds."""
-    from airflow.api_fastapi.app import get_auth_manager
-    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
-
-    user = SimpleAuthManagerUser(username=f"a {role}", role=role)
-    token = get_auth_manager().generate_jwt(user, expiration_time_in_seconds=seconds)
-    return {"Authorization": f"Bearer {token}"}
 
 
 def dashboard(client: TestClient) -> FastAPI:
@@ -137,7 +103,7 @@ def test_a_plugin_whose_module_is_broken_is_told_by_airflow_which_goes_on(tmp_pa
 def test_the_link_is_below_the_base_path(
     base_url: str,
     path: str,
-    airflow_home: Path,  # noqa: F811
+    airflow_home: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AIRFLOW__API__BASE_URL", base_url)

@@ -14,8 +14,8 @@ import pytest
 from local.stack import emulators
 from shopstream.settings import settings
 from tests.airflow_home import airflow_home  # noqa: F401
+from tests.airflow_server import airflow  # noqa: F401
 from tests.dags.conftest import dataflow, shop  # noqa: F401
-from tests.plugins.dashboard.test_in_airflow import airflow  # noqa: F401
 from tools.cloud_proof.ground import Ground
 
 

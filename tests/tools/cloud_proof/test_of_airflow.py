@@ -13,8 +13,8 @@ from local.stack.airflow_client import RunFailed
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables
 from tests.airflow_home import Run
+from tests.airflow_server import header
 from tests.dags.shop import Shop
-from tests.plugins.dashboard.test_in_airflow import header
 from tools.cloud_proof import of_airflow
 from tools.cloud_proof.ground import AIRFLOW_VARIABLE, Ground
 from tools.cloud_proof.probe import Verdict, prove

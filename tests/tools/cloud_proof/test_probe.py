@@ -76,6 +76,7 @@ def test_ctrl_c_stops_after_the_probe_that_runs_and_a_second_one_does_not_break_
     ground: Ground,
 ) -> None:
     made: list[str] = []
+    before = signal.getsignal(signal.SIGINT)
 
     def run(ground: Ground, undo: ExitStack) -> str:
         def clear() -> None:
@@ -89,7 +90,7 @@ def test_ctrl_c_stops_after_the_probe_that_runs_and_a_second_one_does_not_break_
     outcomes = list(prove([probe("first", run), probe("second", holds)], ground, run=True))
     assert [outcome.verdict for outcome in outcomes] == [Verdict.STOPPED, Verdict.NOT_RUN]
     assert made == ["cleared away"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_without_being_told_to_run_none_is_run(ground: Ground) -> None:

@@ -1,0 +1,42 @@
+"""Airflow's API server in the tests' process, with this repository's plugins, and what its users send."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+
+@pytest.fixture(scope="module")
+def airflow(airflow_home: Path) -> Iterator[TestClient]:
+    """Airflow's API server with the plugins of this repository, for a stranger."""
+    from airflow.api_fastapi import app
+
+    _forget()
+    yield TestClient(app.create_app(apps="core"), raise_server_exceptions=False)
+    _forget()
+
+
+def _forget() -> None:
+    """Drop what Airflow keeps in this process, which other tests made with other plugins and secrets."""
+    from airflow import plugins_manager
+    from airflow.api_fastapi import app
+    from airflow.api_fastapi.auth.managers.base_auth_manager import BaseAuthManager
+
+    app.purge_cached_app()
+    for kept in (*vars(plugins_manager).values(), *vars(BaseAuthManager).values()):
+        function = getattr(kept, "__func__", kept)
+        if hasattr(function, "cache_clear"):
+            function.cache_clear()
+
+
+def header(role: str | None, seconds: int = 60) -> dict[str, str]:
+    """What a user of this role sends along, with a token that holds for so many seconds."""
+    from airflow.api_fastapi.app import get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    user = SimpleAuthManagerUser(username=f"a {role}", role=role)
+    token = get_auth_manager().generate_jwt(user, expiration_time_in_seconds=seconds)
+    return {"Authorization": f"Bearer {token}"}
