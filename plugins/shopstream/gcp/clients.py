@@ -41,7 +41,8 @@ def with_waiting_reads(database: Database, seconds: float = READ_SECONDS) -> Dat
     """Let reads and partitioned DML wait while Spanner does not answer, at most so long; return the database.
 
     Its client begins such a request anew at once, again and again, without a pause, a word or an end
-    (google.cloud.spanner_v1.snapshot._restart_on_unavailable).
+    (google.cloud.spanner_v1.snapshot._restart_on_unavailable). One that was answered and then broke off is
+    still begun anew at once, and may then wait as long again.
     """
     from google.api_core.exceptions import ResourceExhausted, ServiceUnavailable
     from google.api_core.retry import Retry, if_exception_type
