@@ -232,21 +232,20 @@ def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str,
     from beam_jobs.contract import LATENESS_DAYS
 
     events: list[dict[str, Any]] = []
-    # All of one moment, so that no load is published in between. Not by one snapshot of several uses: the
-    # emulator ends those of a client that does something else meanwhile.
-    moment = datetime.now(UTC)
     landed = [last_day - timedelta(days=JOURNEY_DAYS - 1), last_day + timedelta(days=LATENESS_DAYS)]
     first_landed, last_landed = ([day.isoformat()] for day in landed)
-    with database.snapshot(read_timestamp=moment) as snapshot:
-        published = {
-            tuple(row)
-            for row in snapshot.read(
-                "published_loads",
-                _LOAD,
-                KeySet(ranges=[KeyRange(start_closed=first_landed, end_closed=last_landed)]),
-                timeout=JOURNEY_SECONDS,
-            )
-        }
+    with database.snapshot() as snapshot:
+        loads = snapshot.read(
+            "published_loads",
+            _LOAD,
+            KeySet(ranges=[KeyRange(start_closed=first_landed, end_closed=last_landed)]),
+            timeout=JOURNEY_SECONDS,
+        )
+        published = {tuple(row) for row in loads}
+        # All else is read of the same moment, so that no load is published in between. Spanner says which: a
+        # clock of ours that is behind would hide what was just published. Not by one snapshot of several
+        # uses: the emulator ends those of a client that does something else meanwhile.
+        moment = loads.metadata.transaction.read_timestamp
     for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
         # As the view customer_journey: an event of a published load, once. The view itself is no way: the
         # emulator reads all rows of all customers for it.

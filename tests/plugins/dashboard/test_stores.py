@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from typing import Self
 
 import pytest
 from google.api_core.client_options import ClientOptions
@@ -185,6 +186,22 @@ def test_a_journey_is_one_customers_alone_newest_first_and_goes_on_where_it_ends
     events, next_last_day = store.journey(7, noon.date())
     assert [event["event_id"][-1] for event in events] == ["a"]
     assert next_last_day == date(2019, 11, 2)
+
+
+@pytest.mark.integration
+def test_a_clock_that_is_behind_spanners_hides_no_event(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Behind(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) - timedelta(minutes=10)
+
+    noon = datetime(2019, 11, 3, 12, tzinfo=UTC)
+    write_journey(spanner_database, (7, noon, "a"))
+    monkeypatch.setattr(stores, "datetime", Behind)
+    events, _ = SpannerStore(lambda: spanner_database).journey(7, noon.date())
+    assert [event["event_id"][-1] for event in events] == ["a"]
 
 
 @pytest.mark.integration
