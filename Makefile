@@ -17,7 +17,7 @@ REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
 export Q
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost cloud-proof infra-check audit deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost scale cloud-proof infra-check audit deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -127,6 +127,9 @@ cloud-proof: $(INSTALLED) $(ANALYZER) ## Ask Google Cloud what only it can tell:
 
 cost: $(INSTALLED) $(ANALYZER) ## Print what a month costs, by service and query, at 1, 100 and 10,000 times this shop; JSON= writes it
 	@$(BIN)/python -m tools.cost $(if $(JSON),--json "$(JSON)")
+
+scale: $(INSTALLED) $(ANALYZER) ## Print what 1, 100 and 10,000 times this shop need, and at how many times each limit is met
+	@$(BIN)/python -m bench.scale
 
 infra-check: .venv-infra/.installed ## Check infra/ by the Google provider's schema, without a cloud
 	@.venv-infra/bin/python -m tools.infra_check

@@ -106,9 +106,9 @@ def canonical_price(price: Decimal) -> str:
     return text.rstrip("0").rstrip(".") if "." in text else text
 
 
-def shards(user_ids: np.ndarray) -> np.ndarray:
-    """Return the shard, in [0, SHARDS), of each user id; int64 in and out."""
-    return (user_ids % 2147483648) * 2654435761 // 65536 % SHARDS
+def shards(user_ids: np.ndarray, count: int = SHARDS) -> np.ndarray:
+    """Return the shard, in [0, count), of each user id; int64 in and out."""
+    return (user_ids % 2147483648) * 2654435761 // 65536 % count
 
 
 def shard(user_id: int) -> int:

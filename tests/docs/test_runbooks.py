@@ -30,6 +30,7 @@ OTHERS = (
     "docs/getting-started.md",
     "docs/guarantees.md",
     "docs/how-to.md",
+    "docs/scale.md",
 )
 PAGES = [INDEX, *SUBJECTS, *(ROOT / name for name in OTHERS)]
 SECTIONS = ["How it shows", "How to confirm", "What to do", "How to know it is over"]

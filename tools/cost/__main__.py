@@ -76,7 +76,7 @@ def describe(found: Bill) -> str:
     lines = [
         "US dollars a month, by service:",
         "",
-        *_table(
+        *table(
             ("service", *(f"{int(times):,} x" for times in found)),
             (
                 (name, *(f"{of_one[name]:,.0f}" for of_one in services.values()))
@@ -105,7 +105,7 @@ def describe(found: Bill) -> str:
         ]
     ]
     heads = [head for times in found for head in (f"{int(times):,} x", "dollars")]
-    return "\n".join([*lines, *_table(("statement", *heads), rows)])
+    return "\n".join([*lines, *table(("statement", *heads), rows)])
 
 
 def difference(before: Bill, after: Bill) -> tuple[str, float]:
@@ -141,7 +141,7 @@ def difference(before: Bill, after: Bill) -> tuple[str, float]:
     if not changed:
         return f"{text} No item has changed.", percents[most]
     text += f"\nCompared by what grew most, {service} at {int(times):,} x: {told(most)}"
-    return "\n".join([text, "", *_table(("item", "before", "now", ""), rows)]), percents[most]
+    return "\n".join([text, "", *table(("item", "before", "now", ""), rows)]), percents[most]
 
 
 def human(bytes_: float) -> str:
@@ -164,7 +164,8 @@ def _verdict(was: float, now: float) -> str:
     return f"dearer by {now / was - 1:.0%}" if now > was else f"cheaper by {1 - now / was:.0%}"
 
 
-def _table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+    """Yield the lines of a Markdown table, all columns but the first to the right."""
     yield f"| {' | '.join(heads)} |"
     yield f"|---|{'---:|' * (len(heads) - 1)}"
     for row in rows:

@@ -96,30 +96,47 @@ def _bigquery(sizes: Mapping[str, Size], price: Prices, times: float) -> Iterato
     )
 
 
+def load_vcpu_hours(events_a_day: float) -> float:
+    """Return the hours of a worker's CPUs that a daily load takes, besides starting and stopping them."""
+    return events_a_day * LOAD_CPU_US / 1e6 / 3600 / BUSY_SHARE
+
+
+def stream_workers(events_a_day: float) -> int:
+    """Return the workers that the stream needs in its busiest hour."""
+    vcpus = events_a_day / 86_400 * PEAK * STREAM_CPU_US / 1e6 / BUSY_SHARE
+    return max(1, ceil(vcpus / WORKER_VCPUS))
+
+
+def spanner_nodes(events_a_day: float) -> tuple[int, int]:
+    """Return the nodes that hold what is kept, and those that take a day's rows in LOAD_HOURS."""
+    holding = max(SPANNER_LEAST_NODES, ceil(spanner_bytes(events_a_day) / NODE_BYTES))
+    return holding, max(holding, ceil(events_a_day / (LOAD_HOURS * 3600) / NODE_WRITES_A_SECOND))
+
+
+def spanner_bytes(events_a_day: float) -> float:
+    """Return the bytes of the events that Spanner keeps, without what an older load of a day has left."""
+    return events_a_day * DAYS_A_MONTH * KEEP_MONTHS * SPANNER_ROW_BYTES
+
+
 def _dataflow(events_a_day: float, price: Prices) -> Iterator[Item]:
     memory = VCPU_GIB * price["memory_gib_hour"]
-    load_vcpu_hours = events_a_day * LOAD_CPU_US / 1e6 / 3600 / BUSY_SHARE + WORKER_VCPUS * BATCH_START_HOURS
+    vcpu_hours = load_vcpu_hours(events_a_day) + WORKER_VCPUS * BATCH_START_HOURS
     # No row crosses Dataflow's shuffle but in landed .gz files, and this shop's are plain.
-    yield Item(
-        "Dataflow", "loads", None, load_vcpu_hours * DAYS_A_MONTH * (price["batch_vcpu_hour"] + memory)
-    )
-    vcpus = events_a_day / 86_400 * PEAK * STREAM_CPU_US / 1e6 / BUSY_SHARE
-    workers = max(1, ceil(vcpus / WORKER_VCPUS))
+    yield Item("Dataflow", "loads", None, vcpu_hours * DAYS_A_MONTH * (price["batch_vcpu_hour"] + memory))
     streamed = events_a_day * DAYS_A_MONTH * MESSAGE_BYTES
     yield Item(
         "Dataflow",
         "stream",
         None,
-        workers * WORKER_VCPUS * HOURS_A_MONTH * (price["streaming_vcpu_hour"] + memory)
+        stream_workers(events_a_day) * WORKER_VCPUS * HOURS_A_MONTH * (price["streaming_vcpu_hour"] + memory)
         + streamed / GIB * price["streaming_engine_gib"],
     )
 
 
 def _spanner(events_a_day: float, price: Prices) -> Iterator[Item]:
-    stored = events_a_day * DAYS_A_MONTH * KEEP_MONTHS * SPANNER_ROW_BYTES
-    base = max(SPANNER_LEAST_NODES, ceil(stored / NODE_BYTES))
-    loading = max(base, ceil(events_a_day / (LOAD_HOURS * 3600) / NODE_WRITES_A_SECOND))
-    node_hours = base * HOURS_A_MONTH + (loading - base) * LOAD_HOURS * DAYS_A_MONTH
+    stored = spanner_bytes(events_a_day)
+    holding, loading = spanner_nodes(events_a_day)
+    node_hours = holding * HOURS_A_MONTH + (loading - holding) * LOAD_HOURS * DAYS_A_MONTH
     yield Item("Spanner", "nodes", None, node_hours * price["node_hour"])
     yield Item("Spanner", f"storage, {KEEP_MONTHS} months", stored, stored / GIB * price["gib_month"])
 
