@@ -102,7 +102,7 @@ class Load(NamedTuple):
 class Production(NamedTuple):
     """What infra/production.tfvars lets the load, Spanner and the stream grow to."""
 
-    batch_vcpus: int
+    batch_vcpus: float
     nodes: float
     stream_vcpus: int
 
