@@ -56,7 +56,7 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
-bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part, PART=demo too
+bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; PART=demo, and beside a running stack PART=page, too
 	@$(BIN)/python -m bench $(PART)
 	@test -n "$(PART)" || $(BIN)/python -m bench.bench_parse
 	@test -n "$(PART)" || $(BIN)/python -m bench.bench_spanner_sink
@@ -113,8 +113,8 @@ dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT
 bi-link: $(INSTALLED) ## Print the addresses that open each summary in Looker Studio; PROJECT=id
 	@$(BIN)/python -m tools.bi_link --project "$(PROJECT)"
 
-screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, beside the running stack; USER_ID=a customer's
-	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$(USER_ID)")
+screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, beside the running stack; USER_ID=a customer's, PAGE=live for one
+	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$(USER_ID)") $(if $(PAGE),--only "$(PAGE)")
 
 logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 	@$(BIN)/python -m local.stack logs $(SERVICE)

@@ -1,4 +1,4 @@
-"""What the pipeline costs, measured: `python -m bench [PART ...]`, by default all parts but the demo.
+"""What the pipeline costs, measured: `python -m bench [PART ...]`, by default all parts but the last two.
 
 load      CPU a row of the load, of plain Beam and of bare commits, in turn, on one Spanner emulator
 growth    the load's CPU a row and peak memory from 200,000 to 5,000,000 rows, and in 10,000 small files,
@@ -8,6 +8,7 @@ land      land_export's splitting of an export, on one core
 stream    the stream from a backlog, and from publish to query
 airflow   how long each DAG file takes to parse beyond importing Airflow
 demo      `make demo` from start to end, in a stack that is not up
+page      how soon the dashboard shows its first chart, and its bytes, beside a running stack with events
 
 Each measurement is a process of its own; a ratio compares processes of one run, by medians of several in
 turn. CPU is what compares: rows a second are those of this machine and of what else it does. The figures are
@@ -72,6 +73,9 @@ AIMS = {
     "land_export_mb_s": Aim(200, True),
     "dag_parse_max_s": Aim(0.3, False),
     "demo_s": Aim(80, False),
+    "page_first_look_best_ms": Aim(1500, False),
+    "page_second_look_ms": Aim(1500, False),
+    "page_files_kb": Aim(1200, False),
 }
 Figures = dict[str, float]
 
@@ -88,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     options = parser.parse_args(argv)
     RESULT.parent.mkdir(parents=True, exist_ok=True)
-    for name in options.parts or [part for part in PARTS if part != "demo"]:
+    for name in options.parts or [part for part in PARTS if part not in ("demo", "page")]:
         print(f"== {name}", flush=True)
         with tempfile.TemporaryDirectory(dir=RESULT.parent) as folder:
             figures = PARTS[name](Path(folder), options)
@@ -202,6 +206,13 @@ def measure_demo(folder: Path, options: argparse.Namespace) -> Figures:
     return {"demo_s": time.monotonic() - began}
 
 
+def measure_page(folder: Path, options: argparse.Namespace) -> Figures:
+    """The dashboard's first page in a browser, beside the running stack."""
+    from bench import page
+
+    return page.measure()
+
+
 PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "load": measure_load,
     "growth": measure_growth,
@@ -210,6 +221,7 @@ PARTS: dict[str, Callable[[Path, argparse.Namespace], Figures]] = {
     "stream": measure_stream,
     "airflow": measure_airflow,
     "demo": measure_demo,
+    "page": measure_page,
 }
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import threading
 import time
 import urllib.error
@@ -21,6 +19,7 @@ from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, e
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.dashboard.guards import COOKIE
+from tools.screenshots import chromium_program
 
 TOKEN = "of-tests-only-0123456789"
 AXE = ROOT / "tools" / "googlesql" / "node_modules" / "axe-core" / "axe.min.js"
@@ -30,10 +29,10 @@ PATIENCE_MS = 20_000
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """One Chromium for the tests of a module: while Playwright runs, nothing else may run an event loop."""
-    found = (shutil.which(name) for name in ("chromium", "google-chrome"))
-    program = os.environ.get("SHOPSTREAM_CHROMIUM") or next(filter(None, found), None)
-    if program is None:
-        pytest.skip("Chromium is missing: install it (Debian: chromium) or name it in SHOPSTREAM_CHROMIUM")
+    try:
+        program = chromium_program()
+    except emulators.NotReady as error:
+        pytest.skip(str(error))
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
         yield chromium
