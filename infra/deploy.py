@@ -319,7 +319,15 @@ def assemble(root: Path, release: Path) -> Path:
 
 
 def read_place(environment: str, project: str) -> Place:
-    """The place that infra/<environment>.tfvars describes."""
+    """The place that infra/<environment>.tfvars describes.
+
+    Raises:
+        Refused: there is no such environment, or the project's id cannot be one.
+    """
+    if environment not in ENVIRONMENTS:
+        raise Refused(f"ENV is {environment or 'not set'!r}; give ENV=small, ENV=medium or ENV=production.")
+    if not re.fullmatch("[a-z][-a-z0-9]{4,28}[a-z0-9]", project):
+        raise Refused(f"PROJECT is {project or 'not set'!r}; give the Google Cloud project's id.")
     text = (ROOT / "infra" / f"{environment}.tfvars").read_text(encoding="utf-8")
     sizes = {
         name: json.loads(value)
@@ -498,14 +506,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _act(options: argparse.Namespace) -> None:
-    if options.env not in ENVIRONMENTS:
-        raise Refused(f"ENV is {options.env or 'not set'!r}; give ENV=small, ENV=medium or ENV=production.")
     shell = Shell(dry=options.dry_run)
     if shell.dry and not options.project:
         options.project = PLACEHOLDER_PROJECT
         shell.say(f"PROJECT is not set: {PLACEHOLDER_PROJECT} stands for it.")
-    if not re.fullmatch("[a-z][-a-z0-9]{4,28}[a-z0-9]", options.project):
-        raise Refused(f"PROJECT is {options.project or 'not set'!r}; give the Google Cloud project's id.")
     place = read_place(options.env, options.project)
     if options.action == "rollback":
         if not options.version:

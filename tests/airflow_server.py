@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
 
 
@@ -17,6 +22,21 @@ def airflow(airflow_home: Path) -> Iterator[TestClient]:
     _forget()
     yield TestClient(app.create_app(apps="core"), raise_server_exceptions=False)
     _forget()
+
+
+@contextmanager
+def served(app: Any) -> Iterator[str]:
+    """The URL at which a thread of this process serves an ASGI app, such as Airflow's."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 def _forget() -> None:

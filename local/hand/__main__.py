@@ -20,16 +20,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+from google.auth.exceptions import GoogleAuthError
+from requests import RequestException
 from rich.console import Console
 from rich.table import Table
 
 from beam_jobs.contract import REASONS, ContractError
-from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, read_place
+from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, Refused, read_place
 from local.dataflow.jobs import running_workers
 from local.hand import shop, whatif
 from local.stack import control
-from local.stack.airflow_client import AirflowClient, ComposerClient, RunFailed
+from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
 from local.stack.services import STATE
 from shopstream.settings import settings
@@ -40,6 +42,8 @@ UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summarie
 MAX_SHOWN = 1000
 STREAM_SPEED = 60
 """A day in 24 minutes."""
+EMULATED = ("BIGQUERY_EMULATOR_HOST", "SPANNER_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
+LOG_IN = "Log in: gcloud auth application-default login"
 COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop.rejected_events")
 console = Console()
 
@@ -61,10 +65,14 @@ def main(argv: list[str] | None = None) -> int:
     }
     try:
         return commands[options.command](options)
-    except (NotReady, ContractError, RunFailed) as error:
+    except (NotReady, ContractError, AirflowRefused, Refused, RunFailed) as error:
         print(error, file=sys.stderr)
     except GoogleAPICallError as error:
         print(error.message, file=sys.stderr)
+    except GoogleAuthError as error:
+        print(f"Google does not know who asks: {error}\n{LOG_IN}", file=sys.stderr)
+    except (GoogleAPIError, RequestException) as error:
+        print(f"There is no answer: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         return 130
@@ -101,7 +109,8 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     stream.add_argument("day", type=_day)
     commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
     for command in (put, load, sql, what_if):
-        command.add_argument("--env", choices=ENVIRONMENTS, help="of a real project; see --project")
+        names = ", ".join(ENVIRONMENTS)
+        command.add_argument("--env", help=f"of a real project, one of {names}; see --project")
         command.add_argument("--project", help="the project's id")
     options = parser.parse_args(argv)
     if bool(getattr(options, "env", None)) != bool(getattr(options, "project", None)):
@@ -309,6 +318,9 @@ def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], 
         bucket = shop.clients()[2].bucket(settings().bucket)
         return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket
     place = read_place(options.env, options.project)
+    if emulated := {name: os.environ[name] for name in EMULATED if os.environ.get(name)}:
+        told = ", ".join(f"{name}={address}" for name, address in emulated.items())
+        print(f"Not Google, but {told} answers for {place.project}.", file=sys.stderr)
     os.environ.update(
         SHOPSTREAM_PROJECT=place.project,
         SHOPSTREAM_REGION=place.region,

@@ -18,6 +18,9 @@ POLL_SECONDS = 1.5
 ANSWER_AFTER_SECONDS = 5.0
 PAGE_RUNS = 100
 REQUEST_TIMEOUT_SECONDS = 30
+ALERTS = "shopstream.alerts"
+"""The logger that tells a failed task's reason again; its module takes seconds to import."""
+NOT_LET_IN = (401, 403)
 FINAL_STATES = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -25,8 +28,15 @@ class RunFailed(RuntimeError):
     """A DAG run did not end in success; the message names the run, its failed tasks and their errors."""
 
 
+class AirflowRefused(RuntimeError):
+    """Airflow is not reached, lets nobody in or refuses; the message says which, and what to do."""
+
+
 class AirflowClient:
     """A session with one Airflow, logged in by user name and password."""
+
+    who_may = "Its user may look, but not do this."
+    if_away = "See whether it runs: make status"
 
     def __init__(self, url: str, username: str, password: str) -> None:
         self.url = url.rstrip("/")
@@ -58,24 +68,38 @@ class AirflowClient:
 
     def _call(self, method: str, path: str, unless: int | None = None, **kwargs: Any) -> Any:
         """Ask Airflow; None if it answers with nothing, or with the code `unless`."""
-        url = f"{self.url}/api/v2{path}"
-        answer = self._session.request(method, url, timeout=REQUEST_TIMEOUT_SECONDS, **kwargs)
+        answer = self._ask(method, path, **kwargs)
         if answer.status_code == requests.codes.unauthorized:  # the token ran out in a long demo
             self._authenticate()
-            answer = self._session.request(method, url, timeout=REQUEST_TIMEOUT_SECONDS, **kwargs)
+            answer = self._ask(method, path, **kwargs)
         if answer.status_code == unless:
             return None
+        told = f"{answer.status_code} to {method} {path}: {answer.text[:500]}"
+        if answer.is_redirect or answer.status_code in NOT_LET_IN:
+            raise AirflowRefused(f"Airflow at {self.url} does not let this login in. {self.who_may}\n{told}")
         if not answer.ok:
-            raise RuntimeError(
-                f"Airflow answered {answer.status_code} to {method} {path}: {answer.text[:500]}"
-            )
+            raise AirflowRefused(f"Airflow at {self.url} answered {told}")
         return answer.json() if answer.content else None
+
+    def _ask(self, method: str, path: str, **kwargs: Any) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                f"{self.url}/api/v2{path}",
+                timeout=REQUEST_TIMEOUT_SECONDS,
+                allow_redirects=False,  # which Google's login would be
+                **kwargs,
+            )
+        except requests.ConnectionError as error:
+            raise AirflowRefused(
+                f"Airflow at {self.url} cannot be reached. {self.if_away}\n{error}"
+            ) from error
 
     def wait_for_dags(self, dag_ids: Sequence[str], timeout_seconds: float = 120) -> None:
         """Wait until the DAG processor has parsed these DAGs.
 
         Raises:
-            RuntimeError: a DAG is missing at the end of the time; the message holds Airflow's import errors.
+            AirflowRefused: a DAG is missing at the end of the time; it says Airflow's import errors.
         """
         deadline = time.monotonic() + timeout_seconds
         while missing := set(dag_ids) - {dag["dag_id"] for dag in self._call("GET", "/dags")["dags"]}:
@@ -83,7 +107,7 @@ class AirflowClient:
                 errors = [
                     error["stack_trace"] for error in self._call("GET", "/importErrors")["import_errors"]
                 ]
-                raise RuntimeError(
+                raise AirflowRefused(
                     f"Airflow does not know {', '.join(sorted(missing))} after {timeout_seconds:.0f} s. "
                     + ("\n".join(errors) or "There are no import errors; look at the dag-processor's log.")
                 )
@@ -272,21 +296,18 @@ class AirflowClient:
             )
             log = self._call("GET", path, params={"map_index": task["map_index"], "full_content": "true"})
             entries = [entry for entry in log["content"] if isinstance(entry, dict)]
-            errors = [entry for entry in entries if entry.get("level") in ("error", "critical")] or entries[
-                -3:
-            ]
+            errors = [entry for entry in entries if entry.get("level") in ("error", "critical")]
+            reasons = [entry for entry in errors if entry.get("logger") != ALERTS]
             lines.append(f"  {task['task_id']}:")
-            for entry in errors[-3:]:
-                lines.append(f"    {entry.get('event', '')}")
-                lines += [
-                    f"    {detail.get('exc_type')}: {detail.get('exc_value')}"
-                    for detail in entry.get("error_detail") or []
-                ]
+            lines += [f"    {_reason(entry)}" for entry in (reasons or errors or entries)[-3:]]
         return "\n".join(lines)
 
 
 class ComposerClient(AirflowClient):
     """The Airflow of a Composer environment, as who has the application default credentials."""
+
+    who_may = "Its account needs roles/composer.user in the project."
+    if_away = "See whether the environment runs, and whether this network reaches its web server."
 
     def __init__(self, url: str) -> None:
         super().__init__(url, "", "")
@@ -296,6 +317,13 @@ class ComposerClient(AirflowClient):
         credentials, _ = google.auth.default(scopes=scopes)
         credentials.refresh(Request())
         self._session.headers["Authorization"] = f"Bearer {credentials.token}"
+
+
+def _reason(entry: dict[str, Any]) -> str:
+    """What went wrong, as a line of a log tells it: its exception, if it has one."""
+    if not (details := entry.get("error_detail")):
+        return str(entry.get("event", ""))
+    return f"{details[0].get('exc_type')}: {details[0].get('exc_value')}"
 
 
 def _shown_state(task: dict[str, Any]) -> str | None:

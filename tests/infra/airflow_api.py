@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.airflow_home import airflow_home, load_dag, store  # noqa: F401
+from tests.airflow_server import served
 
 DAG_ID = "apply_schemas"
 
@@ -129,18 +128,9 @@ def apply_schemas(airflow_home: Path) -> Any:  # noqa: F811
 @pytest.fixture
 def airflow(airflow_app: Any, apply_schemas: Any) -> Iterator[Airflow]:
     """An Airflow that has not yet found its DAG, and has no Variable."""
-    import uvicorn
-
     api = Airflow(airflow_app, apply_schemas)
-    server = uvicorn.Server(uvicorn.Config(api, port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    api.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    yield api
-    server.should_exit = True
-    thread.join()
+    with served(api) as api.url:
+        yield api
     _forget_everything()
 
 

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+from google.api_core.exceptions import Conflict
+from google.cloud import storage
 
+from infra.deploy import read_place
 from local.hand import __main__ as hand
+from local.hand import shop as shop_of_hand
 from local.root import ROOT
 from local.stack import emulators, services
+from shopstream.settings import settings
+from tests.airflow_home import airflow_home, load_dag, run_dag  # noqa: F401
+from tests.airflow_server import served
 from tests.bad_input import FIELDS, HEADER, line
+from tests.dags.conftest import dataflow, shop  # noqa: F401
+from tests.dags.shop import DAY, Shop
 
 WALK = ROOT / "docs" / "local.md"
 
@@ -24,6 +40,7 @@ WALK = ROOT / "docs" / "local.md"
     [
         (["load", "1.11.2019"], "'1.11.2019' is no day such as 2019-11-01"),
         (["load", "2019-11-01", "--env", "small"], "a real project has both ENV= and PROJECT="),
+        (["load", "2019-11-01", "--project", "my-shop"], "a real project has both ENV= and PROJECT="),
         (["sql", "SELECT 1", "--store", "mysql"], "invalid choice: 'mysql'"),
     ],
 )
@@ -33,6 +50,21 @@ def test_wrong_arguments_are_refused(
     with pytest.raises(SystemExit):
         hand.main(arguments)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("environment", "project", "words"),
+    [
+        ("test", "my-shop", "ENV is 'test'; give ENV=small, ENV=medium or ENV=production."),
+        ("small", "My Shop", "PROJECT is 'My Shop'; give the Google Cloud project's id."),
+    ],
+)
+def test_a_real_project_that_cannot_be_is_refused_in_words(
+    environment: str, project: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for command in (["load", "2019-11-01"], ["sql", "SELECT 1"], ["contract-whatif", "2019-11-01"]):
+        assert hand.main([*command, "--env", environment, "--project", project]) == 1
+        assert capsys.readouterr().err == f"{words}\n"
 
 
 @pytest.mark.parametrize(
@@ -124,6 +156,198 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert re.fullmatch(r"streamed\n\d+\n", after("make sql Q='SELECT COUNT(DISTINCT"))
     assert "shop_ops.loads             3" in after("make status")
     assert "Its rows and objects are gone" in after("make down")
+
+
+class Project:
+    """A real project for who has only its name: stores, Airflow and Google's login are where they tell."""
+
+    def __init__(self, shop: Shop, folder: Path, airflow_url: str, token: str) -> None:  # noqa: F811
+        self.shop, self.airflow_url, self.token = shop, airflow_url, token
+        self.bin = folder / "bin"
+        self.key = folder / "key.json"
+        self.bin.mkdir()
+
+    def lay_out(self, login_url: str) -> None:
+        """Put a gcloud on the PATH that knows the project's environment, and a key whose login is known."""
+        place = read_place("small", self.shop.bucket.client.project)
+        asked = (
+            f"composer environments describe shopstream --project={place.project} "
+            f"--location={place.region} --format=value(config.airflowUri)"
+        )
+        gcloud = self.bin / "gcloud"
+        gcloud.write_text(
+            f"#!/bin/sh\n[ \"$*\" = '{asked}' ] && echo {self.airflow_url} && exit\n"
+            'echo "ERROR: (gcloud) NOT_FOUND: $*" >&2; exit 1\n'
+        )
+        gcloud.chmod(0o755)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self.key.write_text(
+            json.dumps(
+                {
+                    "type": "service_account",
+                    "client_email": f"somebody@{place.project}.iam.gserviceaccount.com",
+                    "private_key": pem.decode(),
+                    "token_uri": login_url,
+                }
+            )
+        )
+
+    @property
+    def options(self) -> list[str]:
+        """Which project is meant."""
+        return ["--env", "small", "--project", self.shop.bucket.client.project]
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start a command of the shop by hand, for this project."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "local.hand", *arguments, *self.options],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+
+@pytest.fixture
+def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
+    """The empty bucket of the name that infra/ gives it."""
+    monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
+    client = shop_of_hand.clients()[2]
+    name = read_place("small", client.project).bucket.removeprefix("gs://")
+    monkeypatch.setenv("SHOPSTREAM_BUCKET", name)
+    try:
+        return client.create_bucket(name)
+    except Conflict:
+        made = client.bucket(name)
+        for blob in made.list_blobs():
+            blob.delete()
+        return made
+
+
+@pytest.fixture
+def project(
+    shop: Shop,  # noqa: F811
+    airflow_home: Path,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Project]:
+    """A project with a real Airflow, whose runs the test carries out."""
+    from airflow.api_fastapi.app import create_app, get_auth_manager
+    from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
+
+    load_dag("load_events_daily")
+    load_dag("land_export")
+    with served(create_app("core")) as url:
+        token = get_auth_manager().generate_jwt(SimpleAuthManagerUser(username="somebody", role="op"))
+        made = Project(shop, tmp_path, url, token)
+
+        class Login(http.server.BaseHTTPRequestHandler):
+            """Google's token endpoint, which gives who has the key what Airflow lets in."""
+
+            def do_POST(self) -> None:
+                self.rfile.read(int(self.headers["Content-Length"]))
+                self.send_response(200)
+                self.send_header("Content-Type", "application/json")
+                self.end_headers()
+                self.wfile.write(json.dumps({"access_token": made.token, "expires_in": 3600}).encode())
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        login = http.server.ThreadingHTTPServer((emulators.HOST, 0), Login)
+        threading.Thread(target=login.serve_forever, daemon=True).start()
+        made.lay_out(f"http://{emulators.HOST}:{login.server_port}/token")
+        monkeypatch.setenv("PATH", f"{made.bin}{os.pathsep}{os.environ['PATH']}")
+        monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(made.key))
+        monkeypatch.setenv(
+            "SHOPSTREAM_REGION", settings().region
+        )  # which a command sets, and nothing takes back
+        yield made
+        login.shutdown()
+        login.server_close()
+
+
+def triggered(dag_id: str) -> str:
+    """Wait until a run of the DAG is queued; its id."""
+    from airflow.models import DagRun
+    from airflow.utils.session import create_session
+    from sqlalchemy import select
+
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        with create_session() as session:
+            found = session.scalars(select(DagRun).filter_by(dag_id=dag_id, state="queued")).all()
+            if found:
+                return found[0].run_id
+        time.sleep(0.1)
+    raise AssertionError(f"no run of {dag_id} was triggered")
+
+
+@pytest.mark.integration
+def test_a_real_project_is_put_into_loaded_and_asked_as_the_local_stack_is(
+    project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = project.shop.bucket.client.project
+    file = tmp_path / "mine.csv"
+    events = [line(event_time=f"{DAY} 08:00:0{n} UTC", product_id=str(1_000 + n)) for n in range(3)]
+    file.write_bytes(HEADER + b"".join(events))
+
+    put = project.start("put", str(file))
+    run_id = triggered("land_export")
+    assert run_dag(load_dag("land_export"), {}, run_id=run_id).state == "success"
+    told, errors = put.communicate(timeout=60)
+    assert put.returncode == 0, errors
+    assert f"3 rows of 1 day: {DAY} (3 rows)" in told
+    assert f"landed in gs://{name}-shopstream/landing/events/" in told
+    assert f"  make load DAY={DAY} ENV=small PROJECT={name}\n" in told
+    assert errors.startswith("Not Google, but BIGQUERY_EMULATOR_HOST=")
+
+    load = project.start("load", str(DAY))
+    run_id = triggered("load_events_daily")
+    assert run_id.startswith(f"manual__{DAY}__")
+    assert project.shop.load(run_id=run_id).state == "success"
+    told, errors = load.communicate(timeout=60)
+    assert load.returncode == 0, errors
+    assert f"{DAY} is loaded: 3 lines read, 3 accepted (0 of them double, 0 late), 0 rejected." in told
+    assert "3 rows in Spanner, 3 in BigQuery." in told
+
+    capsys.readouterr()
+    for asked in (
+        ["SELECT product_id FROM shop.events ORDER BY 1"],
+        ["SELECT product_id FROM loaded_events ORDER BY 1", "--store", "spanner"],
+    ):
+        assert hand.main(["sql", *asked, *project.options]) == 0
+        assert capsys.readouterr().out == "product_id\n1000\n1001\n1002\n"
+
+
+@pytest.mark.integration
+def test_what_bars_the_way_to_a_real_project_is_told_in_words(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def errors_of_a_load() -> str:
+        assert hand.main(["load", str(DAY), *project.options]) == 1
+        return capsys.readouterr().err
+
+    with monkeypatch.context() as patch:
+        patch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "none.json"))
+        told = errors_of_a_load()
+        assert "none.json was not found" in told
+        assert told.endswith("Log in: gcloud auth application-default login\n")
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", str(tmp_path))
+        assert "gcloud is needed to find the project's Airflow; it is not on the PATH." in errors_of_a_load()
+
+    project.token = "of nobody"
+    told = errors_of_a_load()
+    assert f"Airflow at {project.airflow_url} does not let this login in. Its account needs " in told
+
+    gcloud, away = project.bin / "gcloud", f"http://{emulators.HOST}:{emulators.free_port()}"
+    gcloud.write_text(f"#!/bin/sh\necho {away}\n")
+    assert f"Airflow at {away} cannot be reached. See whether the environment runs" in errors_of_a_load()
+    gcloud.write_text("#!/bin/sh\necho 'ERROR: there is no such environment' >&2; exit 1\n")
+    assert errors_of_a_load().splitlines()[-1] == "ERROR: there is no such environment"
 
 
 def test_a_value_is_printed_as_csv_where_nobody_looks(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import uvicorn
 
 from local.stack.airflow_client import AirflowClient
 from local.stack.airflow_settings import USERNAME
 from tests.airflow_home import PASSWORD
+from tests.airflow_server import served
 from tests.infra.airflow_api import DAG_ID, Airflow, airflow, airflow_app, airflow_home, apply_schemas  # noqa: F401
 
 pytestmark = pytest.mark.integration
@@ -47,14 +45,8 @@ def busy(airflow: Airflow) -> Iterator[tuple[Busy, str]]:  # noqa: F811
     """The busy door, and its URL."""
     airflow.find_the_dag_if_due()
     door = Busy(airflow.app)
-    server = uvicorn.Server(uvicorn.Config(door, port=0, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield door, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with served(door) as url:
+        yield door, url
 
 
 @pytest.mark.parametrize("is_done_first", [True, False])
