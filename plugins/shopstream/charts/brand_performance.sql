@@ -1,9 +1,10 @@
 SELECT
     brand,
+    SUM(revenue) AS revenue,
+    SUM(purchases) AS purchases,
+    SAFE_DIVIDE(SUM(purchases), SUM(views)) AS purchases_per_view,
     SUM(views) AS views,
     SUM(carts) AS carts,
-    SUM(purchases) AS purchases,
-    SUM(revenue) AS revenue,
     SUM(viewing_sessions) AS viewing_sessions,
     SUM(converted_sessions) AS converted_sessions
 FROM shop.brand_performance

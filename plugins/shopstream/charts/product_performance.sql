@@ -2,10 +2,11 @@ SELECT
     product_id,
     MAX(brand) AS brand,
     MAX(category_code) AS category_code,
+    SUM(revenue) AS revenue,
+    SUM(purchases) AS purchases,
+    SAFE_DIVIDE(SUM(purchases), SUM(views)) AS purchases_per_view,
     SUM(views) AS views,
     SUM(carts) AS carts,
-    SUM(purchases) AS purchases,
-    SUM(revenue) AS revenue,
     SUM(viewing_sessions) AS viewing_sessions,
     SUM(converted_sessions) AS converted_sessions
 FROM shop.product_performance

@@ -11,6 +11,10 @@ _MONEY = "\x1f"
 """Stands for the currency before an amount; no name holds it, see beam_jobs.identity."""
 SMALL_SAMPLE = 30
 """Shares of fewer than these say nothing, and no sentence is made of them."""
+FEW_PURCHASES = 5
+"""Nor do shares with fewer purchases than these."""
+SHOWN_SUBCATEGORIES = 5
+"""So many are drawn in purchase_conversion_rate."""
 
 
 def answer_of(chart: str, rows: Sequence[Row], currency: str = "") -> str | None:
@@ -25,15 +29,18 @@ def answer_of(chart: str, rows: Sequence[Row], currency: str = "") -> str | None
 
 def _days(rows: Sequence[Row]) -> str | None:
     views = [row for row in rows if row["event_type"] == "view"]
-    return _most(views, "events", lambda row: f"Most views on {_day(row['event_date'])}: {row['events']:,}.")
+    most = "Most views on" if len(views) > 1 else "Views on"
+    return _most(views, "events", lambda row: f"{most} {_day(row['event_date'])}: {row['events']:,}.")
 
 
 def _revenue(rows: Sequence[Row]) -> str | None:
+    most = "Most on" if len(rows) > 1 else "On"
     return _most(
         rows,
         "revenue",
         lambda row: (
-            f"Most on {_day(row['event_date'])}: {_MONEY}{row['revenue']:,.0f} from {row['orders']:,} orders."
+            f"{most} {_day(row['event_date'])}: {_MONEY}{row['revenue']:,.0f} "
+            f"from {_count(row['orders'], 'order')}."
         ),
     )
 
@@ -51,17 +58,39 @@ def _subcategories(rows: Sequence[Row]) -> str | None:
 
 
 def _hours(rows: Sequence[Row]) -> str | None:
-    events: dict[int, int] = {}
-    for row in rows:
-        events[row["event_hour"]] = events.get(row["event_hour"], 0) + row["events"]
-    hour = max(events, key=lambda hour: (events[hour], -hour))
-    return f"Most at {hour:02}:00 UTC: {events[hour]:,} events."
+    views, purchases = ([row for row in rows if row["event_type"] == kind] for kind in ("view", "purchase"))
+    looked = _most(
+        views, "events", lambda row: f"Most views at {row['event_hour']:02}:00 UTC: {row['events']:,}."
+    )
+    bought = None
+    if sum(row["events"] for row in purchases) >= SMALL_SAMPLE:
+        bought = _most(
+            purchases,
+            "price_sum",
+            lambda row: (
+                f"Most revenue at {row['event_hour']:02}:00 UTC: {_MONEY}{row['price_sum']:,.0f} "
+                f"from {_count(row['events'], 'purchase')}."
+            ),
+        )
+    return " ".join(filter(None, (bought, looked))) or None
 
 
 def _weekdays(rows: Sequence[Row]) -> str | None:
-    purchases = [row for row in rows if row["event_type"] == "purchase"]
+    # A month has five of some weekdays and four of others.
+    days: dict[str, int] = {}
+    for row in rows:
+        days[row["weekday_name"]] = max(days.get(row["weekday_name"], 0), row["days"])
+    a_day = [
+        {"weekday": row["weekday_name"], "purchases": row["events"] / days[row["weekday_name"]]}
+        for row in rows
+        if row["event_type"] == "purchase"
+    ]
+    if len(days) < 2:
+        return None
     return _most(
-        purchases, "events", lambda row: f"Most purchases on {row['weekday_name']}s: {row['events']:,}."
+        a_day,
+        "purchases",
+        lambda row: f"Most purchases on {row['weekday']}s: {row['purchases']:,.0f} a day on average.",
     )
 
 
@@ -72,12 +101,17 @@ def _shares(rows: Sequence[Row]) -> str | None:
     rates = {
         name: counts.get("purchase", 0) / counts["view"]
         for name, counts in by_name.items()
-        if counts.get("view", 0) >= SMALL_SAMPLE and counts.get("purchase", 0) >= 5
+        if counts.get("view", 0) >= SMALL_SAMPLE and counts.get("purchase", 0) >= FEW_PURCHASES
     }
     if not rates:
         return None
     best = max(rates, key=lambda name: (rates[name], name))
-    return f"Most purchases per view: {_name(best)}, {rates[best]:.1%}."
+    told = f"Most purchases per view: {_name(best)}, {rates[best]:.1%}"
+    shown = sorted(by_name, key=lambda name: (-sum(by_name[name].values()), name))[:SHOWN_SUBCATEGORIES]
+    if best in shown or not (known := [name for name in shown if name in rates]):
+        return f"{told}."
+    best_shown = max(known, key=lambda name: (rates[name], name))
+    return f"{told}; of those drawn here: {_name(best_shown)}, {rates[best_shown]:.1%}."
 
 
 def _funnels(rows: Sequence[Row]) -> str | None:
@@ -109,23 +143,54 @@ def _abandonment(rows: Sequence[Row]) -> str | None:
     return f"{abandoned / carts:.1%} of {carts:,} carts were left, worth {_MONEY}{value:,.0f}."
 
 
+def _hours_of_carts(rows: Sequence[Row]) -> str | None:
+    if sum(row["carts"] for row in rows) < SMALL_SAMPLE:
+        return None
+    return _most(
+        rows,
+        "abandoned_carts",
+        lambda row: (
+            f"Most are left at {row['cart_hour']:02}:00 UTC: {row['abandoned_carts']:,} of {row['carts']:,}."
+        ),
+    )
+
+
+def _revenue_by_subcategory(rows: Sequence[Row]) -> str | None:
+    whole = sum(row["revenue"] for row in rows)
+    return _most(
+        rows,
+        "revenue",
+        lambda row: (
+            f"{_name(row['subcategory'])}: {_MONEY}{row['revenue']:,.0f}, "
+            f"{row['revenue'] / whole:.1%} of all."
+        ),
+    )
+
+
 def _products(rows: Sequence[Row]) -> str | None:
     return _most(
         rows,
         "revenue",
         lambda row: (
             f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {_MONEY}{row['revenue']:,.0f} "
-            f"from {row['purchases']:,} purchases."
+            f"from {_count(row['purchases'], 'purchase')}."
         ),
     )
 
 
 def _brands(rows: Sequence[Row]) -> str | None:
-    return _most(
+    told = _most(
         rows,
         "revenue",
-        lambda row: f"{row['brand']}: {_MONEY}{row['revenue']:,.0f} from {row['purchases']:,} purchases.",
+        lambda row: (
+            f"{row['brand']}: {_MONEY}{row['revenue']:,.0f} from {_count(row['purchases'], 'purchase')}."
+        ),
     )
+    sure = [row for row in rows if row["views"] >= SMALL_SAMPLE and row["purchases"] >= FEW_PURCHASES]
+    best = max(sure, key=lambda row: row["purchases"] / row["views"], default=None)
+    if told and best:
+        told += f" Most purchases per view: {best['brand']}, {best['purchases'] / best['views']:.1%}."
+    return told
 
 
 def _retention(rows: Sequence[Row]) -> str | None:
@@ -179,7 +244,9 @@ def _paths(rows: Sequence[Row]) -> str | None:
     return _most(
         bought,
         "purchasing_sessions",
-        lambda row: f"Most purchases come by {_name(row['path'])}: {row['purchasing_sessions']:,} sessions.",
+        lambda row: (
+            f"Most purchases come by {_name(row['path'])}: {_count(row['purchasing_sessions'], 'session')}."
+        ),
     )
 
 
@@ -213,7 +280,8 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
     "purchase_conversion_rate": _shares,
     "purchase_funnels": _funnels,
     "cart_abandonment_by_subcategory": _abandonment,
-    "cart_abandonment_by_hour": _abandonment,
+    "cart_abandonment_by_hour": _hours_of_carts,
+    "revenue_by_subcategory": _revenue_by_subcategory,
     "product_performance": _products,
     "brand_performance": _brands,
     "customer_retention": _retention,
@@ -230,6 +298,10 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
 def _most(rows: Sequence[Row], column: str, tell: Callable[[Row], str]) -> str | None:
     row = max(rows, key=lambda row: row[column], default=None)
     return tell(row) if row and row[column] else None
+
+
+def _count(number: int, of: str) -> str:
+    return f"{number:,} {of}{'' if number == 1 else 's'}"
 
 
 def _day(text: str) -> str:

@@ -15,7 +15,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from shopstream.gcp.clients import with_waiting_reads
 
@@ -30,6 +30,7 @@ KEPT_SECONDS = 60.0
 MAX_KEPT = 500
 
 log = logging.getLogger(__name__)
+Made = TypeVar("Made")
 
 
 class StoreFailed(RuntimeError):
@@ -53,14 +54,13 @@ class Answer:
     is_cut: bool
 
 
-class BigQueryStore:
-    """Answers of BigQuery, each kept for some seconds; may be used by several threads at once."""
+class _Client(Generic[Made]):
+    """A store's client, made once: when it is first needed, or before that by `warm`."""
 
-    def __init__(self, make_client: Callable[[], Client]) -> None:
-        self._make_client = make_client
-        self._client: Client | None = None
-        self._kept: OrderedDict[Hashable, tuple[float, Future[Answer]]] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, store: str, make: Callable[[], Made]) -> None:
+        self._store = store
+        self._make = make
+        self._client: Made | None = None
         self._making = threading.Lock()
 
     def warm(self) -> threading.Thread:
@@ -71,19 +71,29 @@ class BigQueryStore:
 
         def make() -> None:
             try:
-                self._made()
+                self.made()
             except Exception:
-                log.info("The client of BigQuery could not be made yet.", exc_info=True)
+                log.info("The client of %s could not be made yet.", self._store, exc_info=True)
 
         thread = threading.Thread(target=make, daemon=True)
         thread.start()
         return thread
 
-    def _made(self) -> Client:
+    def made(self) -> Made:
         with self._making:
             if self._client is None:
-                self._client = self._make_client()
+                self._client = self._make()
             return self._client
+
+
+class BigQueryStore:
+    """Answers of BigQuery, each kept for some seconds; may be used by several threads at once."""
+
+    def __init__(self, make_client: Callable[[], Client]) -> None:
+        self._client = _Client("BigQuery", make_client)
+        self.warm = self._client.warm
+        self._kept: OrderedDict[Hashable, tuple[float, Future[Answer]]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def ask(
         self, name: str, sql: str, params: Mapping[str, Any], kept_seconds: float = KEPT_SECONDS
@@ -127,7 +137,7 @@ class BigQueryStore:
 
         try:
             job = run(
-                self._made(),
+                self._client.made(),
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",
@@ -189,9 +199,8 @@ class SpannerStore:
     """Customers' journeys, as Spanner serves them."""
 
     def __init__(self, make_database: Callable[[], Database]) -> None:
-        self._make_database = make_database
-        self._database: Database | None = None
-        self._lock = threading.Lock()
+        self._client = _Client("Spanner", lambda: with_waiting_reads(make_database(), JOURNEY_SECONDS))
+        self.warm = self._client.warm
 
     def journey(self, user_id: int, last_day: date) -> tuple[list[dict[str, Any]], date]:
         """Return a customer's events of the JOURNEY_DAYS up to a day, the newest first; and where to go on.
@@ -205,10 +214,7 @@ class SpannerStore:
         from google.api_core.exceptions import GoogleAPIError, NotFound
 
         try:
-            with self._lock:
-                if self._database is None:
-                    self._database = with_waiting_reads(self._make_database(), JOURNEY_SECONDS)
-            events = _journey(self._database, user_id, last_day)
+            events = _journey(self._client.made(), user_id, last_day)
         except NotFound as error:
             raise failed(error, "The database is not there: run the DAG apply_schemas.", "Spanner") from error
         except GoogleAPIError as error:

@@ -42,8 +42,55 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
         ),
         (
             "hourly_price_by_event_type",
-            [{"event_hour": 2, "events": 7}, {"event_hour": 2, "events": 3}, {"event_hour": 9, "events": 8}],
-            "Most at 02:00 UTC: 10 events.",
+            [
+                {"event_hour": 2, "event_type": "view", "events": 700, "price_sum": 90},
+                {"event_hour": 9, "event_type": "view", "events": 80, "price_sum": 9000},
+                {"event_hour": 9, "event_type": "purchase", "events": 14, "price_sum": 70},
+                {"event_hour": 15, "event_type": "purchase", "events": 16, "price_sum": 60},
+            ],
+            "Most revenue at 09:00 UTC: 70 from 14 purchases. Most views at 02:00 UTC: 700.",
+        ),
+        (
+            "hourly_price_by_event_type",
+            [
+                {"event_hour": 2, "event_type": "view", "events": 700, "price_sum": 90},
+                {"event_hour": 9, "event_type": "purchase", "events": 29, "price_sum": 70},
+            ],
+            "Most views at 02:00 UTC: 700.",
+        ),
+        (
+            "purchase_conversion_volume",
+            [
+                {"weekday_name": "Friday", "event_type": "view", "events": 900, "days": 5},
+                {"weekday_name": "Friday", "event_type": "purchase", "events": 50, "days": 4},
+                {"weekday_name": "Monday", "event_type": "purchase", "events": 44, "days": 4},
+            ],
+            "Most purchases on Mondays: 11 a day on average.",
+        ),
+        (
+            "purchase_conversion_rate",
+            [
+                {"subcategory": name, "event_type": kind, "events": events}
+                for name, views, purchases in (
+                    *((f"large_{n}", 1000 - n, 20 - n) for n in range(5)),
+                    ("small", 100, 5),
+                )
+                for kind, events in (("view", views), ("purchase", purchases))
+            ],
+            "Most purchases per view: small, 5.0%; of those drawn here: large 0, 2.0%.",
+        ),
+        (
+            "cart_abandonment_by_hour",
+            [
+                {"cart_hour": 4, "carts": 30, "abandoned_carts": 20},
+                {"cart_hour": 15, "carts": 25, "abandoned_carts": 21},
+            ],
+            "Most are left at 15:00 UTC: 21 of 25.",
+        ),
+        (
+            "revenue_by_subcategory",
+            [{"subcategory": "living_room", "revenue": 75.5}, {"subcategory": "audio", "revenue": 24.5}],
+            "living room: 76, 75.5% of all.",
         ),
         (
             "purchase_funnels",
@@ -109,6 +156,15 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
             "Product 7 of no brand: 12 from 2 purchases.",
         ),
         (
+            "brand_performance",
+            [
+                {"brand": "rich", "revenue": 900, "purchases": 4, "views": 50},
+                {"brand": "liked", "revenue": 800, "purchases": 6, "views": 60},
+                {"brand": "rare", "revenue": 700, "purchases": 5, "views": 29},
+            ],
+            "rich: 900 from 4 purchases. Most purchases per view: liked, 10.0%.",
+        ),
+        (
             "customer_retention",
             [
                 {"weeks_since": 0, "week_is_complete": True, "customers": 40, "active_customers": 40},
@@ -124,9 +180,17 @@ def test_rows_are_told_in_a_sentence(chart: str, rows: list[dict[str, Any]], tol
 
 
 def test_money_is_told_with_its_currency_where_that_is_known() -> None:
-    rows = [{"event_date": "2019-11-01", "revenue": 1234.5, "orders": 3}]
+    rows = [{"event_date": f"2019-11-0{n}", "revenue": 1234.5 / n, "orders": 3} for n in (1, 2)]
     assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,234 from 3 orders."
     assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,234 from 3 orders."
+
+
+def test_of_one_day_nothing_is_the_most() -> None:
+    day = {"event_date": "2019-11-01", "event_type": "view", "events": 7, "revenue": 5, "orders": 3}
+    assert answer_of("daily_event_count", [day]) == "Views on 1 Nov 2019: 7."
+    assert answer_of("revenue_daily", [day]) == "On 1 Nov 2019: 5 from 3 orders."
+    friday = {"weekday_name": "Friday", "event_type": "purchase", "events": 50, "days": 1}
+    assert answer_of("purchase_conversion_volume", [friday]) is None
 
 
 def test_a_share_of_few_is_not_told() -> None:

@@ -7,6 +7,7 @@ import datetime as dt
 import io
 import logging
 import re
+import threading
 from html.parser import HTMLParser
 from typing import Any
 
@@ -197,6 +198,20 @@ def test_a_store_that_fails_is_named_in_its_card_and_what_it_said_is_for_the_log
     assert answer.json()["store"] == "BigQuery"
     assert "secret-project" not in answer.text
     assert alone.get("/api/charts").status_code == 200
+
+
+def test_spanners_client_is_begun_to_be_made_with_the_page_of_customers_alone() -> None:
+    asked = threading.Event()
+
+    def no_spanner() -> Database:
+        asked.set()
+        raise ConnectionError
+
+    reader = TestClient(create_app(lambda: "a reader", BigQueryStore(no_store), SpannerStore(no_spanner)))
+    reader.get("/pipelines")
+    assert not asked.wait(0.1)
+    assert reader.get("/customer").status_code == 200
+    assert asked.wait(10)
 
 
 def test_every_chart_is_described_with_its_specification_and_filters(alone: TestClient) -> None:

@@ -110,6 +110,10 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
         assert "brand=" in page.url
         assert [row[0] for row in rows_shown(page, "product_performance")[1:]] == ["2"]
         assert f"brand {HOSTILE}" in page.locator(".chip").inner_text()
+        # A card whose table knows no brands says so before its answer.
+        for card, filtered in (("product_performance", True), ("daily_event_count", False)):
+            said = page.locator(f"#{card} .answer").inner_text()
+            assert ("Not filtered by brand." in said) != filtered
         page.go_back()
         page.wait_for_selector(".chip", state="detached")
         reader.settle()
@@ -132,6 +136,46 @@ def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: st
         assert "revenue (EUR)" in rows_shown(page, "revenue_daily")[0]
         assert page.locator("#revenue_daily .answer").inner_text() == (
             "Most on 1 Nov 2019: EUR 107 from 2 orders."
+        )
+
+
+def test_a_click_on_a_columns_heading_orders_the_table_by_it_and_a_second_one_the_other_way(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        headings, *rows = rows_shown(page, "product_performance")
+        assert [row[0] for row in rows] == ["1", "2", "3", "4"]  # by revenue
+        heading = page.locator("#product_performance th", has_text="product")
+        for order, products in (("descending", ["4", "3", "2", "1"]), ("ascending", ["1", "2", "3", "4"])):
+            heading.locator("button").click()
+            assert heading.get_attribute("aria-sort") == order
+            assert [row[0] for row in rows_shown(page, "product_performance")[1:]] == products
+        # A product that nobody viewed has no purchases per view, and is last in either order.
+        share = page.locator("#product_performance th", has_text="purchases per view")
+        for _ in range(2):
+            share.locator("button").click()
+            row = rows_shown(page, "product_performance")[-1]
+            assert (row[0], row[headings.index("purchases per view")]) == ("4", "\N{EN DASH}")
+        assert heading.get_attribute("aria-sort") is None
+        assert reader.broken_rules() == []
+
+
+def test_a_question_is_gone_to_and_a_click_on_a_day_shows_that_day_alone(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        page.get_by_label("Question").select_option("What is bought together?")
+        expect(page.locator("#bought_together")).to_be_focused()
+        expect(page.locator("#bought_together h2")).to_be_in_viewport()
+        assert page.locator(".change").count() == 0  # there is nothing before to compare with
+        page.locator("#revenue_daily path[aria-roledescription=bar]").first.click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Purchasing behaviour, Friday 1 Nov 2019")
+        reader.settle()
+        assert page.locator(".figure dt").all_inner_texts()[1] == "Viewers"
+        assert page.locator("#revenue_daily .answer").inner_text() == (
+            "On 1 Nov 2019: EUR\N{SPACE}107 from 2 orders."
         )
 
 
@@ -242,6 +286,15 @@ def test_what_is_published_while_live_is_seen_shows_by_itself(
         reader.page.clock.install()
         page = reader.open("/live")
         assert page.locator(".figure .big").first.inner_text() == "1"
+        # One minute of the hour, at its end.
+        bar, chart = (
+            page.locator(f".chart svg {part}").bounding_box()
+            for part in ("path[aria-roledescription=bar]", ".background >> nth=0")
+        )
+        assert bar
+        assert chart
+        assert 0.5 < 60 * bar["width"] / chart["width"] < 1.5
+        assert bar["x"] > chart["x"] + 0.9 * chart["width"]
         fill(small_shop, "shop_raw.events_stream", [event, {**event, "event_id": "b"}])
         page.clock.fast_forward(15_000)
         expect(page.locator(".figure .big").first).to_have_text("2")
@@ -255,7 +308,7 @@ def test_a_login_that_ends_while_the_page_is_open_is_told_and_nothing_more_is_sh
     with Reader(browser, server) as reader:
         page = reader.open(f"/?{BOTH}")
         reader.end_login()
-        page.select_option("label:has-text('Days') select", "all")
+        page.select_option("label:has-text('Days') select >> nth=0", "all")
         reader.settle()
         told = page.locator("[role=alert]").all_inner_texts()
         assert len(told) > len(chart_names())
@@ -277,7 +330,7 @@ def test_a_chart_that_is_drawn_when_its_answer_is_no_longer_wanted_is_not_shown(
             " const held = new Promise((go) => { window.release = go; });"
             " window.drawInto = (...given) => held.then(() => draw(...given)); }"
         )
-        choice = page.locator("label:has-text('Days') select")
+        choice = page.locator("label:has-text('Days') select").first
         with page.expect_response("**/api/charts/daily_event_count?*"):
             choice.select_option("30")
         page.wait_for_load_state("networkidle")

@@ -15,11 +15,12 @@ export class Card {
     this.more = element("div");
     this.asOf = element("p", { class: "soft" });
     this.menu = element("div", { class: "menu" },
-      this.#toggle("Table", () => table(this.told.rows, this.told.types, this.title)),
-      element("button", { type: "button", class: "quiet", onclick: () => this.#download() }, "CSV"),
-      element("button", { type: "button", class: "quiet", onclick: () => this.#picture() }, "PNG"),
-      this.#toggle("SQL", () => element("pre", { tabindex: 0 }, this.told.sql)));
-    this.element = element("section", { class: described.spec.usermeta.wide ? "card wide" : "card", id: this.name },
+      this.#toggle("Table", "The numbers", () => table(this.told.rows, this.told.types, this.title)),
+      element("button", { type: "button", class: "quiet", title: "A file of all rows, for Excel and others", onclick: () => this.#download() }, "CSV"),
+      element("button", { type: "button", class: "quiet", title: "A picture of the chart", onclick: () => this.#picture() }, "PNG"),
+      this.#toggle("SQL", "The query that made the numbers", () => element("pre", { tabindex: 0 }, this.told.sql)));
+    this.element = element("section", { class: described.spec.usermeta.wide ? "card wide" : "card", id: this.name,
+      tabindex: -1, "data-clickable": described.spec.usermeta.click ? true : null },
       element("header", {}, element("h2", {}, this.title), this.menu),
       this.answer, this.place,
       element("p", { class: "soft definition" }, described.spec.title.subtitle), this.asOf, this.more);
@@ -37,16 +38,18 @@ export class Card {
       if (this.loading !== mine) return; // another range was chosen meanwhile
       this.told = told;
       this.rows = this.#rows(told.rows, told_before?.rows, params, before, days);
-      this.answer.textContent = told.answer ?? "";
+      const without = this.#notApplied(params);
+      this.answer.replaceChildren(without.length ? element("b", {}, `Not filtered by ${without.join(" and ")}. `) : "", told.answer ?? "");
       this.asOf.textContent = [
         `As of ${clock(told.as_of)}.`,
         told_before ? "In grey the earlier period." : null,
         told.is_cut ? `Only the first ${told.rows.length} rows.` : null,
-        ...this.#notApplied(params),
+        without.length ? "Its table has no such filter." : null,
+        told.rows.length && (params.first_day !== params.last_day || !this.#isDaily()) ? this.spec.usermeta.click : null,
       ].filter(Boolean).join(" ");
       this.#fill();
       if (told.rows.length) await this.draw();
-      else this.#show(null, element("p", { class: "empty" }, "Nothing to show in these days."));
+      else this.#show(null, element("p", { class: "empty" }, this.spec.usermeta.empty ?? "Nothing to show in these days."));
     } catch (error) {
       if (this.loading !== mine) return;
       this.told = null;
@@ -93,10 +96,10 @@ export class Card {
     return { first_day, last_day, ...Object.fromEntries(this.filters.map((name) => [name, params[name]])) };
   }
 
+  // What the rest of the page is filtered by and this card is not.
   #notApplied(params) {
-    return ["subcategory", "brand"]
-      .filter((name) => params[name] && !this.filters.includes(name))
-      .map((name) => `Of all ${name === "brand" ? "brands" : "sub-categories"}: this table has no filter by it.`);
+    return [["subcategory", "sub-category"], ["brand", "brand"]]
+      .filter(([name]) => params[name] && !this.filters.includes(name)).map(([, text]) => text);
   }
 
   // Put beside each day what was so many days before, and say which days may still change.
@@ -113,8 +116,8 @@ export class Card {
     }));
   }
 
-  #toggle(label, make) {
-    const button = element("button", { type: "button", class: "quiet", "aria-expanded": "false", onclick: () => {
+  #toggle(label, title, make) {
+    const button = element("button", { type: "button", class: "quiet", title, "aria-expanded": "false", onclick: () => {
       const wasOpen = button.getAttribute("aria-expanded") === "true";
       for (const other of this.menu.querySelectorAll("[aria-expanded]")) other.setAttribute("aria-expanded", "false");
       button.setAttribute("aria-expanded", String(!wasOpen));

@@ -97,6 +97,8 @@ function summary(user, events) {
     + `${count(visits.size, "session")} · ${count(events.length, "event")} · ${count(orders.size, "order")} · ${amount(price)(bought.reduce((total, event) => total + event.price, 0))}`;
 }
 
+const from = ({ category_code }) => (category_code ? `, from ${category_code.replaceAll("_", " ")}` : "");
+
 // Sessions in order of their newest event; events without one are together.
 function sessions(events) {
   const groups = new Map();
@@ -113,9 +115,9 @@ function sessions(events) {
     return element("details", { class: "card", open: n === 0 },
       element("summary", {},
         element("b", {}, `${longDay(oldest.slice(0, 10))} ${oldest.slice(11, 16)} UTC`),
-        name ? ` · session of ${minutes} min` : " · events without a session",
+        name ? ` · session of ${minutes ? `${minutes} min` : "under a minute"}${from(some.at(-1))}` : " · events without a session",
         ` · ${steps.slice(0, 8).join(" › ")}${steps.length > 8 ? " …" : ""}`,
-        bought.length ? ` · ${amount(price)(bought.reduce((total, event) => total + event.price, 0))}` : ""),
+        bought.length ? element("b", {}, ` · ${amount(price)(bought.reduce((total, event) => total + event.price, 0))}`) : ""),
       element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Events of the session of ${oldest}` },
         element("table", {}, element("tbody", {}, some.map((event) => element("tr", {},
           element("td", { class: "text" }, event.event_time.slice(11, 19)),

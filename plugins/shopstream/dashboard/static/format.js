@@ -22,7 +22,7 @@ export function short(value) {
   for (const [from, unit] of [[1e9, "bn"], [1e6, "M"], [1e4, "k"]]) {
     if (size >= from) {
       const scaled = value / (unit === "k" ? 1e3 : from);
-      return `${Number(scaled.toPrecision(3)).toLocaleString("en-GB")} ${unit}`;
+      return `${Number(scaled.toPrecision(3)).toLocaleString("en-GB")}\u00a0${unit}`;
     }
   }
   return size < 100 && !Number.isInteger(value) ? value.toFixed(2) : Math.round(value).toLocaleString("en-GB");
@@ -41,6 +41,8 @@ export function longDay(day, withYear = true) {
   const [year, month, number] = day.split("-").map(Number);
   return `${number} ${MONTHS[month - 1]}${withYear ? ` ${year}` : ""}`;
 }
+
+export const weekday = (day) => new Date(day).toLocaleDateString("en-GB", { weekday: "long", timeZone: "UTC" });
 
 export function span(first, last) {
   if (first === last) return longDay(first);
@@ -70,6 +72,7 @@ const LABELS = {
   share_of_viewed: "of those that viewed", orders_each: "orders", converted_sessions: "of them bought",
   abandonment_rate: "share abandoned", earlier: "earlier period",
 };
+const LONG_TEXT = 60;
 const HIDDEN = new Set(["weekday", "step_number"]);
 
 function cell(name, value, type) {
@@ -82,22 +85,53 @@ function cell(name, value, type) {
   return typeof value === "number" ? exactly.format(value) : String(value);
 }
 
-// The table of rows; `types` are BigQuery's, by column.
+// The table of rows, in order of whichever column's heading is clicked; `types` are BigQuery's, by column.
 export function table(rows, types, caption, most = 200) {
   const names = Object.keys(types).filter((name) => !HIDDEN.has(name));
   const isMoney = (name) => CURRENCY && types[name] === "NUMERIC" && !NUMERIC_RATES.test(name);
   const heading = (name) => `${LABELS[name] ?? name.replaceAll("_", " ")}${isMoney(name) ? ` (${CURRENCY})` : ""}`;
   const isText = (name) => ["STRING", "DATE", "TIMESTAMP", "BOOLEAN", "BOOL"].includes(types[name]);
-  const cells = (tag, row, write) =>
-    names.map((name) => element(tag, { class: isText(name) ? "text" : null, scope: tag === "th" ? "col" : null },
-      write(name, row)));
-  const shown = rows.slice(0, most);
+  const order = { by: null, sign: 1 };
+  const headings = names.map((name) => element("th", { class: isText(name) ? "text" : null, scope: "col" },
+    element("button", { type: "button", class: "quiet", onclick: () => sort(name) }, heading(name))));
+  const body = element("tbody");
+  const line = (row) => element("tr", {}, names.map((name) => {
+    const text = cell(name, row[name], types[name]);
+    return element("td", { class: !isText(name) ? null : text.length > LONG_TEXT ? "text long" : "text" }, text);
+  }));
+  // What there is none of is last, however the rest is ordered.
+  const compare = (a, b) => (a == null) - (b == null) || (a < b ? -order.sign : a > b ? order.sign : 0);
+  function sort(name) {
+    const isAnew = order.by !== name;
+    Object.assign(order, { by: name, sign: isAnew ? (isText(name) ? 1 : -1) : -order.sign });
+    headings.forEach((one, n) => {
+      if (names[n] === name) one.setAttribute("aria-sort", order.sign > 0 ? "ascending" : "descending");
+      else one.removeAttribute("aria-sort");
+    });
+    show(rows.toSorted((a, b) => compare(a[name], b[name])));
+  }
+  const show = (some) => body.replaceChildren(...some.slice(0, most).map(line));
+  show(rows);
   return element("div", {},
     element("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": `Table: ${caption}` },
       element("table", {},
-        element("thead", {}, element("tr", {}, cells("th", null, heading))),
-        element("tbody", {}, shown.map((row) =>
-          element("tr", {}, cells("td", row, (name) => cell(name, row[name], types[name]))))))),
-    rows.length > shown.length
+        element("thead", {}, element("tr", {}, headings)), body)),
+    rows.length > most
       ? element("p", { class: "soft" }, `The first ${most} of ${exact(rows.length)} rows; the CSV has all.`) : null);
+}
+
+// A line of values in order, without axes: its numbers stand beside it or in a table.
+export function line(values) {
+  const [width, height] = [100, 24];
+  const most = Math.max(...values.map((value) => value ?? 0)) || 1;
+  const points = values.map((value, n) =>
+    `${(n / (values.length - 1)) * width},${height - 2 - ((value ?? 0) / most) * (height - 4)}`);
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+  svg.setAttribute("preserveAspectRatio", "none");
+  svg.setAttribute("aria-hidden", "true");
+  const drawn = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
+  drawn.setAttribute("points", points.join(" "));
+  svg.append(drawn);
+  return svg;
 }

@@ -74,7 +74,8 @@ function draw() {
   if (!config) return;
   // The whole hour, so that a bar is a minute however few there are.
   const end = 60_000 * (1 + Math.floor(Date.parse(told.minutes.as_of) / 60_000));
-  SPEC.spec.encoding.x.scale = { domain: [end - 3_600_000, end] };
+  // Not as one domain, for which Vega-Lite writes an expression that the interpreter reads as empty.
+  SPEC.spec.encoding.x.scale = { domainMin: { expr: String(end - 3_600_000) }, domainMax: { expr: String(end) } };
   const spec = fitted({ ...SPEC, datasets: { minutes: rows }, config: chartConfig(config) }, chart.clientWidth);
   drawInto(chart, spec).catch((error) => { chart.textContent = `This chart could not be drawn: ${error.message}`; });
 }

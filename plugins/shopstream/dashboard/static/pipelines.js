@@ -1,7 +1,7 @@
 // The page "Pipelines": is it well; if not, since when, and what to do. Loads, rejects, checks, and the stream.
 
 import { ask } from "./ask.js";
-import { addDays, allDays, element, exact, longDay, moment, percent, table } from "./format.js";
+import { addDays, allDays, element, exact, line, longDay, moment, percent, table } from "./format.js";
 
 export const title = "Pipelines";
 
@@ -149,7 +149,7 @@ function loads(rows, checked, days) {
             : found?.warned ? ["amber", "~", `${found.warned} checks warn`]
               : ["green", "✓", "published, all well"];
     return element("li", { class: kind, title: `${longDay(day)}: ${text}` },
-      element("span", { "aria-hidden": "true" }, mark), element("small", {}, String(Number(day.slice(8)))),
+      element("span", { "aria-hidden": "true" }, mark), element("small", {}, day === days.first_day || day.endsWith("-01") ? longDay(day, false) : String(Number(day.slice(8)))),
       element("span", { class: "hidden" }, `${longDay(day)}: ${text}`));
   };
   const asked = rows.filter((row) => row.approved_by != null);
@@ -199,13 +199,16 @@ function stream(rows, types) {
   }
   const last = rows[0];
   const seconds = (value) => (value == null ? "–" : value < 90 ? `${Math.round(value)} s` : `${Math.round(value / 60)} min`);
-  const figure = (name, value) => element("div", { class: "figure" }, element("dt", {}, name), element("dd", { class: "big" }, value));
+  const figure = (name, value, column) => element("div", { class: "figure" }, element("dt", {}, name),
+    element("dd", { class: "big" }, value),
+    rows.length > 2 ? element("dd", {}, line(rows.map((row) => row[column]).reverse())) : null);
   return element("div", {},
     element("p", {}, `${last.desired === "running" ? "Wanted running" : "Wanted stopped"}, level ${last.level}, looked at ${moment(last.checked_at)}: ${last.reason}`),
     element("dl", { class: "figures" },
-      figure("Oldest unacknowledged message", seconds(last.oldest_unacked_seconds)),
-      figure("Newest row", seconds(last.newest_row_seconds)),
-      figure("Rejected, last hour", last.rejected_share == null ? "–" : percent(last.rejected_share, 2))),
+      figure("Oldest unacknowledged message", seconds(last.oldest_unacked_seconds), "oldest_unacked_seconds"),
+      figure("Newest row", seconds(last.newest_row_seconds), "newest_row_seconds"),
+      figure("Rejected, last hour", last.rejected_share == null ? "–" : percent(last.rejected_share, 2), "rejected_share")),
+    rows.length > 2 ? element("p", { class: "soft" }, "The lines are of the last two days, each from 0.") : null,
     element("details", {}, element("summary", {}, "Each look of the last two days"), table(rows, types, "looks at the stream")));
 }
 

@@ -2,7 +2,7 @@
 
 import { ask } from "./ask.js";
 import { Card } from "./card.js";
-import { addDays, allDays, amount, daysBetween, element, exact, longDay, percent, short, span } from "./format.js";
+import { addDays, allDays, amount, daysBetween, element, exact, line, longDay, moment, percent, short, span, weekday } from "./format.js";
 
 /* global MARK */
 
@@ -105,9 +105,11 @@ function refresh() {
   const figures = element("dl", { class: "figures" });
   const grid = element("div", { class: "cards" });
   place.replaceChildren(
-    element("h1", {}, `Purchasing behaviour, ${span(first_day, last_day)}`),
+    element("h1", {}, `Purchasing behaviour, ${first_day === last_day ? `${weekday(first_day)} ` : ""}${span(first_day, last_day)}`),
     controls(now), ...notes(now), figures, grid);
-  say(`Data to ${longDay(now.newest)}${known.get(now.newest).is_provisional ? ", provisional" : ", complete"}`);
+  const { is_provisional, published_at } = known.get(now.newest);
+  say(`Data to ${longDay(now.newest)}, ${is_provisional ? "provisional: its daily load is still to come"
+    : `complete since ${moment(published_at)}`}`);
   headline(figures, now);
   grid.append(...cards.map((card) => card.element));
   const params = { first_day, last_day, subcategory, brand };
@@ -136,10 +138,18 @@ function controls(now) {
       Object.entries(RANGES).map(([value, text]) =>
         element("option", { value, selected: value === now.range }, text)))),
     day("From", "first_day"), day("To", "last_day"),
-    field("Sub-category", "subcategory", list), field("Brand", "brand", brands), list, brands,
+    field("Sub-category", "subcategory", list), field("Brand", "brand", brands), list, brands, questions(),
     now.subcategory ? chip(`sub-category ${now.subcategory}`, "subcategory") : null,
     now.brand ? chip(`brand ${now.brand}`, "brand") : null);
 }
+
+// Where a question is answered, for whoever does not want to look through all cards.
+const questions = () => element("label", {}, "Question", element("select", { onchange: (event) => {
+  const card = cards.find(({ name }) => name === event.target.value);
+  event.target.value = "";
+  card?.element.scrollIntoView();
+  card?.element.focus({ preventScroll: true });
+} }, element("option", { value: "" }, "go to…"), cards.map(({ name, title }) => element("option", { value: name }, title))));
 
 const chip = (text, name) => element("button", { type: "button", class: "chip",
   "aria-label": `Remove the filter ${text}`, onclick: () => go({ [name]: null }) }, `${text} ×`);
@@ -222,24 +232,9 @@ function figureOf([name, make, write, ofDay], rows, before) {
   const sign = change > 0 ? "▲ +" : change < 0 ? "▼ −" : "";
   const kind = change == null || Math.abs(change) < 0.0005 ? "" : change > 0 ? " better" : " worse";
   return element("div", { class: "figure" },
-    element("dt", {}, name),
+    element("dt", {}, rows.length > 1 ? name : name.replace(", average day", "")),
     element("dd", { class: "big", title: value == null ? null : write === money ? amount(exact)(value) : exact(value) }, value == null ? "–" : write(value)),
-    element("dd", { class: `change${kind}` },
-      change == null ? "no whole period before" : `${sign}${percent(Math.abs(change))} on ${write(earlier)}`),
+    change == null ? null : element("dd", { class: `change${kind}` },
+      `${sign}${percent(Math.abs(change))} on ${(write === money ? short : write)(earlier)}`),
     ofDay && rows.length > 2 ? element("dd", {}, line(rows.map(ofDay))) : null);
-}
-
-function line(values) {
-  const [width, height] = [100, 24];
-  const most = Math.max(...values.map((value) => value ?? 0)) || 1;
-  const points = values.map((value, n) =>
-    `${(n / (values.length - 1)) * width},${height - 2 - ((value ?? 0) / most) * (height - 4)}`);
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
-  svg.setAttribute("preserveAspectRatio", "none");
-  svg.setAttribute("aria-hidden", "true");
-  const drawn = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
-  drawn.setAttribute("points", points.join(" "));
-  svg.append(drawn);
-  return svg;
 }

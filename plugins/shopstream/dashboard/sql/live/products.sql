@@ -2,10 +2,10 @@ SELECT
     product_id,
     brand,
     category_code,
-    views,
-    carts,
+    revenue,
     purchases,
-    revenue
+    carts,
+    views
 FROM shop.live_top_products
 ORDER BY revenue DESC, views DESC, product_id ASC
 LIMIT 10
