@@ -49,6 +49,7 @@ class LaunchParameter(BaseModel):
     parameters: dict[str, str] = {}
     environment: dict[str, Any] = {}
     update: bool = False
+    transformNameMappings: dict[str, str] = {}
 
 
 class LaunchRequest(BaseModel):
@@ -104,6 +105,7 @@ def application(jobs: Jobs) -> FastAPI:
             wanted.parameters,
             wanted.environment,
             update=wanted.update,
+            transform_names=wanted.transformNameMappings,
         )
         return {"job": job}
 

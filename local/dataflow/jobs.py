@@ -26,6 +26,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import psutil
@@ -62,6 +63,7 @@ BASIC, WARNING, ERROR = IMPORTANCES[2:]
 RUNNER = "--runner=FnApiRunner"
 CANCEL_GRACE_SECONDS = 10
 UPDATE_GRACE_SECONDS = 60
+BUILD_SECONDS = 60
 STOP_GRACE_SECONDS = 5
 ADOPTED_POLL_SECONDS = 0.25
 MAX_PAGE_SIZE = 100
@@ -93,6 +95,12 @@ class Job:
     @property
     def is_streaming(self) -> bool:
         return bool(self.resource["type"] == STREAMING)
+
+    @property
+    def steps(self) -> list[str]:
+        """The names of its pipeline's steps; of a pipeline that does not tell them, none."""
+        described = self.resource.get("pipelineDescription", {})
+        return [step["name"] for step in described.get("originalPipelineTransform", [])]
 
     def is_of(self, project: str, location: str) -> bool:
         return (self.resource["projectId"], self.resource["location"]) == (project, location)
@@ -145,15 +153,21 @@ class Jobs:
         environment: Mapping[str, Any],
         *,
         update: bool = False,
+        transform_names: Mapping[str, str] = MappingProxyType({}),
     ) -> dict[str, Any]:
         """Create a job and return it. With `update` it replaces the running stream of this name.
 
-        A replaced stream drains; its successor starts when it has ended, so that two never write at once.
+        A replaced stream drains; its successor starts when it has ended, so that two never write at once. A
+        successor that cannot be built, or lacks a step of the stream's, fails, and the stream goes on.
+        `transform_names` maps names of steps, or what they begin with up to a /, to those of the successor,
+        or to "" if it has them no more.
 
         Raises:
             Refusal: ALREADY_EXISTS, a job of this name is active; with `update` NOT_FOUND, none of this name
                 runs, or INVALID_ARGUMENT, it is a batch job.
         """
+        arguments = [f"--{key}={value}" for key, value in parameters.items()]
+        steps, error = self._steps(template.module, arguments) if template.streaming else (None, None)
         with self._mutex:
             active = [
                 job
@@ -184,14 +198,21 @@ class Jobs:
                     "sdkPipelineOptions": {"options": dict(parameters)},
                 },
             }
-            arguments = [f"--{key}={value}" for key, value in parameters.items()]
+            if steps is not None:
+                resource["pipelineDescription"] = {
+                    "originalPipelineTransform": [{"name": name} for name in steps]
+                }
             job = Job(resource, [template.module, RUNNER, *arguments])
             if replaced:
-                resource["replaceJobId"] = replaced.id
+                resource |= {"replaceJobId": replaced.id, "transformNameMapping": dict(transform_names)}
+                error = error or _incompatible(replaced, job, transform_names)
             self._jobs[job.id] = job
             (self._dir / job.id).mkdir()
             self._tell(job, BASIC, f"Launched {name}: {' '.join(job.command)}")
-            if replaced:
+            if replaced and error:
+                self._tell(job, ERROR, f"Workflow failed. Causes: {error}")
+                self._set_state(job, FAILED)
+            elif replaced:
                 self._hand_over(replaced, job)
             self._start_queued()
             return copy.deepcopy(job.resource)
@@ -310,6 +331,27 @@ class Jobs:
         for follower in followers:
             follower.join()
         self._lock_file.close()
+
+    def _steps(self, module: str, arguments: list[str]) -> tuple[list[str] | None, str | None]:
+        """The names of a pipeline's steps, and why it cannot be built, told by a process of its own."""
+        receiver, sender = self._context.Pipe(duplex=False)
+        with self._mutex:
+            child = self._context.Process(
+                target=worker.tell_steps, args=(sender, module, [RUNNER, *arguments])
+            )
+            child.start()
+        sender.close()
+        try:
+            if not receiver.poll(BUILD_SECONDS):
+                child.kill()
+            told: tuple[list[str] | None, str | None] = receiver.recv()
+        except EOFError:
+            told = None, f"The pipeline {module} could not be built."
+        receiver.close()
+        multiprocessing.connection.wait([child.sentinel])
+        with self._mutex:
+            child.join()
+        return told
 
     def _recover(self) -> None:
         for path in sorted(self._dir.glob("*/job.json")):
@@ -513,6 +555,29 @@ def _to_replace(active: Sequence[Job], name: str) -> Job:
             _not_created(f"{name} is a batch job; only a streaming job can be updated."),
         )
     return running[0]
+
+
+def _incompatible(replaced: Job, successor: Job, transform_names: Mapping[str, str]) -> str | None:
+    """Why a stream cannot be replaced by its successor, or None if it can."""
+    there = {*successor.steps, ""}
+    missing = [step for step in replaced.steps if _new_name(step, transform_names) not in there]
+    if not missing:
+        return None
+    # In Dataflow's words (the first sentence is quoted in apache/beam #30357).
+    return (
+        f"The new job is not compatible with {replaced.id}. The original job (if it existed) has not been "
+        f"aborted., The new job is missing steps {', '.join(missing)}. If these steps have been renamed or "
+        "deleted, please specify them with the update command."
+    )
+
+
+def _new_name(step: str, transform_names: Mapping[str, str]) -> str:
+    """The name of a step in the successor; "" if it has it no more."""
+    for old in sorted(transform_names, key=len, reverse=True):
+        if step == old or step.startswith(f"{old}/"):
+            new = transform_names[old]
+            return new and new + step.removeprefix(old)
+    return step
 
 
 def _not_created(cause: str) -> str:

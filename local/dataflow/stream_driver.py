@@ -23,7 +23,9 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
+import apache_beam as beam
 import grpc
+from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
 from google.api_core.exceptions import (
     Aborted,
     DeadlineExceeded,
@@ -42,7 +44,9 @@ from beam_jobs.messages import Message, judge
 from beam_jobs.pseudonyms import pseudonyms_by
 from beam_jobs.stream_events import (
     StreamOptions,
+    build,
     parse_options,
+    streaming_options,
     write_events,
     write_rejects,
 )
@@ -309,6 +313,32 @@ def run(argv: list[str] | None = None) -> StreamDriver:
     """
     stream, _ = parse_options(argv)
     return StreamDriver(stream)
+
+
+def steps(argv: list[str]) -> list[str]:
+    """Return the full names of all steps of the pipeline that these options make, as Dataflow knows them.
+
+    Raises:
+        SystemExit: as `run`.
+    """
+    stream, beam_arguments = parse_options(argv)
+    pipeline = beam.Pipeline(options=streaming_options(beam_arguments))
+    build(pipeline, stream)
+    names = _Names()
+    pipeline.visit(names)
+    return names.found
+
+
+class _Names(PipelineVisitor):
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def enter_composite_transform(self, transform_node: AppliedPTransform) -> None:
+        if transform_node.parent is not None:
+            self.found.append(transform_node.full_label)
+
+    def visit_transform(self, transform_node: AppliedPTransform) -> None:
+        self.found.append(transform_node.full_label)
 
 
 def _deliveries(response: PullResponse) -> list[Delivery]:

@@ -1,8 +1,9 @@
 """The child process of one job: runs a pipeline module and leaves how it ended.
 
 The module has `run(argv)`, which returns a Beam PipelineResult, or for a local stream driver something with
-the same `wait_until_finish()`. The job's folder is in the environment as SHOPSTREAM_JOB_DIR, for what a
-stream tells while it runs (see backlog.py). Left in the folder:
+the same `wait_until_finish()`. That of a stream may have `steps(argv)`, the names of its pipeline's steps.
+The job's folder is in the environment as SHOPSTREAM_JOB_DIR, for what a stream tells while it runs (see
+backlog.py). Left in the folder:
 
 - worker.json, who runs it: process id and the time of its start. Only the first to write it runs the job.
 - log, what it printed.
@@ -19,11 +20,14 @@ start, so that it waits until the driver takes it: `signal.sigtimedwait([signal.
 from __future__ import annotations
 
 import importlib
+import io
 import json
 import logging
 import os
 import sys
 import traceback
+from contextlib import redirect_stderr
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +81,20 @@ def running(job_dir: Path) -> psutil.Process | None:
     except (FileNotFoundError, psutil.NoSuchProcess):
         return None
     return worker if is_it else None
+
+
+def tell_steps(sender: Connection, module: str, argv: list[str]) -> None:
+    """Send the names of a pipeline's steps, None if its module tells none, and why it cannot be built, or
+    None."""
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            steps = getattr(importlib.import_module(module), "steps", None)
+            sender.send((steps(argv) if steps else None, None))
+    except SystemExit:
+        sender.send((None, printed.getvalue().strip().rpartition("\n")[2]))
+    except Exception as failure:
+        sender.send((None, _last_line(failure)))
 
 
 def main(job_dir: Path, module: str, argv: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with twelve things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with fifteen things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -25,6 +25,13 @@ It parses each statement a dozen times, mostly to learn that it is no DROP, no C
 CPU. Now all that only look at what was parsed share it.
 
 It takes any number of URIs in a load job. Now it refuses more than BigQuery's 10,000.
+
+It takes insertAll requests of any size. Now it refuses those above BigQuery's 10 MB or 50,000 rows.
+
+It streams a row into a view, for nobody to see. Now it refuses to.
+
+It writes what is meant for one partition (`table$20191101`) elsewhere, and says that it is done. Now it
+refuses to know such a name.
 
 It changes and deletes rows that were streamed in a moment ago. Now it refuses any UPDATE, DELETE, MERGE or
 TRUNCATE of a table into which a row was streamed in the last 30 minutes. BigQuery refuses those that would
@@ -64,7 +71,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import sqlglot
 from bqemulator.cli import main
-from bqemulator.domain.errors import AlreadyExistsError, InvalidQueryError
+from bqemulator.domain.errors import (
+    AlreadyExistsError,
+    InvalidQueryError,
+    UnsupportedFeatureError,
+    ValidationError,
+)
 from bqemulator.grpc_api.write_servicer import BigQueryWriteHandler
 from bqemulator.row_access.identity import CallerIdentity
 from bqemulator.sql.rules import TranslationRule, register
@@ -99,6 +111,7 @@ ONLY_LOOKING = frozenset(
 )
 """Modules of the emulator that change nothing in what they have parsed."""
 MAX_JOB_URIS = 10_000
+MAX_INSERT_BYTES, MAX_INSERT_ROWS = 10 * 2**20, 50_000
 STREAMING_BUFFER = timedelta(minutes=30)
 MAX_APPEND_BYTES = 10_000_000
 STREAMED_AHEAD = timedelta(days=366)
@@ -266,11 +279,24 @@ async def _query_or_fail(project_id: str, request: Request, ctx: _Context, calle
 async def _insert_all_and_remember(
     project_id: str, dataset_id: str, table_id: str, request: Request, ctx: _Context
 ) -> dict[str, Any]:
+    rows, size = (await request.json()).get("rows", []), len(await request.body())
+    if size > MAX_INSERT_BYTES or len(rows) > MAX_INSERT_ROWS:
+        raise ValidationError(
+            f"A request has at most {MAX_INSERT_BYTES} bytes and {MAX_INSERT_ROWS} rows; this has {size} and "
+            f"{len(rows)}"
+        )
+    _refuse_view(ctx.catalog.get_table(project_id, dataset_id, table_id))
     answer = await tabledata.insert_all(project_id, dataset_id, table_id, request, ctx)
-    rows = (await request.json()).get("rows", [])
     if len(rows) > len(answer["insertErrors"]):
         _last_streamed[project_id, dataset_id, table_id] = ctx.clock.now()
     return answer
+
+
+def _refuse_view(table: Any) -> None:
+    if table is not None and table.table_type != "TABLE":
+        raise ValidationError(
+            f"Rows cannot be streamed into {table.table_id}, which is a {table.table_type}."
+        )
 
 
 async def _append_rows(
@@ -298,6 +324,10 @@ async def _append_rows(
         meta = self._ctx.catalog.get_table(*table)
         if meta is None:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"Requested entity was not found. Entity: {name}")
+        try:
+            _refuse_view(meta)
+        except ValidationError as error:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, f"{error} Entity: {name}")
         columns = tabledata._build_arrow_schema(tabledata._fields_raw_from_schema(meta.schema_.fields))
         if not writer:
             writer, known = request.arrow_rows.writer_schema.serialized_schema, frozenset(columns.names)
@@ -420,10 +450,15 @@ POLL_SECONDS = 0.05
 
 
 def _once(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Run a job of a project's id once; a dry run makes no job, and one that is refused none either."""
+    """Run a job of a project's id once, if it writes to no partition by its decorator; a dry run makes no
+    job, and one that is refused none either."""
 
     @wraps(run)
     async def run_once(project_id: str, job_id: str, config: dict[str, Any], *args: Any, **more: Any) -> Any:
+        for kind in ("load", "query"):
+            table = config.get(kind, {}).get("destinationTable", {}).get("tableId", "")
+            if "$" in table:
+                raise UnsupportedFeatureError(f"This emulator knows no partition by its decorator: {table}")
         if more.get("dry_run"):
             return await run(project_id, job_id, config, *args, **more)
         ctx = more["ctx"] if "ctx" in more else args[0]

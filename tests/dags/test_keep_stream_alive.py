@@ -191,6 +191,26 @@ def test_an_update_that_cannot_be_launched_fails_and_leaves_the_old_job_running(
     assert stream.jobs() == [(old, "RUNNING")]
 
 
+def test_an_update_whose_steps_have_other_names_fails_with_dataflows_reason_and_the_old_job_goes_on(
+    stream: Stream,
+) -> None:
+    stream.tell("steps", "Read messages\nWrite events")
+    stream.check()
+    [old] = stream.active()
+    stream.deploy("v2")
+    stream.want(desired="running", version="v2")
+    stream.tell("steps", "Read messages\nStore events")
+
+    why = error(stream.check())
+
+    assert (
+        f"ended at once as FAILED: Workflow failed. Causes: The new job is not compatible with {old}" in why
+    )
+    assert "is missing steps Write events" in why
+    assert [state for _, state in stream.jobs()] == ["RUNNING", "FAILED"]
+    assert stream.active() == [old]
+
+
 # Starts and stops
 
 

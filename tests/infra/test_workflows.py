@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +63,25 @@ def test_a_pull_request_prints_what_it_makes_dearer_than_main_and_much_of_it_nee
     assert "--against build/main-cost.json --at-most $at_most" in difference
     assert "$GITHUB_STEP_SUMMARY" in difference
     assert "grep '^Dearer: '" in difference
+
+
+@pytest.mark.integration
+@pytest.mark.soak
+def test_the_steps_that_compare_a_pull_request_with_main_run_as_they_stand(tmp_path: Path) -> None:
+    checkout, summary = tmp_path / "checkout", tmp_path / "summary"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(checkout)], check=True)
+    subprocess.run(["git", "update-ref", "refs/remotes/origin/main", "HEAD"], cwd=checkout, check=True)
+    for installed in (".venv", ".venv-emulators", "tools/googlesql/node_modules"):
+        (checkout / installed).symlink_to((ROOT / installed).resolve())
+    *_, of_main, difference = (step["run"] for step in workflow("pull-request")["jobs"]["cost"]["steps"][-3:])
+    for script in (of_main, difference):
+        subprocess.run(
+            ["bash", "-e", "-c", script],
+            cwd=checkout,
+            env={**os.environ, "GITHUB_STEP_SUMMARY": str(summary)},
+            check=True,
+        )
+    assert "No item has changed." in summary.read_text()
 
 
 def test_what_a_pull_request_has_no_time_for_runs_each_night() -> None:

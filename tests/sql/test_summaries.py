@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import re
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -299,6 +301,29 @@ def test_the_deduplicated_day_is_what_the_view_shows_of_it_and_the_narrow_tables
         {"session_key": with_key["session_key"], "first_view": shown[1]["event_time"]},
         {"session_key": None, "first_view": shown[3]["event_time"]},
     ]
+
+
+def test_two_builds_of_an_empty_day_at_the_same_moment_leave_each_row_once(
+    client: bigquery_api.Client,
+) -> None:
+    """On BigQuery a MERGE that only inserts conflicts with nothing: two at once would both insert."""
+    table = tables.load_table(settings().sql_dir, "shop.daily_event_count")
+    fill(client, "shop_raw.events_batch", [batch_event(event_id=f"{n}") for n in range(3)])
+    fill(client, "shop_raw.events_stream", [])
+    build_tables_read(client, table, {DAY})
+    for _ in range(3):
+        fill(client, table.full_name, [])
+        both_there = threading.Barrier(2)
+
+        def build(_: int, both_there: threading.Barrier = both_there) -> None:
+            both_there.wait(60)
+            build_day(client, table, DAY)
+
+        with ThreadPoolExecutor(2) as threads:
+            list(threads.map(build, range(2)))
+        assert rows_of(client, "SELECT event_type, events FROM shop.daily_event_count") == [
+            {"event_type": "view", "events": 3}
+        ]
 
 
 @pytest.mark.parametrize("client", [ON_BIGQUERY], indirect=True)

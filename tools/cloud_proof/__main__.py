@@ -42,6 +42,10 @@ def main(argv: list[str] | None = None, probes: Sequence[Probe] = PROBES) -> int
         return 1
     ground.progress = lambda line: print(f"  {line}", flush=True)
     asked = [probe for probe in probes if not options.names or probe.name in options.names]
+    if options.yes:
+        able = [probe for probe in asked if not probe.emulators()]
+        dollars = sum(probe.dollars for probe in able)
+        print(f"{len(able)} of the probes are asked, for at most {dollars:.2f} US dollars.", flush=True)
     outcomes = []
     for outcome in prove(asked, ground, run=options.yes):
         outcomes.append(outcome)

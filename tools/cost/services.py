@@ -149,6 +149,5 @@ def _rest(events_a_day: float, prices: Prices) -> Iterator[Item]:
     nearline = events_a_day * CSV_BYTES * (LANDING_KEEP_DAYS - LANDING_STANDARD_DAYS)
     dollars = standard / GIB * price["standard_gib_month"] + nearline / GIB * price["nearline_gib_month"]
     yield Item("Cloud Storage", "landing, accepted", standard + nearline, dollars)
-    yield Item(
-        "Composer", "the environment, whatever the shop's size", None, prices["composer"]["environment_month"]
-    )
+    environment = HOURS_A_MONTH * prices["composer"]["environment_dcus"] * prices["composer"]["dcu_hour"]
+    yield Item("Composer", "the environment, whatever the shop's size", None, environment)

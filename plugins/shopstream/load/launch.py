@@ -26,6 +26,8 @@ from shopstream.load import checks
 from shopstream.settings import LABELS, Settings, settings
 
 if TYPE_CHECKING:
+    from logging import Logger
+
     from airflow.sdk import Context
     from google.cloud.storage import Client
 
@@ -133,10 +135,15 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
         Raises:
             ValueError: landing_day is no date.
             HttpError: Dataflow refuses the launch; its answer says why.
+            AirflowRescheduleException: as many other loads run as may at a time; Airflow runs the task again.
         """
         day = date.fromisoformat(self.landing_day)
         name = job_name(day)
-        self._await_place(name)
+        # In one run at a time (max_active_tis_per_dag), so that no two take the last place.
+        if not _has_place(self.hook, name, self.log):
+            raise AirflowRescheduleException(
+                datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds)
+            )
         for leftover in self.hook.active_jobs(name):
             self.log.warning(
                 "Dataflow job %s (%s) is still %s, left by an earlier try: cancelling it.",
@@ -160,26 +167,10 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
         context["ti"].xcom_push(key="job_id", value=job_id)
         return Load(day, load_id, job_id, launch["parameters"]["manifest"]).to_xcom()
 
-    def _await_place(self, name: str) -> None:
-        """Look again later while as many other loads run as may at a time.
-
-        This task runs in one run at a time (max_active_tis_per_dag), so that no two take the last place.
-
-        Raises:
-            AirflowRescheduleException: there is no place; Airflow runs the task again.
-        """
-        others = [job["name"] for job in self.hook.active_jobs_like(JOB_PREFIX) if job["name"] != name]
-        if len(others) >= settings().max_loads:
-            self.log.info(
-                "%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others)
-            )
-            raise AirflowRescheduleException(
-                datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds)
-            )
-
 
 class WaitForLoad(WaitForJob):
-    """Waits until a load has ended well. A job that fails is launched anew, up to RELAUNCHES times.
+    """Waits until a load has ended well. A job that fails is launched anew, up to RELAUNCHES times, once
+    there is a place for it.
 
     Not if its messages say that the input or the table is at fault, nor if another load of the day has begun.
     The ids of the loads launched anew follow from the first one's, so that a look that died after its launch
@@ -211,7 +202,8 @@ class WaitForLoad(WaitForJob):
         if launches_left and self.hook.state(load.job_id) == DataflowJobStatus.JOB_STATE_FAILED:
             errors = self.hook.errors(load.job_id)
             if not _FAULTS.search(errors):
-                self._launch_anew(load, RELAUNCHES - launches_left + 1, errors)
+                if _has_place(self.hook, job_name(load.landing_day), self.log):
+                    self._launch_anew(load, RELAUNCHES - launches_left + 1, errors)
                 return False
         return super()._is_done(context)
 
@@ -242,6 +234,15 @@ class WaitForLoad(WaitForJob):
             load_id,
             job["id"],
         )
+
+
+def _has_place(hook: DataflowHook, name: str, log: Logger) -> bool:
+    """Whether fewer loads than may run at a time, the one of this name aside; if not, they are logged."""
+    others = [job["name"] for job in hook.active_jobs_like(JOB_PREFIX) if job["name"] != name]
+    if len(others) < settings().max_loads:
+        return True
+    log.info("%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others))
+    return False
 
 
 def _anew(load_id: str, number: int) -> str:

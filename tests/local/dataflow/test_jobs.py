@@ -347,6 +347,70 @@ def test_an_update_replaces_the_running_stream_after_it_has_drained(
     assert started["startTime"] >= ended["currentStateTime"]
 
 
+@pytest.mark.parametrize(
+    ("mapping", "missing"),
+    [
+        ({}, "Take, Write/Send"),
+        ({"Take": "Get"}, "Write/Send"),
+        ({"Take": "Get", "Writ": ""}, "Write/Send"),
+        ({"Take": "Get", "Write": "Store"}, None),
+        ({"Take": "Get", "Write": ""}, None),
+        ({"Take": "Get", "Write": "", "Write/Send": "None"}, "Write/Send"),
+    ],
+)
+def test_an_update_that_lacks_a_step_of_the_stream_fails_unless_it_says_what_became_of_it(
+    dataflow: Service, stream: str, flag: Path, mapping: dict[str, str], missing: str | None
+) -> None:
+    flag.with_name("steps").write_text("Read\nTake\nWrite/Send\n")
+    old = dataflow.launch("shop-stream", stream, parameters={"until": str(flag)})
+    _first_pid(flag)
+    flag.with_name("steps").write_text("Read\nGet\nStore/Send\nCount")
+
+    update = partial(dataflow.launch, "shop-stream", stream, parameters={"until": str(flag)}, update=True)
+    new = update(transformNameMappings=mapping)
+
+    if missing is None:
+        dataflow.await_state(old["id"], "JOB_STATE_UPDATED")
+        dataflow.await_state(new["id"], "JOB_STATE_RUNNING")
+        return
+    dataflow.await_state(new["id"], "JOB_STATE_FAILED")
+    assert (
+        f"Workflow failed. Causes: The new job is not compatible with {old['id']}. The original job (if it "
+        f"existed) has not been aborted., The new job is missing steps {missing}. If"
+    ) in dataflow.messages(new["id"], minimumImportance="JOB_MESSAGE_ERROR")
+    assert new["replaceJobId"] == old["id"]
+    assert "replacedByJobId" not in dataflow.get(old["id"])
+    assert dataflow.get(old["id"])["currentState"] == "JOB_STATE_RUNNING"
+    # Once it has all steps, it replaces the stream that went on.
+    flag.with_name("steps").write_text("Read\nTake\nWrite/Send\nCount")
+    update()
+    dataflow.await_state(old["id"], "JOB_STATE_UPDATED")
+
+
+@pytest.mark.parametrize(
+    ("names_its_file", "told"),
+    [(False, "the following arguments are required: --until"), (True, "IsADirectoryError: ")],
+)
+def test_an_update_that_cannot_be_built_fails_with_the_reason_and_the_stream_goes_on(
+    dataflow: Service, bucket: storage.Bucket, stream: str, flag: Path, names_its_file: bool, told: str
+) -> None:
+    parameters = {"until": str(flag)}
+    old = dataflow.launch("shop-stream", stream, parameters=parameters)
+    _first_pid(flag)
+    flag.with_name("steps").mkdir()
+    optional = upload_template(
+        bucket, WAIT_FOR_FILE, {**UNTIL, "isOptional": True}, streaming=True, path="templates/local/v2.json"
+    )
+
+    new = dataflow.launch(
+        "shop-stream", optional, parameters=parameters if names_its_file else {}, update=True
+    )
+
+    dataflow.await_state(new["id"], "JOB_STATE_FAILED")
+    assert told in dataflow.messages(new["id"], minimumImportance="JOB_MESSAGE_ERROR")
+    assert dataflow.get(old["id"])["currentState"] == "JOB_STATE_RUNNING"
+
+
 def test_an_update_without_a_running_stream_of_the_name_is_refused(
     dataflow: Service, waiting: str, stream: str, flag: Path
 ) -> None:

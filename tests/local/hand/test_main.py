@@ -31,6 +31,7 @@ from tests.airflow_server import served
 from tests.bad_input import FIELDS, HEADER, line
 from tests.dags.conftest import dataflow, shop  # noqa: F401
 from tests.dags.shop import DAY, Shop
+from tools.cloud_proof.__main__ import PROBES
 
 WALK = ROOT / "docs" / "local.md"
 
@@ -107,7 +108,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.mark.integration
 @pytest.mark.soak
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(1800)
 def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], tmp_path: Path) -> None:
     blocks = re.findall(r"^```\n(.*?)^```$", WALK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     commands = [command for block in blocks for command in block.splitlines()]
@@ -125,7 +126,7 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
             capture_output=True,
             text=True,
             check=False,
-            timeout=400,
+            timeout=600,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
         told[command] = told.get(command, "") + done.stdout
@@ -153,6 +154,11 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert len(after("make sql Q='SELECT reason").splitlines()) >= 6
     assert after("make sql Q='SELECT COUNT(*) AS rejected_lines").split() == ["rejected_lines", "0"]
     assert ",purchase," in after("make sql STORE=spanner")
+    proof = after("make cloud-proof")
+    rows = [line.split(" | ") for line in proof.splitlines() if line.startswith("| ")][1:]
+    assert {row[0].removeprefix("| "): row[3] for row in rows} == {
+        probe.name: "needs Google" if probe.needs else "as expected" for probe in PROBES
+    }
     assert re.fullmatch(r"streamed\n\d+\n", after("make sql Q='SELECT COUNT(DISTINCT"))
     assert "shop_ops.loads             3" in after("make status")
     assert "Its rows and objects are gone" in after("make down")

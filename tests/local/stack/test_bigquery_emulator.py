@@ -11,7 +11,13 @@ from typing import Any
 import grpc
 import pyarrow as pa
 import pytest
-from google.api_core.exceptions import BadRequest, Conflict, NotFound
+from google.api_core.exceptions import (
+    BadRequest,
+    Conflict,
+    InvalidArgument,
+    MethodNotImplemented,
+    NotFound,
+)
 from google.cloud import bigquery as bigquery_api
 from google.cloud.bigquery_storage_v1 import BigQueryWriteClient
 from google.cloud.bigquery_storage_v1.services.big_query_write.transports import BigQueryWriteGrpcTransport
@@ -133,6 +139,42 @@ def test_a_row_with_a_field_that_the_table_lacks_or_without_one_it_requires_is_r
     ]
 
 
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ([{"id": "x" * 1_100_000}] * 10, "this has 110"),
+        ([{"id": "x"}] * 50_001, "and 50001"),
+    ],
+    ids=["bytes", "rows"],
+)
+def test_rows_inserted_at_once_are_no_more_and_no_larger_than_bigquery_takes(
+    client: bigquery_api.Client, rows: list[dict[str, object]], told: str
+) -> None:
+    with pytest.raises(BadRequest, match=rf"at most 10485760 bytes and 50000 rows; .*{told}"):
+        insert(client, *rows)
+    assert insert(client, *rows[: len(rows) // 2]) == []
+
+
+def test_no_row_is_streamed_into_a_view(strict: bigquery_api.Client) -> None:
+    strict.query_and_wait("CREATE VIEW shop.seen AS SELECT id FROM shop.strict")
+    told = "Rows cannot be streamed into seen, which is a VIEW"
+    with pytest.raises(BadRequest, match=told):
+        strict.insert_rows_json(f"{strict.project}.shop.seen", [{"id": "a"}], timeout=10)
+    with pytest.raises(InvalidArgument, match=told):
+        append(strict, pa.table({"id": ["a"]}), table="seen")
+
+
+def test_a_partition_by_its_decorator_is_refused_instead_of_being_written_elsewhere(
+    client: bigquery_api.Client,
+) -> None:
+    partition = f"{client.project}.shop.counted$20191101"
+    config = bigquery_api.QueryJobConfig(destination=partition, write_disposition="WRITE_TRUNCATE")
+    with pytest.raises(MethodNotImplemented, match=r"counted\$20191101"):
+        client.query("SELECT 'a' AS id", job_config=config).result(timeout=10)
+    with pytest.raises(MethodNotImplemented, match=r"counted\$20191101"):
+        client.load_table_from_uri("gs://shop/a.parquet", partition).result(timeout=10)
+
+
 def test_a_statement_is_translated_anew_for_a_table_that_has_other_columns_now(
     client: bigquery_api.Client,
 ) -> None:
@@ -230,9 +272,11 @@ def test_the_id_of_a_job_is_used_up_whether_it_ended_well_or_not(client: bigquer
     ]
 
 
-def append(client: bigquery_api.Client, rows: pa.Table, known: pa.Schema | None = None) -> AppendRowsResponse:
-    """Append rows over a connection of its own to shop.strict, by Google's own client."""
-    stream = f"projects/{client.project}/datasets/shop/tables/strict/streams/_default"
+def append(
+    client: bigquery_api.Client, rows: pa.Table, known: pa.Schema | None = None, table: str = "strict"
+) -> AppendRowsResponse:
+    """Append rows over a connection of its own to a table of shop, by Google's own client."""
+    stream = f"projects/{client.project}/datasets/shop/tables/{table}/streams/_default"
     request = AppendRowsRequest(write_stream=stream)
     request.arrow_rows.writer_schema.serialized_schema = (known or rows.schema).serialize().to_pybytes()
     for batch in rows.to_batches():

@@ -148,7 +148,9 @@ def test_what_was_found_otherwise_or_left_behind_fails_the_command_and_ctrl_c_en
 
     assert cloud_proof.main([*REAL, "--yes"], [a_probe(otherwise)]) == 1
     assert cloud_proof.main([*REAL, "--yes"], [a_probe(leaves)]) == 1
-    assert "LEFT BEHIND: open /nowhere/at/all: FileNotFoundError" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "LEFT BEHIND: open /nowhere/at/all: FileNotFoundError" in out
+    assert out.startswith("1 of the probes are asked, for at most 0.25 US dollars.\n")
     both = [a_probe(stopped), a_probe(otherwise, "two")]
     assert cloud_proof.main([*REAL, "--yes"], both) == 130
     assert [probe["verdict"] for probe in json.loads(result.read_text())["probes"]] == ["stopped", "not run"]

@@ -1,7 +1,8 @@
 """Stands for the stream: takes its options, runs until it is asked to drain, and does what STREAM_DIR says.
 
 The text of the file `die` fails it at once; with the file `deaf` it does not hear that it should drain. The
-file `oldest` holds the publish time of the oldest message that it has not acknowledged.
+file `oldest` holds the publish time of the oldest message that it has not acknowledged, the file `steps` the
+names of its steps.
 """
 
 from __future__ import annotations
@@ -28,3 +29,8 @@ def run(argv: list[str]) -> Ended:
         oldest = folder / "oldest"
         backlog.tell(datetime.fromisoformat(oldest.read_text()) if oldest.exists() else None)
     return Ended()
+
+
+def steps(argv: list[str]) -> list[str]:
+    named = Path(os.environ["STREAM_DIR"]) / "steps"
+    return named.read_text().splitlines() if named.exists() else []
