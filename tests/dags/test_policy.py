@@ -72,6 +72,9 @@ HOSTILE: list[Any] = [
 MAX_LINES = 100
 MAX_PARSE_CPU_SECONDS = 2.5
 """What Google's own check of a Composer repository allows; in CPU time, which does not hang on neighbours."""
+SLOW_IMPORTS = ("airflow.providers.google", "apache_beam", "google", "googleapiclient", "pandas", "pyarrow")
+"""What tasks import as they run: the files of all DAGs are parsed time and again, and a task's file by each
+task."""
 
 
 def load(folder: Path) -> Any:
@@ -209,6 +212,7 @@ def refuse(*arguments):
     raise OSError("a DAG file may not use the network while it is parsed")
 
 socket.socket.connect = socket.getaddrinfo = refuse
+known = set(sys.modules)
 for path in sys.argv[1:]:
     sys.stdout.flush()
     if child := os.fork():
@@ -217,7 +221,8 @@ for path in sys.argv[1:]:
     wall, cpu = time.perf_counter(), time.process_time()
     try:
         runpy.run_path(path)
-        told = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        took = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        told = took | {"imported": sorted(set(sys.modules) - known)}
     except Exception:
         told = {"error": traceback.format_exc()}
     print(json.dumps({path: told}))
@@ -229,7 +234,8 @@ def parse_files(*dag_files: Path) -> dict[Path, dict[str, Any]]:
     """Parse each file in a process of its own without network, forked when Airflow itself is imported.
 
     Returns:
-        Of each file {"wall": seconds, "cpu": seconds}, or {"error": the traceback}.
+        Of each file {"wall": seconds, "cpu": seconds, "imported": names of modules beyond Airflow's}, or
+        {"error": the traceback}.
     """
     parsed = subprocess.run(
         [sys.executable, "-c", PARSE, *map(str, dag_files)],
@@ -259,9 +265,22 @@ def test_a_dag_file_parses_soon_and_without_network(
 ) -> None:
     seconds = parsed_files[DAGS / f"{dag_id}.py"]
     assert "error" not in seconds, seconds["error"]
-    record_property("parse_seconds", seconds)
+    record_property("parse_seconds", {name: seconds[name] for name in ("wall", "cpu")})
     print(f"{dag_id}: {seconds['wall']:.2f} s wall, {seconds['cpu']:.2f} s CPU")
     assert seconds["cpu"] < MAX_PARSE_CPU_SECONDS
+
+
+@pytest.mark.parametrize("dag_id", sorted(DAG_IDS))
+def test_a_dag_file_imports_no_beam_pandas_pyarrow_or_google_client_while_it_is_parsed(
+    parsed_files: dict[Path, dict[str, Any]], dag_id: str
+) -> None:
+    assert slow_imports(parsed_files[DAGS / f"{dag_id}.py"]) == []
+
+
+def slow_imports(told: dict[str, Any]) -> list[str]:
+    """The modules among those that a file imports which none should."""
+    slow = tuple(f"{name}." for name in SLOW_IMPORTS)
+    return [module for module in told["imported"] if f"{module}.".startswith(slow)]
 
 
 GOOD = """
@@ -380,6 +399,15 @@ def test_a_file_that_uses_the_network_while_it_is_parsed_is_found(airflow_home: 
     file = tmp_path / "calls.py"
     file.write_text("import socket\nsocket.create_connection(('127.0.0.1', 9))\n")
     assert "may not use the network while it is parsed" in parse_files(file)[file]["error"]
+
+
+@pytest.mark.parametrize("module", ["apache_beam", "google.cloud.storage", "pandas", "pyarrow"])
+def test_a_file_that_imports_a_slow_module_while_it_is_parsed_is_found(
+    airflow_home: Path, tmp_path: Path, module: str
+) -> None:
+    file = tmp_path / "slow.py"
+    file.write_text(f"import {module}\n")
+    assert module in slow_imports(parse_files(file)[file])
 
 
 def test_deadlines_call_back_on_the_executor(bag: Any) -> None:

@@ -15,7 +15,8 @@ from google.cloud import storage
 from local.dataflow import spec
 from local.root import ROOT
 from shopstream.defaults import START_DATE
-from shopstream.gcp.dataflow import DataflowHook, WaitForJob
+from shopstream.gcp.dataflow import DataflowHook
+from shopstream.gcp.wait_for_job import WaitForJob
 from shopstream.load.launch import LaunchLoadEvents, WaitForLoad
 from shopstream.settings import settings
 from tests.airflow_home import store

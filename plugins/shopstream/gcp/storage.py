@@ -1,13 +1,12 @@
 """Objects of Cloud Storage, read as one state of them."""
 
+# Google's libraries take long to import, which parsing a DAG file should not: so functions import them.
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from google.api_core.exceptions import NotFound
 
 from beam_jobs.contract import ContractError
 from shopstream.settings import settings
@@ -30,6 +29,8 @@ def open_object(
     Raises:
         ContractError: there is no such object, or it is written anew or deleted while it is read.
     """
+    from google.api_core.exceptions import NotFound
+
     uri = f"gs://{bucket.name}/{name}"
     blob = bucket.get_blob(name)
     if blob is None:

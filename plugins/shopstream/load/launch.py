@@ -1,5 +1,6 @@
 """Launch the load of a landing day as a Dataflow job, wait for it, and launch it anew where that may help."""
 
+# Google's clients take seconds to import, which parsing a DAG file should not: so the tasks import them.
 from __future__ import annotations
 
 import re
@@ -9,19 +10,11 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from airflow.providers.google.cloud.links.dataflow import DataflowJobLink
-from airflow.providers.google.cloud.operators.dataflow import DataflowStartFlexTemplateOperator
+from airflow.sdk import BaseOperator, BaseOperatorLink
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from shopstream import layout
-from shopstream.gcp.dataflow import (
-    CANCEL_TIMEOUT_SECONDS,
-    POLL_SECONDS,
-    DataflowHook,
-    DataflowJobStatus,
-    WaitForJob,
-    created,
-)
+from shopstream.gcp.wait_for_job import WaitForJob
 from shopstream.load import checks
 from shopstream.settings import LABELS, Settings, settings
 
@@ -32,6 +25,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Client
 
     from beam_jobs.manifest import Manifest
+    from shopstream.gcp.dataflow import DataflowHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +57,8 @@ def newest_manifest(storage: Client, load: Load) -> Manifest:
     Raises:
         LoadRefused: a newer one has.
     """
+    from shopstream.gcp.dataflow import DataflowHook
+
     manifest = checks.read_manifest(storage, load.manifest)
     checks.check_newest(storage, load.manifest, DataflowHook().active_jobs(job_name(load.landing_day)))
     return manifest
@@ -95,7 +91,22 @@ def job_name(day: date) -> str:
     return f"{JOB_PREFIX}{day}"
 
 
-class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
+class JobLink(BaseOperatorLink):
+    """The button that opens the launched job in Google's console."""
+
+    name = "Dataflow Job"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: Any) -> str:
+        """Return the job's page, or nothing if the task launched none."""
+        from airflow.sdk.execution_time.xcom import XCom
+
+        job_id = XCom.get_value(ti_key=ti_key, key="job_id")
+        env = settings()
+        page = f"https://console.cloud.google.com/dataflow/jobs/{env.region}/{job_id}?project={env.project}"
+        return page if job_id else ""
+
+
+class LaunchLoadEvents(BaseOperator):
     """Launches the load of one landing day as a Dataflow job; does not wait for its end.
 
     The job's name guards the day: Dataflow refuses a second active one. A job of this name that is still
@@ -106,28 +117,20 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
     """
 
     template_fields: Sequence[str] = ("landing_day",)
+    operator_extra_links = (JobLink(),)
 
     def __init__(self, *, landing_day: str, **kwargs: Any) -> None:
         """Make the task; `landing_day` is a template that renders to YYYY-MM-DD."""
-        env = settings()
-        super().__init__(
-            body={},
-            location=env.region,
-            project_id=env.project,
-            append_job_name=False,
-            deferrable=False,
-            cancel_on_kill=True,
-            cancel_timeout=CANCEL_TIMEOUT_SECONDS,
-            **kwargs,
-        )
+        super().__init__(**kwargs)
         self.landing_day = landing_day
+        self.job: dict[str, Any] | None = None
 
     @cached_property
     def hook(self) -> DataflowHook:
-        """The hook of this module; on_kill uses it too."""
-        return DataflowHook(
-            gcp_conn_id=self.gcp_conn_id, poll_sleep=POLL_SECONDS, cancel_timeout=self.cancel_timeout
-        )
+        """The hook of the jobs."""
+        from shopstream.gcp.dataflow import CANCEL_TIMEOUT_SECONDS, POLL_SECONDS, DataflowHook
+
+        return DataflowHook(poll_sleep=POLL_SECONDS, cancel_timeout=CANCEL_TIMEOUT_SECONDS)
 
     def execute(self, context: Context) -> dict[str, str]:
         """Launch the job.
@@ -154,18 +157,23 @@ class LaunchLoadEvents(DataflowStartFlexTemplateOperator):
             state = self.hook.cancel_and_await_end(leftover["id"])
             self.log.info("Dataflow job %s ended as %s.", leftover["id"], state)
         load_id = new_load_id(day, datetime.now(UTC))
-        launch = load_events_launch(settings(), day, load_id)
+        env = settings()
+        launch = load_events_launch(env, day, load_id)
         # Not the provider's start_flex_template, which fails without a reason if the job fails at once.
         self.job = self.hook.launch_job_with_flex_template(
-            body={"launchParameter": launch}, location=self.location, project_id=self.project_id
+            body={"launchParameter": launch}, location=env.region, project_id=env.project
         )
         job_id = str(self.job["id"])
         self.log.info("Launched load %s as Dataflow job %s (%s).", load_id, name, job_id)
-        DataflowJobLink.persist(
-            context=context, project_id=self.project_id, region=self.location, job_id=job_id
-        )
         context["ti"].xcom_push(key="job_id", value=job_id)
         return Load(day, load_id, job_id, launch["parameters"]["manifest"]).to_xcom()
+
+    def on_kill(self) -> None:
+        """Cancel the job, if one is launched, and await its end."""
+        if self.job:
+            self.hook.cancel_job(
+                job_id=self.job["id"], project_id=self.job["projectId"], location=self.job["location"]
+            )
 
 
 class WaitForLoad(WaitForJob):
@@ -196,7 +204,9 @@ class WaitForLoad(WaitForJob):
         load, _ = self._newest()
         return load.to_xcom()
 
-    def _is_done(self, context: Context) -> bool:
+    def _is_done(self) -> bool:
+        from shopstream.gcp.dataflow import DataflowJobStatus
+
         load, launches_left = self._newest()
         self.job_id = load.job_id
         if launches_left and self.hook.state(load.job_id) == DataflowJobStatus.JOB_STATE_FAILED:
@@ -205,10 +215,12 @@ class WaitForLoad(WaitForJob):
                 if _has_place(self.hook, job_name(load.landing_day), self.log):
                     self._launch_anew(load, RELAUNCHES - launches_left + 1, errors)
                 return False
-        return super()._is_done(context)
+        return super()._is_done()
 
     def _newest(self) -> tuple[Load, int]:
         """The newest load of this run's, and how often it may be launched anew: 0 if another has begun."""
+        from shopstream.gcp.dataflow import DataflowJobStatus, created
+
         first = Load.from_xcom(self.load)
         job = self.hook.job(first.job_id)
         if job["currentState"] != DataflowJobStatus.JOB_STATE_FAILED:

@@ -10,7 +10,7 @@ from airflow.sdk import DAG
 from googleapiclient.errors import HttpError
 
 from local.stack import emulators
-from shopstream.gcp.dataflow import WaitForJob
+from shopstream.gcp.wait_for_job import WaitForJob
 from shopstream.settings import settings
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import DAY, await_end, run, start_run, succeed, tell
