@@ -23,7 +23,8 @@ from shopstream.settings import settings
 ALERT_PREFIX = "SHOPSTREAM ALERT"
 DIGEST_PREFIX = "SHOPSTREAM DIGEST"
 MAX_REASON_CHARS = 2000
-RUNS_AVERAGED = 10
+RUNS_AVERAGED = 1_000
+"""All that Airflow keeps: of runs without a logical date PostgreSQL gives it any, and not the last ones."""
 
 _KILLED = (
     "the task was killed or lost, without an exception: look in its log and the scheduler's for a worker "
@@ -48,7 +49,7 @@ def due_after_the_day(promise: str, within: timedelta) -> DeadlineAlert:
 
 
 def due_after_the_usual(promise: str, within: timedelta) -> DeadlineAlert:
-    """Alert when a run has not ended `within` so long after the time that the last RUNS_AVERAGED took.
+    """Alert when a run has not ended `within` so long after the time that runs took, RUNS_AVERAGED at most.
 
     For runs that an asset starts, which have no logical date. The first run of all has no deadline.
     """

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import LATENESS_DAYS, ContractError
 from beam_jobs.lines import event_files, is_events_file
 from shopstream import layout
 from shopstream.backfill.plan import Found
@@ -20,7 +20,7 @@ from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
 from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.retries import Refused
 from shopstream.settings import settings
-from shopstream.summaries.build import days_to_build, known_days
+from shopstream.summaries.build import LAST_LOADED, days_to_build, known_days
 from shopstream.tables.day import build_statement, checks_statement
 from shopstream.tables.expiration import refuse_expired
 from shopstream.tables.folder import Table
@@ -66,15 +66,27 @@ def find_days(
 def _summarised(client: BigQuery, tables: Iterable[Table], days: Sequence[date]) -> dict[date, datetime]:
     """When all summaries of a day were built, of the days of which all have passed their checks.
 
-    By the checks, since a summary may rightly have no row of a day.
+    By the checks, since a summary may rightly have no row of a day. Not of a day whose events a load has
+    changed since, were it by late ones in another landing day.
     """
     sql = f"""
-        SELECT event_date, table_name, MIN(checked_at) AS checked_at
-        FROM {CHECK_RESULTS}
-        WHERE event_date BETWEEN @first_day AND @last_day
-        GROUP BY event_date, table_name
-        HAVING COUNTIF(severity = 'fail' AND found_rows > 0) = 0"""
-    params = {"first_day": days[0], "last_day": days[-1]}
+        WITH built AS (
+            SELECT event_date, table_name, MIN(checked_at) AS checked_at
+            FROM {CHECK_RESULTS}
+            WHERE event_date BETWEEN @first_day AND @last_day
+            GROUP BY event_date, table_name
+            HAVING COUNTIF(severity = 'fail' AND found_rows > 0) = 0
+        ),
+        loaded AS ({LAST_LOADED})
+        SELECT built.event_date, built.table_name, built.checked_at
+        FROM built
+        LEFT JOIN loaded ON built.event_date = loaded.event_date
+        WHERE loaded.loaded_at IS NULL OR loaded.loaded_at <= built.checked_at"""
+    params = {
+        "first_day": days[0],
+        "last_day": days[-1],
+        "last_landing_day": days[-1] + timedelta(days=LATENESS_DAYS),
+    }
     job = run(client, sql, params, job_id_prefix="summarised-days", maximum_bytes_billed=SMALL_MAX_BYTES)
     checked: dict[date, dict[str, datetime]] = {}
     for row in job.result():

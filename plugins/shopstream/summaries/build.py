@@ -29,6 +29,12 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
 DRY_RUN_THREADS = 8
+LAST_LOADED = f"""
+    SELECT event_date, MAX(loaded_at) AS loaded_at
+    FROM {LOADS}, UNNEST(event_dates) AS event_date
+    WHERE landing_day BETWEEN @first_day AND @last_landing_day
+    GROUP BY event_date"""
+"""When a load last changed the events of each day from @first_day on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +220,7 @@ def _with_unbuilt(
             GROUP BY event_date
             HAVING COUNTIF(severity = 'fail' AND found_rows > 0) = 0
         ),
-        loaded AS (
-            SELECT event_date, MAX(loaded_at) AS loaded_at
-            FROM {LOADS}, UNNEST(event_dates) AS event_date
-            WHERE landing_day BETWEEN @first_day AND @last_landing_day
-            GROUP BY event_date
-        )
+        loaded AS ({LAST_LOADED})
         SELECT built.event_date
         FROM built
         LEFT JOIN loaded ON built.event_date = loaded.event_date

@@ -111,6 +111,12 @@ def test_a_day_is_summarised_once_each_summary_has_passed_its_checks(
     assert found.is_summarised
     assert not replace(found, published_at=LATER).is_summarised
     assert summarised_events(client, DAYS) == {DAYS[0]: 1}
+    # Late events of the day, which a load of another day has brought since.
+    audit(client, "20191102-aaaaaaaa", landing_day=DAYS[1], event_dates=DAYS[:2])
+    assert found_of(client, bucket, *tables).summarised_at is None
+    for table in tables:
+        build(client, table, DAYS[:1])
+    assert found_of(client, bucket, *tables).is_summarised
     # The next load's rows are not in them.
     result = {"checked_at": LATER, "severity": "fail", "found_rows": 1, "event_date": DAYS[0]}
     fill(client, CHECK_RESULTS, [result | {"table_name": VALUED.full_name, "check_name": "unique_grain"}])
