@@ -23,7 +23,7 @@ from rich.text import Text
 
 from local.demo import charts_to_png
 from local.demo.stream import StreamedDay
-from local.hand.shop import clients, rejects
+from local.hand.shop import clients, rejects, singular
 from shopstream.report.page import chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
@@ -331,7 +331,7 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
         told.append((figures, wanted.text.format(**figures, **{wanted.by: value}, rows=len(group))))
     if wanted.most:
         told.sort(key=lambda one: -one[0][wanted.most])
-    return ", ".join(text for _, text in told[: wanted.first or None])
+    return singular(", ".join(text for _, text in told[: wanted.first or None]))
 
 
 def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:

@@ -197,12 +197,13 @@ def _put(options: argparse.Namespace) -> int:
 def _load(options: argparse.Namespace) -> int:
     airflow, _ = _connect(options)
     counts = shop.load(airflow(), options.day, _progress)
-    print(
+    told = (
         f"{options.day} is loaded: {counts['read']:,} lines read, {counts['accepted']:,} accepted "
         f"({counts['duplicates']:,} of them double, {counts['late']:,} late), "
         f"{counts['rejected']:,} rejected. "
         f"{counts['spanner_rows']:,} rows in Spanner, {counts['bigquery_rows']:,} in BigQuery."
     )
+    print(shop.singular(told))
     if counts["rejected"]:
         _print_rows(("reason", "lines", "such as"), iter(shop.rejects([counts["load_id"]])), as_csv=False)
     print(

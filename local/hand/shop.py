@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import islice
@@ -69,18 +70,18 @@ def look(file: Path, *, times_are_utc: bool = False) -> Landed:
 
 def describe(landed: Landed) -> list[str]:
     """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected."""
-    days = ", ".join(f"{day} ({_rows(rows)})" for day, rows in sorted(landed.rows.items())[:8])
+    days = ", ".join(f"{day} ({rows:,} rows)" for day, rows in sorted(landed.rows.items())[:8])
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
-    count = "1 day" if len(landed.rows) == 1 else f"{len(landed.rows)} days"
     return [
-        f"{_rows(landed.rows.total())} of {count}: {days}{more}",
+        singular(f"{landed.rows.total():,} rows of {len(landed.rows)} days: {days}{more}"),
         *(f"translated to plain CSV: {what}" for what in landed.translated),
         *(f"the load will reject {share}" for share in landed.shares()),
     ]
 
 
-def _rows(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+def singular(text: str) -> str:
+    """A text of counts, as people write it: 1 row, and not 1 rows."""
+    return re.sub(r"(?<![\d.,])1 (\w+)s\b", r"1 \1", text)
 
 
 def land_export(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from datetime import date
 from pathlib import Path
@@ -52,6 +54,11 @@ def test_an_input_without_an_event_is_refused_before_anything_starts(
         demo.main(["--input", str(tmp_path / "a.csv"), "--out", str(tmp_path / "out")])
 
     assert sentence in capsys.readouterr().err
+
+
+def test_a_wrong_input_does_not_wait_for_what_only_a_run_needs() -> None:
+    code = "import sys; from local.demo import __main__; sys.exit('airflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_bad_day_in_a_file_of_the_users_own_is_refused(

@@ -255,6 +255,12 @@ def test_a_decimal_is_written_as_people_write_it(value: str, text: str) -> None:
     assert _plain(Decimal(value)) == text
 
 
+def test_a_count_of_one_is_no_plural() -> None:
+    wanted = load_table(settings().sql_dir, "shop.daily_event_count").metadata.headline
+    rows = rows_of("event_type events", ("view", 21), ("cart", 1), ("purchase", 1))
+    assert headline(wanted, rows) == "21 views, 1 cart, 1 purchase"
+
+
 def test_a_headline_of_rows_that_are_not_there_says_nothing() -> None:
     wanted = load_table(settings().sql_dir, "shop.purchase_conversion_volume").metadata.headline
     assert headline(wanted, TYPES[:1]) == ""
