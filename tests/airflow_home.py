@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +20,8 @@ from local.stack import airflow_settings, emulators
 from shopstream.settings import settings
 
 PASSWORD = "of-tests-only"
+WITHOUT_COUNT = {"is_real", "dry_or_real"}
+"""The tasks that only tell which others run."""
 
 
 @pytest.fixture(scope="session")
@@ -88,6 +93,52 @@ def run_task(dag: Any, run_id: str, task_id: str) -> Any:
     assert ti.state == "success", result.error
     with create_session() as session:
         return session.merge(ti).xcom_pull(task_ids=task_id, session=session)
+
+
+@contextmanager
+def _listening() -> Iterator[list[str]]:
+    """What the code of this repository tells meanwhile in logs, as `shopstream` modules and operators do."""
+    import structlog
+
+    told: list[str] = []
+
+    class Listener(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name.startswith("shopstream."):
+                told.append(record.getMessage())
+
+    def listen(logger: Any, method: str, event: Any) -> Any:
+        # An operator's logger, which does not pass through Python's own.
+        if ".shopstream." in (getattr(logger, "name", None) or ""):
+            told.append(str(event["event"]))
+        return event
+
+    handler, root = Listener(logging.INFO), logging.getLogger()
+    ours, processors = logging.getLogger("shopstream"), structlog.get_config()["processors"]
+    level = ours.level
+    ours.setLevel(logging.INFO)
+    root.addHandler(handler)
+    processors.insert(0, listen)
+    try:
+        yield told
+    finally:
+        processors.remove(listen)
+        root.removeHandler(handler)
+        ours.setLevel(level)
+
+
+def _check_last_words(task: Any, told: list[str]) -> None:
+    """A task of ours that succeeds ends its log with a sentence of what it did, with a count."""
+    function = getattr(task, "python_callable", type(task))
+    if function.__module__.startswith("shopstream."):
+        check_last_words(task.task_id, told)
+
+
+def check_last_words(task_id: str, told: list[str]) -> None:
+    """Hold what a task of ours has told in its log against what it must end with."""
+    last = told[-1] if told else ""
+    assert re.fullmatch(r"[^\n]*\.", last), f"the log of {task_id} does not end with a sentence: {last!r}"
+    assert re.search(r"\d", last) or task_id in WITHOUT_COUNT, f"{task_id} counts nothing: {last!r}"
 
 
 @dataclass
@@ -166,7 +217,10 @@ def run_dag(
                 ready = run.get_task_instances(["scheduled"], session=session)
             for ti in ready:
                 before_task(ti.task_id)
-                result = _run_task(ti=ti, task=dag.task_dict[ti.task_id])
+                with _listening() as told:
+                    result = _run_task(ti=ti, task=dag.task_dict[ti.task_id])
+                if ti.state == "success":
+                    _check_last_words(dag.task_dict[ti.task_id], told)
                 if result is not None and result.error is not None:
                     errors[ti.task_id] = str(result.error)
             if not ready:

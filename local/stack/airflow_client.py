@@ -285,17 +285,20 @@ class AirflowClient:
         if failed:
             raise RunFailed("\n".join(failed))
 
+    def log(self, task: dict[str, Any]) -> list[dict[str, Any]]:
+        """The log of a task instance's last try: what each line tells, with its level and logger."""
+        run = f"/dags/{task['dag_id']}/dagRuns/{task['dag_run_id']}"
+        path = f"{run}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
+        log = self._call("GET", path, params={"map_index": task["map_index"], "full_content": "true"})
+        return [entry for entry in log["content"] if isinstance(entry, dict)]
+
     def explain(self, dag_id: str, run_id: str) -> str:
         """The failed tasks of a run with the end of each one's log."""
         lines = [f"{dag_id} {run_id} failed."]
         for task in self.tasks(dag_id, run_id):
             if task["state"] != "failed":
                 continue
-            path = (
-                f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task['task_id']}/logs/{task['try_number']}"
-            )
-            log = self._call("GET", path, params={"map_index": task["map_index"], "full_content": "true"})
-            entries = [entry for entry in log["content"] if isinstance(entry, dict)]
+            entries = self.log(task)
             errors = [entry for entry in entries if entry.get("level") in ("error", "critical")]
             reasons = [entry for entry in errors if entry.get("logger") != ALERTS]
             lines.append(f"  {task['task_id']}:")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -17,9 +18,11 @@ AUDITED_BEFORE_EVENT = timedelta(minutes=5)
 """A load's audit row is written before its asset event, by the end of one task."""
 CLEARED_RUN_REACH = timedelta(hours=2)
 """So long after it was due a run that is cleared still takes loads for its own."""
+NOTHING_CHANGED = "This was a dry run, and nothing is changed. Trigger it again without, to do it."
 LATE_ROWS = timedelta(hours=1)
 """How long after its publication an event may be written by the stream and still be seen as new."""
 
+log = logging.getLogger(__name__)
 
 Published = Callable[[datetime, datetime], Iterable[date]]
 
@@ -121,7 +124,22 @@ def is_dry_run(context: Mapping[str, Any]) -> bool:
 
 def is_real(**context: Any) -> bool:
     """Tell whether the run is no dry run: the body of a task that lets the others run."""
-    return not is_dry_run(context)
+    is_dry = is_dry_run(context)
+    log.info("%s", NOTHING_CHANGED if is_dry else "This is no dry run: the tasks after this one are run.")
+    return not is_dry
+
+
+def days_of_run(days: Sequence[date]) -> list[str]:
+    """Log which days, in order, a run is for; return them as YYYY-MM-DD."""
+    log.info("This run is for %s.", told_days(days))
+    return [day.isoformat() for day in days]
+
+
+def told_days(days: Sequence[date]) -> str:
+    """Days, which are in order, in words for a sentence."""
+    if not days:
+        return "0 days"
+    return f"1 day, {days[0]}" if len(days) == 1 else f"{len(days)} days, {days[0]} to {days[-1]}"
 
 
 def _range(first: str | None, last: str | None) -> list[date]:

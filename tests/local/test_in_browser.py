@@ -23,6 +23,7 @@ from local.stack import control, emulators, services
 from local.stack.airflow_client import ANSWER_AFTER_SECONDS, AirflowClient
 from shopstream.dashboard.in_airflow import PAGES, PREFIX
 from shopstream.settings import settings
+from tests.airflow_home import check_last_words
 from tests.plugins.dashboard.browser import Reader
 from tests.plugins.dashboard.browser import browser as browser
 from tests.sql.events import fill, rows_of, stream_event
@@ -33,6 +34,7 @@ LOADED, MISSING, BAD = (dt.date(2020, 3, day) for day in (1, 2, 3))
 EVENTS = 1_000
 PICTURES = ROOT / "build" / "airflow-pages"
 PATIENCE_MS = 120_000
+OURS = re.compile(r"(^|\.)(shopstream|beam_jobs)\.")
 USED = ("backfill_days", "forget_customer", "replay_rejected_events")
 GOOD_MESSAGE = b"2020-03-01 08:00:00 UTC,view,7,2,,,1.00,520088904,s"
 
@@ -230,6 +232,34 @@ def test_missing_days_are_planned_then_loaded_and_then_there_is_nothing_to_do(
     assert loads() == after
 
 
+def test_summaries_are_built_and_judged_and_the_day_is_told_by_their_forms(
+    operator: Operator, ground: Ground
+) -> None:
+    def counted() -> list[tuple[Any, ...]]:
+        sql = "SELECT * FROM shop.daily_event_count WHERE event_date = @day ORDER BY event_type"
+        return [tuple(row.values()) for row in ground.query(sql, LOADED)]
+
+    before = counted()
+    ground.bigquery.query_and_wait(f"DELETE FROM shop.daily_event_count WHERE event_date = '{LOADED}'")
+    dry = operator.trigger("build_summaries", first_day=LOADED)
+    operator.ends_well("build_summaries", dry)
+    operator.reads("build_summaries", dry, "dry_run", re.compile("bring [1-9].* nothing is changed"))
+    assert counted() == []
+    for _ in range(2):
+        real = operator.trigger("build_summaries", first_day=LOADED, dry_run=False)
+        operator.ends_well("build_summaries", real)
+        assert counted() == before
+    told = f"shop.daily_event_count is built for 1 day, {LOADED}, and checked"
+    operator.reads("build_summaries", real, "summaries.daily_event_count", told)
+
+    judged = operator.trigger("watch_figures", first_day=LOADED)
+    operator.ends_well("watch_figures", judged)
+    operator.reads("watch_figures", judged, "judge_figures", "Days looked at: 1; figures not as usual: 0")
+    digest = operator.trigger("tell_digest", landing_day=LOADED)
+    operator.ends_well("tell_digest", digest)
+    operator.reads("tell_digest", digest, "digest", re.compile(f"SHOPSTREAM DIGEST .* {LOADED}: loaded "))
+
+
 def test_a_message_that_passes_now_is_replayed_once(operator: Operator, ground: Ground) -> None:
     reject = {
         "source": "stream",
@@ -381,3 +411,31 @@ def test_a_customer_is_counted_then_forgotten_by_an_answer_and_then_found_nowher
     operator.ends_well("forget_customer", again)
     found = ground.airflow.returned("forget_customer", again, "count")["found"]
     assert set(found.values()) == {0}
+
+
+def test_each_task_of_all_these_runs_told_in_a_sentence_what_it_did_and_no_library_warned(
+    ground: Ground,
+) -> None:
+    walked, faults = set(), []
+    for dag_id in sorted(file.stem for file in (ROOT / "dags").glob("*.py")):
+        for run_id in ground.airflow.runs(dag_id, since=""):
+            for task in ground.airflow.tasks(dag_id, run_id):
+                if task["state"] != "success":
+                    continue
+                entries = [entry for entry in ground.airflow.log(task) if entry.get("logger")]
+                ours = [entry for entry in entries if OURS.search(entry["logger"])]
+                walked.add((dag_id, task["task_id"]))
+                faults += [
+                    f"{dag_id} {task['task_id']}: {entry['event']}"
+                    for entry in entries
+                    if entry not in ours and entry["level"] not in ("debug", "info")
+                ]
+                if task["task_id"] != "load_days":  # Airflow's own operator
+                    check_last_words(task["task_id"], [entry["event"] for entry in ours])
+    assert faults == []
+    assert {dag_id for dag_id, _ in walked} >= {
+        "apply_schemas",
+        "build_summaries",
+        "load_events_daily",
+        *USED,
+    }

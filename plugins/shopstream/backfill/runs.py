@@ -61,9 +61,9 @@ def have_ended(
     for run in started:
         _trigger(run, note)
     log.info(
-        "%d of %d runs have ended, %d of them failed; %d are active%s; %d are left%s.",
+        "Runs ended: %d of %d, failed: %d, active: %d%s, left: %d%s.",
         *(len(there) - active, len(runs), failed, active + len(started)),
-        f", {', '.join(run.days for run in started)} just triggered" if started else "",
+        f" ({', '.join(run.days for run in started)} just triggered)" if started else "",
         len(left) - len(started),
         ", and none is triggered since one has failed" if stop_at_failure and failed and left else "",
     )

@@ -20,7 +20,7 @@ from shopstream.backfill.plan import (
     sample_day,
     with_bytes,
 )
-from shopstream.days import is_dry_run, is_real, summary_days
+from shopstream.days import NOTHING_CHANGED, is_dry_run, is_real, summary_days
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.retries import Refused
 from shopstream.settings import settings
@@ -109,7 +109,10 @@ def tell_outcome(planned: Mapping[str, Any], **context: Any) -> dict[str, str]:
     else:
         events = summarised_events(client, [date.fromisoformat(day["day"]) for day in planned["days"]])
     found = outcomes(context["ti"], runs, events)
-    log.info("%s", describe_outcomes(found) if runs else "There was nothing to do.")
+    if runs:
+        log.info("What came of each run:\n%s", describe_outcomes(found))
+    succeeded, after = sum(one.is_success for one in found), "" if runs else " There was nothing to do."
+    log.info("Runs that succeeded: %d of %d.%s", succeeded, len(runs), after)
     faults = [f"{day}: {why}" for day, why in planned["refused"].items()]
     faults += [f"{one.run.days}: {one.state}, {one.url}" for one in found if not one.is_success]
     if faults:
@@ -156,8 +159,7 @@ def _refuse_paused(context: Mapping[str, Any], runs: Sequence[Run]) -> None:
 
 
 def _next(is_dry: bool, runs: Sequence[Run]) -> str:
+    after = NOTHING_CHANGED if is_dry else ""
     if not runs:
-        return "There is nothing to do."
-    if is_dry:
-        return "This was a dry run, and nothing is changed. Trigger it again without, to do it."
-    return f"Runs to be triggered: {len(runs)}."
+        after = "There is nothing to do."
+    return f"Runs to be triggered: {len(runs)}. {after}".rstrip()

@@ -57,6 +57,9 @@ nothing.""",
             Refused: nobody answered in time, the answer is no, or it gives no reason.
         """
         try:
-            return asdict(self.approval(event))
+            approval = self.approval(event)
         except Refused as refused:
             raise Refused(f"{refused} Nothing was changed; trigger forget_customer anew.") from None
+        rows = sum(self.counted["found"].values())
+        self.log.info("%s has them forgotten, rows or lines: %s.", approval.approved_by, f"{rows:,}")
+        return asdict(approval)

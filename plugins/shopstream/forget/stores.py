@@ -135,7 +135,7 @@ def delete_in_spanner(database: Database, ids: Ids) -> None:
         for ranges in _ranges(database, table, ids):
             with database.batch(request_options=_low()) as batch:
                 batch.delete(table, KeySet(ranges=ranges))
-        log.info("Spanner: nothing of them is left in %s.", table)
+        log.info("Spanner: 0 rows of them are left in %s.", table)
 
 
 def count_in_bigquery(client: bigquery.Client, datasets: Collection[str], ids: Ids) -> dict[str, int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowRescheduleException
 
 from beam_jobs.pseudonyms import PseudonymKeyError, Pseudonyms, pseudonyms_by
-from shopstream.days import is_real
+from shopstream.days import NOTHING_CHANGED, is_dry_run, is_real
 from shopstream.forget.customers import Customers, read_customers, read_key
 from shopstream.forget.question import Approve
 from shopstream.gcp.clients import bigquery_client, spanner_database, storage_client
@@ -78,6 +78,7 @@ def read_whom(**context: Any) -> dict[str, Any]:
     if not context["params"]["dry_run"]:
         read_key(settings().forget_key)
     customers = read_customers(storage_client(), settings().bucket, context["params"])
+    log.info("Customers that this run is about: %d.", len(customers.ids))
     return {"customers": len(customers.ids), "generation": customers.generation}
 
 
@@ -91,19 +92,22 @@ def count_part(part: str | int, whom: Mapping[str, Any], **context: Any) -> dict
 
     ids = _ids(_customers(whom, context))
     if part == SPANNER:
-        return {f"{part} {table}": n for table, n in stores.count_in_spanner(spanner_database(), ids).items()}
-    if part == BIGQUERY:
-        found = stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
-        return {f"{part} {table}": number for table, number in found.items()}
-    prefixes = (*files.LANDED, *files.LOADED)
-    found = files.count(storage_client(), settings().bucket, prefixes, ids, (int(part), FILE_PARTS))
-    return {f"Cloud Storage {prefix}": number for prefix, number in found.items()}
+        store, found = SPANNER, stores.count_in_spanner(spanner_database(), ids)
+    elif part == BIGQUERY:
+        store, found = BIGQUERY, stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
+    else:
+        store, prefixes = "Cloud Storage", (*files.LANDED, *files.LOADED)
+        found = files.count(storage_client(), settings().bucket, prefixes, ids, (int(part), FILE_PARTS))
+    log.info("%s, rows or lines of them that were found: %s.", _part(part), f"{sum(found.values()):,}")
+    return {f"{store} {place}": number for place, number in found.items()}
 
 
-def count(whom: Mapping[str, Any], parts: Iterable[Mapping[str, int]]) -> dict[str, Any]:
+def count(whom: Mapping[str, Any], parts: Iterable[Mapping[str, int]], **context: Any) -> dict[str, Any]:
     """Tell what was counted: {**whom, "found": {store: rows or lines}}."""
     found = _summed(parts)
     log.info("Customers: %d. Found of them:\n%s", whom["customers"], _told(found))
+    after = NOTHING_CHANGED if is_dry_run(context) else "Somebody is asked before anything is changed."
+    log.info("In all: %s rows or lines. %s", f"{sum(found.values()):,}", after)
     return {**whom, "found": found}
 
 
@@ -134,6 +138,7 @@ def await_loads(rewritten_at: Iterable[str]) -> None:
     if running:
         log.info("These loads may have read landing files as they were before: %s.", ", ".join(running))
         raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds))
+    log.info("Loads under way that may have read landing files as they were before: 0.")
 
 
 def rewrite_loaded(part: int, counted: Mapping[str, Any], **context: Any) -> None:
@@ -175,6 +180,7 @@ def await_runs(**context: Any) -> None:
     if running:
         log.info("A run of each of these may have read them before: %s.", ", ".join(running))
         raise AirflowRescheduleException(datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds))
+    log.info("Runs under way that may have read them before: 0.")
 
 
 def prove(parts: Iterable[Mapping[str, int]]) -> str:
@@ -190,7 +196,7 @@ def prove(parts: Iterable[Mapping[str, int]]) -> str:
             "or the shop itself, has brought it back. Once these have ended, clear the run from "
             "rewrite_landed on."
         )
-    log.info("Every store was counted again, and holds nothing of them.")
+    log.info("Every store was counted again, and holds nothing of them: 0 rows or lines.")
     return datetime.now(UTC).isoformat()
 
 
@@ -212,7 +218,8 @@ def write_audit_rows(
         proved,
     )
     stays = what_stays(proved, context["params"]["customers"])
-    log.info("It is done. What stays, and until when:\n%s", "\n".join(stays))
+    log.info("What stays, and until when:\n%s", "\n".join(stays))
+    log.info("It is done, and written down; customers forgotten: %d.", counted["customers"])
     return stays
 
 
@@ -220,12 +227,14 @@ def delete_list(counted: Mapping[str, Any], **context: Any) -> None:
     """Delete the list of the customers, the very one that was read, if it is still there."""
     from google.api_core.exceptions import NotFound, PreconditionFailed
 
-    name = context["params"]["customers"]
+    name, deleted = context["params"]["customers"], 0
     if name is not None:
         blob = storage_client().bucket(settings().bucket).blob(name)
         # One that was written anew is another run's.
         with suppress(NotFound, PreconditionFailed):
             blob.delete(if_generation_match=counted["generation"])
+            deleted = 1
+    log.info("Lists that are deleted: %d.", deleted)
 
 
 def _customers(counted: Mapping[str, Any], context: Mapping[str, Any]) -> Customers:
@@ -264,6 +273,11 @@ def _rewrite(part: int, prefixes: tuple[str, ...], customers: Customers) -> None
         storage_client(), settings().bucket, prefixes, _ids(customers), (part, FILE_PARTS)
     )
     log.info("Without them, lines or rows:\n%s", _told(removed))
+    log.info("%s is written anew, lines or rows gone: %s.", _part(part), f"{sum(removed.values()):,}")
+
+
+def _part(part: str | int) -> str:
+    return str(part) if part in (SPANNER, BIGQUERY) else f"Part {int(part) + 1} of {FILE_PARTS} of the files"
 
 
 def _datasets() -> set[str]:

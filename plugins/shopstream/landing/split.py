@@ -120,8 +120,8 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
             f"gs://{bucket_name}/{LANDING}, and land this one again."
         )
     log.info(
-        "%s is landed: %s rows of %d days, each marked complete, of which the loads will reject %s.",
-        *(uri, f"{days.total():,}", len(days)),
+        "%s is landed, rows: %s, days: %d, %s to %s, each marked complete; the loads will reject rows: %s.",
+        *(uri, f"{days.total():,}", len(days), min(days), max(days)),
         f"{sum(reasons.total() for reasons in landed.rejected.values()):,}",
     )
     return {

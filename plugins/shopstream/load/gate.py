@@ -70,7 +70,9 @@ class Gate(Question):
             reasons,
         )
         checks.check_accepted(manifest, reasons)
-        if manifest.rejected <= settings().max_rejected_share * manifest.read:
+        if manifest.rejected <= (most := settings().max_rejected_share) * manifest.read:
+            share = manifest.rejected / manifest.read if manifest.read else 0
+            self.log.info("%.2f%% were rejected; up to %.2f%% nobody is asked.", 100 * share, 100 * most)
             return {}
         self.ask(
             context,
@@ -94,7 +96,7 @@ class Gate(Question):
             approval = self.approval(event)
         except Refused as refused:
             raise checks.LoadRefused(f"{name}: {refused} {_NEXT}") from None
-        self.log.info("%s: %s has it published: %s", name, approval.approved_by, approval.reason)
+        self.log.info("%s: %s has it published: %s.", name, approval.approved_by, approval.reason.rstrip("."))
         return asdict(approval)
 
 

@@ -202,6 +202,7 @@ class WaitForLoad(WaitForJob):
         """
         super().execute(context)
         load, _ = self._newest()
+        self.log.info("Load %s has ended well, as Dataflow job %s.", load.load_id, load.job_id)
         return load.to_xcom()
 
     def _is_done(self) -> bool:

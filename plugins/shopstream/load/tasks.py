@@ -59,6 +59,7 @@ def has_landed(**context: Any) -> bool:
     refuse_expired(day, datetime.now(UTC).date(), settings().events_keep_days)
     found = landed_objects(storage_client(), settings().bucket, day)
     if layout.SUCCESS in found:
+        log.info("Landing day %s is landed whole; objects in its folder: %d.", day, len(found))
         return True
     is_asked_for = context["dag_run"].run_type in ("manual", "operator_triggered")
     if is_asked_for and not context["params"]["wait"]:

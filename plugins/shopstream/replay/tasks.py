@@ -11,7 +11,7 @@ from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from beam_jobs.contract import REASONS
-from shopstream.days import is_dry_run, summary_days
+from shopstream.days import NOTHING_CHANGED, is_dry_run, summary_days
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.retries import Refused
 from shopstream.settings import settings
@@ -63,7 +63,8 @@ def replay(**context: Any) -> list[dict[str, Any]]:
         else:
             tally, load = _replay_lines(client, asked, day, is_dry)
             loads += load
-        log.info("%s: %s", day, tally.told())
+        if len(days) > 1:
+            log.info("%s: %s", day, tally.told())
         every.merge(tally)
     log.info("%s, %s to %s, %s: %s", asked.source, days[0], days[-1], params["reason"], every.told())
     log.info("%s", _next(asked, is_dry, every, loads))
@@ -72,13 +73,14 @@ def replay(**context: Any) -> list[dict[str, Any]]:
 
 def _next(asked: Asked, is_dry: bool, every: Tally, loads: Sequence[Mapping[str, Any]]) -> str:
     if not every.judged:
-        return "There is no reject of these days that a replay has not sent: shop_ops.replays tells of those."
+        none = "There is no reject of these days that a replay has not sent: shop_ops.replays tells of those."
+        return f"Rejects judged: 0. {none}"
     if is_dry:
-        return "This was a dry run, and nothing is changed. Trigger it again without, to send what passes."
+        return f"Would pass now: {every.passed:,} of {every.judged:,}. {NOTHING_CHANGED}"
     if asked.source == STREAM:
         return f"Published again: {every.passed:,} of {every.judged:,} messages. The others stay as they are."
     days = ", ".join(load["conf"]["landing_day"] for load in loads)
-    return f"Loaded anew by load_events_daily: {days or 'no day, since nothing would pass'}."
+    return f"Days loaded anew by load_events_daily: {len(loads)}, {days or 'since nothing would pass'}."
 
 
 def _replay_messages(client: Client, asked: Asked, day: date, sender: Sender | None) -> Tally:

@@ -291,7 +291,7 @@ class Sender:
         """Log how far it is."""
         self._reported = self._now()
         self.done.seconds = self._reported - self.started
-        log.info("%s", self.done)
+        log.info("%s.", self.done)
 
     def _report_at_times(self) -> None:
         if self._now() - self._reported >= PROGRESS_SECONDS:

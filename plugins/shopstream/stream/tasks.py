@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import Variable
 
-from shopstream.days import summary_days
+from shopstream.days import days_of_run, summary_days, told_days
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.stream import decide, jobs
@@ -155,8 +156,7 @@ def resolve_days(**context: Any) -> list[str]:
     from shopstream.gcp.clients import bigquery_client
     from shopstream.tables.published import days_published
 
-    days = summary_days(context, lambda *moments: days_published(bigquery_client(), *moments))
-    return [day.isoformat() for day in days]
+    return days_of_run(summary_days(context, lambda *moments: days_published(bigquery_client(), *moments)))
 
 
 def compare(days: list[str]) -> dict[str, str]:
@@ -175,9 +175,11 @@ def compare(days: list[str]) -> dict[str, str]:
 
     env = settings()
     table = load_table(env.sql_dir, STREAM_COMPLETENESS)
-    return compare_days(
-        bigquery_client(), table, list(map(date.fromisoformat, days)), env.stream_missing_share
-    )
+    wanted = list(map(date.fromisoformat, days))
+    levels = compare_days(bigquery_client(), table, wanted, env.stream_missing_share)
+    counts = ", ".join(f"{level} {number}" for level, number in Counter(levels.values()).items())
+    log.info("Compared: %s; by their levels: %s.", told_days(wanted), counts or "0, none has an event")
+    return levels
 
 
 def read_desired_state() -> DesiredState:

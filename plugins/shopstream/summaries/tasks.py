@@ -10,7 +10,7 @@ from typing import Any
 from airflow.sdk import TaskGroup, task
 
 from shopstream.assets import SUMMARIES_BUILT
-from shopstream.days import intraday_window, is_dry_run, summary_days
+from shopstream.days import NOTHING_CHANGED, days_of_run, intraday_window, is_dry_run, summary_days, told_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
 from shopstream.tables.folder import built_in_order, load_table
@@ -39,8 +39,7 @@ def resolve_days(**context: Any) -> list[str]:
     """Return the days to build, in order, as YYYY-MM-DD; see shopstream.days."""
     from shopstream.tables.published import days_published
 
-    days = summary_days(context, lambda *moments: days_published(bigquery_client(), *moments))
-    return [day.isoformat() for day in days]
+    return days_of_run(summary_days(context, lambda *moments: days_published(bigquery_client(), *moments)))
 
 
 def resolve_intraday_days(**context: Any) -> list[str]:
@@ -49,26 +48,37 @@ def resolve_intraday_days(**context: Any) -> list[str]:
 
     env = settings()
     today, since, collect_since = intraday_window(context, env.late_days_hours)
-    days = intraday_days(bigquery_client(), today, since, collect_since, env.late_days_share)
-    return [day.isoformat() for day in days]
+    return days_of_run(intraday_days(bigquery_client(), today, since, collect_since, env.late_days_share))
 
 
 def dry_or_real(**context: Any) -> str:
     """Return what is to run: the task `dry_run`, or the tasks that build."""
-    return "dry_run" if is_dry_run(context) else GROUP_ID
+    is_dry = is_dry_run(context)
+    log.info(
+        "This is %s.", "a dry run, which changes nothing" if is_dry else "no dry run: the days are built"
+    )
+    return "dry_run" if is_dry else GROUP_ID
 
 
 def build(table_name: str, days: list[str]) -> int:
     """Replace the days' rows of one table, then check each day; returns the rows of these days."""
     from shopstream.summaries import build as summaries
 
-    table = load_table(settings().sql_dir, table_name)
-    return summaries.build(bigquery_client(), table, [date.fromisoformat(day) for day in days])
+    table, wanted = load_table(settings().sql_dir, table_name), [date.fromisoformat(day) for day in days]
+    rows = summaries.build(bigquery_client(), table, wanted)
+    log.info(
+        "%s is built for %s, and checked; rows of all days built: %s.",
+        *(table_name, told_days(wanted), f"{rows:,}"),
+    )
+    return rows
 
 
 def tell_built(days: list[str], **context: Any) -> None:
     """Tell by the asset SUMMARIES_BUILT which days' summaries were built."""
     context["outlet_events"][SUMMARIES_BUILT].extra = {"days": days}
+    log.info(
+        "It is told that the summaries of %s are built.", told_days([date.fromisoformat(day) for day in days])
+    )
 
 
 def dry_run(days: list[str]) -> dict[str, int]:
@@ -78,9 +88,14 @@ def dry_run(days: list[str]) -> dict[str, int]:
     sql_dir = settings().sql_dir
     tables = [load_table(sql_dir, name) for name in built_in_order(sql_dir)]
     changes = summaries.dry_run(bigquery_client(), tables, [date.fromisoformat(day) for day in days])
-    log.info("Nothing was changed. A build would do this:\n%s", summaries.describe(changes))
-    return {
+    log.info("A build would do this:\n%s", summaries.describe(changes))
+    sums = {
         "bytes_read": sum(change.bytes_read for change in changes),
         "rows_gone": sum(change.rows_gone for change in changes),
         "rows_new": sum(change.rows_new for change in changes),
     }
+    log.info(
+        "Builds: %d, which would take %s rows away and bring %s. %s",
+        *(len(changes), f"{sums['rows_gone']:,}", f"{sums['rows_new']:,}", NOTHING_CHANGED),
+    )
+    return sums

@@ -95,7 +95,7 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
     )
     answers = {row["check_name"]: (row["found_rows"], row["shown"]) for row in job.result()}
     rows, _ = answers[None]
-    log.info("%s of %s: %d rows.", table.full_name, day, rows)
+    log.info("%s of %s, rows: %s.", table.full_name, day, f"{rows:,}")
     results = []
     for check in table.checks:
         found_rows, shown = answers[check.name]

@@ -3,8 +3,12 @@
 # Google's clients take seconds to import, which parsing a DAG file should not: so the tasks import them.
 from __future__ import annotations
 
+import logging
+
 from shopstream.gcp.clients import bigquery_client, spanner_database
 from shopstream.settings import settings
+
+log = logging.getLogger(__name__)
 
 
 def migrate_spanner() -> list[str]:
@@ -24,6 +28,7 @@ def migrate_spanner() -> list[str]:
         before={4: lambda: take_over_events(database, bigquery_client())},
     )
     keep_in_spanner(database, settings().events_keep_days)
+    log.info("Spanner is as this version describes it; migrations applied now: %d.", len(applied))
     return applied
 
 
@@ -44,4 +49,5 @@ def apply_bigquery_tables() -> list[str]:
         apply(client, table)
     take_over_rejects(client)
     keep_in_stream(client, settings().events_keep_days)
+    log.info("BigQuery is as this version describes it: %d tables and views.", len(tables))
     return [table.full_name for table in tables]

@@ -9,7 +9,7 @@ from typing import Any
 
 from shopstream.alerts import figures_found, tell_digest
 from shopstream.assets import SUMMARIES_BUILT
-from shopstream.days import landing_day, summary_days
+from shopstream.days import days_of_run, landing_day, summary_days
 from shopstream.gcp.clients import bigquery_client
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table
@@ -31,7 +31,7 @@ def resolve_days(**context: Any) -> list[str]:
         lambda since, until: days_published(bigquery_client(), since - BUILDING, until),
         SUMMARIES_BUILT,
     )
-    return [day.isoformat() for day in days]
+    return days_of_run(days)
 
 
 def judge_figures(days: list[str], **context: Any) -> dict[str, int]:
@@ -65,6 +65,9 @@ def judge_figures(days: list[str], **context: Any) -> dict[str, int]:
     # A day that is not final keeps what was found of it until its summaries are built.
     if final := [day for day in wanted if day in shop]:
         write_findings(client, final, findings)
+    log.info(
+        "Days looked at: %d; figures not as usual: %d, told now: %d.", len(days), len(findings), len(new)
+    )
     return {str(judgement.day): len(judgement.findings) for judgement in judgements}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -145,6 +146,16 @@ def test_up_says_where_airflow_is_and_its_login_works(environment: dict[str, str
 
     assert answer.status_code == requests.codes.created
     assert answer.json()["access_token"]
+
+
+def test_each_address_that_up_prints_opens_in_a_browser_to_a_page(environment: dict[str, str]) -> None:
+    addresses = re.findall(r"https?://\S+", run(environment, "up").stdout)
+    assert len(set(addresses)) >= 3
+    for address in addresses:
+        answer = requests.get(address, headers={"Accept": "text/html,*/*"}, timeout=30)
+        kind = answer.headers["Content-Type"].partition(";")[0]
+        assert (answer.status_code, kind) == (requests.codes.ok, "text/html"), address
+        assert "<title>" in answer.text
 
 
 def test_up_makes_the_bucket_and_the_templates(environment: dict[str, str]) -> None:
