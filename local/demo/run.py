@@ -36,6 +36,8 @@ SENTENCES = (
     ("purchase_funnels", "cart_abandonment"),
 )
 """The summaries whose headlines make one sentence each of what customers did."""
+MAX_REASONS = 8
+"""So many are told with a place, the most frequent first: the end is a page of a terminal."""
 MIN_SAMPLE = 100
 """A share of fewer is no headline."""
 LATEST_REPORT = "reports/events/latest.html"
@@ -187,9 +189,12 @@ class Run:
             told_rejects = Table(title="Rejected lines")
             for name in ("reason", "lines", "such as"):
                 told_rejects.add_column(name, justify="right" if name == "lines" else "left")
-            for reason, lines, place in self.rejects:
+            for reason, lines, place in self.rejects[:MAX_REASONS]:
                 told_rejects.add_row(reason, f"{lines:,}", Text(place))
             console.print(told_rejects)
+            if others := self.rejects[MAX_REASONS:]:
+                told = ", ".join(f"{reason} {lines:,}" for reason, lines, _ in others)
+                console.print(singular(f"  and {len(others)} more reasons: {told}"), highlight=False)
         if self.asked or self.approvals:
             console.print("[bold]What a load asked a person[/bold]")
             for sentence in filter(None, (self.asked, *self.approvals)):

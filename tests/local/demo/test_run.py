@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from beam_jobs.contract import REASONS
 from local.demo.run import Run, _plain, broken_invariants, day_columns, headline
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
@@ -246,6 +247,17 @@ def test_the_end_says_why_and_where_lines_were_rejected_and_what_customers_did(
     told = capsys.readouterr().out
     assert re.search(r"bad_price\W+1,001\W+2019-11-01/events.csv line 123 \(byte 12,345\)", told)
     assert "What customers did\n  1,500 views, 40 carts, 9 purchases.\n" in told
+
+
+def test_the_end_is_a_page_of_a_terminal_and_names_every_reason(
+    whole: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole.rejects = [(reason, 2, "2019-11-01/events.csv line 1 (byte 0)") for reason in REASONS]
+    whole.summaries = {name: rows for name, (rows, _) in HEADLINES.items()}
+    whole.tell()
+    told = capsys.readouterr().out
+    assert all(f"{reason} " in told for reason in REASONS)
+    assert len(told.splitlines()) <= 40
 
 
 @pytest.mark.parametrize(
