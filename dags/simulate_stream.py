@@ -4,7 +4,7 @@ Feed the stream with landed events, as if they happened now: publish a landing d
 to the topic that the streaming job reads. In the order of event_time, at real-time pace, at a speed factor,
 or as fast as possible. Where nothing happened for more than an hour of event time
 (SHOPSTREAM_MAX_PUBLISH_GAP_SECONDS), one hour passes, and the log tells so. Lines that break the contract are
-published too, and the stream rejects them.
+published too, and the stream rejects them. If the stream is stopped, the log says so: the messages wait.
 
 ### How to rerun
 Trigger it again: an event that was published twice is in `shop.events` once. A retry begins from the start.

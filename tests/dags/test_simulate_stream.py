@@ -17,6 +17,7 @@ from google.cloud.storage import Bucket
 from shopstream.settings import settings
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.dags.shop import DAY, line
+from tests.dags.stream import write_variable
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("airflow_home")]
 
@@ -79,6 +80,24 @@ def test_an_object_is_published_in_the_form_and_number_asked_for(bucket: Bucket,
     assert [json.loads(message)["product_id"] for message in pull(4)] == [
         str(1_000_000 + n) for n in range(4)
     ]
+
+
+def test_a_stream_that_is_stopped_is_told_and_its_messages_wait(
+    bucket: Bucket, pull: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    bucket.blob(f"{FOLDER}/a.csv").upload_from_string(line(1))
+    told = "The stream is stopped: messages wait in the subscription"
+    assert simulate(landing_day=str(DAY)).errors == {}
+    assert told not in caplog.text
+    try:
+        # As stop_stream leaves it; one that is no state is keep_stream_alive's to tell.
+        for text, is_told in (("no state", False), ('{"desired": "stopped"}', True)):
+            write_variable(text)
+            assert simulate(landing_day=str(DAY)).errors == {}
+            assert (told in caplog.text) == is_told
+    finally:
+        write_variable(None)
+    assert len(pull(3)) == 3
 
 
 def test_a_day_that_was_not_landed_fails_once_and_says_so(bucket: Bucket, pull: Any) -> None:

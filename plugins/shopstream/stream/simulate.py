@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
@@ -13,6 +15,8 @@ from shopstream.settings import settings
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
 
 
 class PublishEvents(BaseOperator):
@@ -46,6 +50,7 @@ class PublishEvents(BaseOperator):
         name = params["object"] or layout.landing(landing_day(context))
         source, topic = f"gs://{env.bucket}/{name}", f"projects/{env.project}/topics/{env.topic}"
         self.log.info("Publishing %s to %s", source, topic)
+        _warn_if_stopped()
         done = publish(
             source,
             topic,
@@ -69,3 +74,18 @@ class PublishEvents(BaseOperator):
     def on_kill(self) -> None:
         """Let the publisher send what it has read, and end."""
         self._killed = True
+
+
+def _warn_if_stopped() -> None:
+    """Say that nobody reads what is published, if the stream shall be stopped."""
+    from shopstream.stream.decide import Desired
+    from shopstream.stream.tasks import StreamNotWell, read_desired_state
+
+    # That the desired state cannot be read is for keep_stream_alive to tell.
+    with suppress(StreamNotWell):
+        if read_desired_state().desired is Desired.STOPPED:
+            log.warning(
+                "The stream is stopped: messages wait in the subscription %s, as long as it retains them. "
+                "To start it, trigger keep_stream_alive.",
+                settings().subscription,
+            )
