@@ -39,7 +39,7 @@ test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k
 test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an Airflow
 	@$(BIN)/pytest $(FAST) $(ARGS)
 
-test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, Airflow's pages in a browser, a drill, all faults, more generated cases
+test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, Airflow's pages in a browser, all drills and faults, more generated cases
 	@$(BIN)/pytest $(PROCESSES) -m "soak or hypothesis" --hypothesis-profile=long $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps
