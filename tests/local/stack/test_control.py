@@ -217,7 +217,7 @@ def test_down_leaves_no_process_not_even_one_in_a_session_of_its_own(
 
     assert ended.returncode == 0, ended.stderr
     assert members(environment) == []
-    assert stray.wait(1) == -signal.SIGTERM
+    assert stray.wait(30) == -signal.SIGTERM
     assert run(environment, "down").stdout == "The stack is down already.\n"
     assert run(environment, "status").stdout == "The stack is down.\n"
 
