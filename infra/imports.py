@@ -46,6 +46,8 @@ def _modules(nodes: Iterable[ast.AST]) -> Iterator[str]:
                 yield from (f"{module}.{alias.name}" for alias in node.names)
             case ast.ImportFrom():
                 raise ValueError(f"line {node.lineno} has a relative import; write the package's name out")
+            case ast.expr():
+                pass  # holds no statement, and is most of a file
             case _:
                 yield from _modules(ast.iter_child_nodes(node))
 

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.api_core.client_options import ClientOptions
@@ -17,6 +18,7 @@ from google.cloud import bigquery as bigquery_api
 from google.cloud import spanner, storage
 from google.cloud.spanner_v1.database import Database
 from google.cloud.spanner_v1.instance import Instance
+from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from local.root import ROOT
@@ -33,9 +35,11 @@ LOGS = ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
 # A shell that runs the tests in the background has them ignore Ctrl-C, and so would all that they start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Each run of the suite tries the same examples; `make test-long` looks for others.
-hypothesis_settings.register_profile("suite", deadline=None, max_examples=50, derandomize=True)
-hypothesis_settings.register_profile("long", deadline=None, max_examples=500)
+# Each run of the suite tries the same examples; `make test-long` looks for others. How long it takes to make
+# one says more of the machine than of the test.
+ANY_PACE: dict[str, Any] = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+hypothesis_settings.register_profile("suite", max_examples=50, derandomize=True, **ANY_PACE)
+hypothesis_settings.register_profile("long", max_examples=500, **ANY_PACE)
 hypothesis_settings.load_profile("suite")
 
 # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only

@@ -240,7 +240,7 @@ def test_a_gzip_file_of_several_members_is_read_to_its_end(tmp_path: Path) -> No
     range_bytes=st.integers(1, 200),
     block_bytes=st.integers(1, 100),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_every_line_is_read_once_at_its_true_offset_whatever_the_cuts(
     tmp_path: Path, lines: list[bytes], final_newline: bool, range_bytes: int, block_bytes: int
 ) -> None:
@@ -330,7 +330,7 @@ def test_files_are_read_together_that_have_the_same_columns_and_packing_and_make
     range_bytes=st.sampled_from([50, 1000, RANGE_BYTES]),
     block_bytes=st.sampled_from([60, 1000, BLOCK_BYTES]),
 )
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_small_files_that_are_read_together_have_the_lines_that_each_has_alone(
     tmp_path: Path, files: list[tuple[list[bytes], bool]], range_bytes: int, block_bytes: int
 ) -> None:

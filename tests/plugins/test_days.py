@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -77,7 +77,7 @@ def landing_day_of(dag: DAG, run_id: str) -> str:
 def test_a_scheduled_run_is_for_the_day_that_has_just_ended(ask: DAG) -> None:
     from airflow.timetables.base import TimeRestriction
 
-    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    before = datetime.now(UTC)
     info = stored(ask).timetable.next_dagrun_info(
         last_automated_data_interval=None,
         restriction=TimeRestriction(earliest=ask.start_date, latest=None, catchup=False),
@@ -89,8 +89,10 @@ def test_a_scheduled_run_is_for_the_day_that_has_just_ended(ask: DAG) -> None:
         data_interval=info.data_interval,
         run_after=info.run_after,
     )
-    assert info.run_after == midnight
-    assert landing_day_of(ask, run_id) == str((midnight - timedelta(days=1)).date())
+    # Of the day that began last, which may have begun while this runs.
+    assert info.run_after.time() == time.min
+    assert before - timedelta(days=1) < info.run_after <= datetime.now(UTC)
+    assert landing_day_of(ask, run_id) == str((info.run_after - timedelta(days=1)).date())
 
 
 def test_a_backfill_has_a_run_for_each_day_from_the_first_to_the_last(ask: DAG) -> None:

@@ -54,7 +54,7 @@ def cases() -> list[Any]:
     return [
         pytest.param(name, case, id=f"{name}: {case['case']}")
         for name in (*SUMMARIES, *VIEWS_OF_DAYS)
-        for case in yaml.safe_load((FIXTURES / f"{name.replace('.', '/')}.yaml").read_text())
+        for case in yaml.load((FIXTURES / f"{name.replace('.', '/')}.yaml").read_text(), yaml.CSafeLoader)
     ]
 
 

@@ -183,6 +183,19 @@ def test_a_second_up_changes_nothing(environment: dict[str, str]) -> None:
     assert members(environment) == before
 
 
+@pytest.mark.drill
+def test_a_drill_carries_out_its_runbook_on_the_running_stack_and_leaves_it_up(
+    environment: dict[str, str],
+) -> None:
+    command = [sys.executable, "-m", "local.drills", "gate", "--events", "1000"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=280)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "was told to refuse it: Landing day" in done.stdout
+    assert "cleared from launch_load on" in done.stdout
+    assert run(environment, "status").returncode == 0
+
+
 def test_a_killed_emulator_is_told_by_status_and_not_started_empty(
     environment: dict[str, str], broken: list[str]
 ) -> None:
@@ -191,9 +204,12 @@ def test_a_killed_emulator_is_told_by_status_and_not_started_empty(
         with suppress(psutil.Error):
             if f"--port={environment['SHOPSTREAM_PUBSUB_PORT']}" in candidate.cmdline():
                 candidate.kill()
-    time.sleep(1)
+                candidate.wait()
 
-    told = run(environment, "status")
+    # Supervisor learns of it a moment later.
+    deadline = time.monotonic() + 30
+    while (told := run(environment, "status")).returncode == 0 and time.monotonic() < deadline:
+        pass
 
     assert told.returncode == 1
     assert "pubsub         exited" in told.stdout
@@ -212,7 +228,7 @@ def test_down_leaves_no_process_not_even_one_in_a_session_of_its_own(
 
     assert ended.returncode == 0, ended.stderr
     assert members(environment) == []
-    assert stray.wait(1) == -signal.SIGTERM
+    assert stray.wait(30) == -signal.SIGTERM
     assert run(environment, "down").stdout == "The stack is down already.\n"
     assert run(environment, "status").stdout == "The stack is down.\n"
 

@@ -405,6 +405,7 @@ def test_spanner_being_down_is_said_of_spanner(alone: TestClient) -> None:
 def test_the_last_hour_is_asked_anew_after_a_moment(
     shop: TestClient, bigquery: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("shopstream.dashboard.app.LIVE_KEPT_SECONDS", 3600.0)
     now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
     fill(bigquery, "shop_raw.events_stream", [stream_event(event_id="a", event_time=now)])
     [minute] = shop.get("/api/live/minutes").json()["rows"]
