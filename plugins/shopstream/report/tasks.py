@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 HISTORY_DAYS = 31
 """A report shows at least this many days up to its last, so that a single new day is seen in its context."""
 
-MAX_BYTES_BILLED = 4 * 2**30
 LATEST = f"{REPORTS}latest.html"
 LAST_DAY = "last_day"
 """The key, in a report object's metadata, of the last day that it shows."""
@@ -91,7 +90,9 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
     """
     # Here, since it takes seconds to import, which parsing a DAG file should not.
     from shopstream.gcp.bigquery import run
+    from shopstream.tables.limits import limit_of, most_events
 
+    events = most_events(client) * ((last_day - first_day).days + 1)
     datasets = {}
     for table in chart_names():
         sql = read_sql(table)
@@ -100,7 +101,7 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
             sql,
             query_params(sql, first_day, last_day),
             job_id_prefix=f"report-{table}",
-            maximum_bytes_billed=MAX_BYTES_BILLED,
+            maximum_bytes_billed=limit_of(f"ask {table}", events),
         )
         datasets[table] = [dict(row.items()) for row in job.result()]
     return datasets

@@ -1,8 +1,8 @@
 """What sql/bigquery says: a table is a folder <dataset>/<table>/.
 
 schema.yaml    the columns: name, type, mode, description
-metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads, cost limit; and, if
-               there are any, the parameters of its query beside @day, and its headline
+metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads; and, if there are
+               any, the parameters of its query beside @day, and its headline
 query.sql      one SELECT of one day's rows, which takes the day as @day: a summary, if its dataset is shop;
                what summaries read, if it is shop_raw
 view.sql       a view: one SELECT
@@ -51,7 +51,6 @@ _KEYS: Mapping[str, type] = {
     "labels": dict,
     "reads": list,
     "lookback_days": int,
-    "maximum_bytes_billed": int,
 }
 _KEYS_UNLESS_VIEW: Mapping[str, type] = {"partition_by": str, "cluster_by": list}
 _OPTIONAL_KEYS: Mapping[str, type] = {
@@ -125,9 +124,7 @@ class Metadata:
     `fills_days` is how far before and after the days of a build those known days are built too of which the
     table lacks events: as far as who reads it looks.
     `partition_by` is the DATE column of the daily partitions; a view has none.
-    `maximum_bytes_billed` limits each job of a build: it is about three times what the dearest build or check
-    of a day of the published data set reads with both paths full, but 1 GiB at least. `parameters` are the
-    types, by name, of what the query takes beside @day.
+    `parameters` are the types, by name, of what the query takes beside @day.
     """
 
     owner: str
@@ -140,7 +137,6 @@ class Metadata:
     lookback_days: int
     lookahead_days: int
     fills_days: int
-    maximum_bytes_billed: int
     parameters: Mapping[str, str]
     headline: Headline | None
 
@@ -305,11 +301,8 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
             f"{path}: cluster_by has {len(entry['cluster_by'])} columns; BigQuery takes at most 4"
         )
     lookahead_days, fills_days = entry.get("lookahead_days", 0), entry.get("fills_days", 0)
-    if entry["maximum_bytes_billed"] <= 0 or min(entry["lookback_days"], lookahead_days, fills_days) < 0:
-        raise TableError(
-            f"{path}: maximum_bytes_billed must be above 0, lookback_days, lookahead_days and fills_days 0 "
-            "or more"
-        )
+    if min(entry["lookback_days"], lookahead_days, fills_days) < 0:
+        raise TableError(f"{path}: lookback_days, lookahead_days and fills_days must be 0 or more")
     return Metadata(
         owner=entry["owner"],
         description=entry["description"],
@@ -321,7 +314,6 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         lookback_days=entry["lookback_days"],
         lookahead_days=lookahead_days,
         fills_days=fills_days,
-        maximum_bytes_billed=entry["maximum_bytes_billed"],
         parameters=_parameters(path, entry),
         headline=_headline(path, entry["headline"], types) if "headline" in entry else None,
     )
