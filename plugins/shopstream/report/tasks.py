@@ -10,8 +10,10 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.layout import REPORTS
+from shopstream.lineage import lineage
 from shopstream.report.page import Rows, render
 from shopstream.settings import settings
+from shopstream.tables.folder import summaries_in_order
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -56,7 +58,9 @@ class WriteReport(BaseOperator):
     operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, first_day: str, last_day: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Each summary has a chart.
+        shown = lineage(reads=summaries_in_order(settings().sql_dir), writes=[REPORTS])
+        super().__init__(**shown, **kwargs)
         self.first_day = first_day
         self.last_day = last_day
 

@@ -119,8 +119,9 @@ class Metadata:
     """What metadata.yaml says of a table.
 
     `grain` names the columns that identify a row, and is empty where rows may repeat. `reads` names the
-    tables of the query, as dataset.table. `lookback_days` is how many days before its own day a build reads
-    or writes, `lookahead_days` how many after it; days that a summary which it reads was made from count too.
+    tables of the query, or those from which a task makes the rows, as dataset.table. `lookback_days` is how
+    many days before its own day a build reads or writes, `lookahead_days` how many after it; days that a
+    summary which it reads was made from count too.
     `fills_days` is how far before and after the days of a build those known days are built too of which the
     table lacks events: as far as who reads it looks.
     `partition_by` is the DATE column of the daily partitions; a view has none.
@@ -226,6 +227,17 @@ def built_in_order(sql_dir: Path) -> dict[str, list[str]]:
             *({read} if read in names else below[read] for read in reads[full_name])
         )
     return {full_name: sorted(below[full_name]) for full_name in names}
+
+
+def reads_of(sql_dir: Path, full_name: str) -> tuple[str, ...]:
+    """Return what a table is made from; of its folder only metadata.yaml is read.
+
+    Raises:
+        TableError: there is no such folder, or its metadata.yaml does not say what it reads.
+    """
+    dataset, _, name = full_name.partition(".")
+    path = Path(sql_dir) / "bigquery" / dataset / name / "metadata.yaml"
+    return _reads(path, _read_yaml(path))
 
 
 def summaries_in_order(sql_dir: Path) -> list[str]:
