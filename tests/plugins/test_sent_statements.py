@@ -11,7 +11,6 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
-import yaml
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
@@ -170,7 +169,7 @@ def test_a_build_and_its_checks_may_each_bill_three_times_their_bytes_of_the_eve
     # A build is asked for again under the next id, where there was one before.
     sent = [job["query"] for job in recorder.query_jobs if job["query"]["query"] != limits.ROWS]
     assert len({job["query"] for job in sent}) == 2, "all checks are one query"
-    per_event = yaml.safe_load((settings().sql_dir / "bigquery" / limits.BYTES_FILE).read_text())
+    per_event = json.loads(limits.BYTES_FILE.read_text())
     known = [per_event.get(f"{verb} {table.full_name}") for verb in ("build", "check")]
     assert {int(job["maximumBytesBilled"]) for job in sent} == {
         1 if bytes_ is None else max(1, math.ceil(3 * events * bytes_)) for bytes_ in known

@@ -1,11 +1,15 @@
 """How many bytes a statement may bill: what it reads of an event, of as many events as its days have.
 
-sql/bigquery/bytes_per_event.yaml says what each reads; `python -m tools.cost.limits` derives it.
+bytes_per_event.json says what each statement reads, in bytes for each event of a day. It is derived from the
+statements and from what a mean day of the shop is, with load and stream both full: `python -m tools.cost.limits`.
+Those named build and check are of a day of a table, with the days before and after that it reads; those named
+ask are of a day of a chart, or of a page of the dashboard. What is 0 does not grow with the events.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import time
 from functools import cache
@@ -13,15 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-import yaml
-
 from shopstream.gcp.bigquery import JOB_TIMEOUT_SECONDS, SMALL_MAX_BYTES, Limit, run
 from shopstream.settings import settings
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, Table
 
-BYTES_FILE = "bytes_per_event.yaml"
+BYTES_FILE = Path(__file__).with_name("bytes_per_event.json")
 KEPT_SECONDS = 600.0
 ROWS = """
     SELECT partition_id, MAX(total_rows) AS events
@@ -53,11 +55,9 @@ def limit_of(statement: str, events: int) -> Limit:
         events: the most that one of the days has which it reads; for statements of a row of days, such as a
             chart's, that many for each of them.
     """
-    known = _bytes_per_event(settings().sql_dir / "bigquery" / BYTES_FILE)
+    known = _bytes_per_event()
     if statement not in known:
-        reckoned = (
-            f"the least of any: {BYTES_FILE} lacks {statement!r}; `python -m tools.cost.limits` derives it"
-        )
+        reckoned = f"the least of any: {BYTES_FILE.name} lacks {statement!r}; `python -m tools.cost.limits` derives it"
         return Limit(SMALL_MAX_BYTES.max_bytes, reckoned)
     per_event = known[statement]
     return _times(per_event * events, f"{per_event:g} bytes an event ({statement}) of {events:,} events")
@@ -116,6 +116,6 @@ def all_rows(table: Table) -> int:
 
 
 @cache
-def _bytes_per_event(path: Path) -> dict[str, float]:
-    read: dict[str, float] = yaml.safe_load(path.read_text(encoding="utf-8"))
+def _bytes_per_event() -> dict[str, float]:
+    read: dict[str, float] = json.loads(BYTES_FILE.read_text(encoding="utf-8"))
     return read
