@@ -137,9 +137,10 @@ class BigQueryStore:
 
         days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
         try:
-            events = most_events(self._made(), timeout_seconds=QUERY_SECONDS) * days
+            client = self._client.made()
+            events = most_events(client, timeout_seconds=QUERY_SECONDS) * days
             job = run(
-                self._client.made(),
+                client,
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",

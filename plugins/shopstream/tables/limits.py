@@ -1,7 +1,7 @@
 """How many bytes a statement may bill: what it reads of an event, of as many events as its days have.
 
 bytes_per_event.json says what each statement reads, in bytes for each event of a day. It is derived from the
-statements and from what a mean day of the shop is, with load and stream both full: `python -m tools.cost.limits`.
+statements and what a mean day of the shop is, with load and stream both full: `python -m tools.cost.limits`.
 Those named build and check are of a day of a table, with the days before and after that it reads; those named
 ask are of a day of a chart, or of a page of the dashboard. What is 0 does not grow with the events.
 """
@@ -57,8 +57,8 @@ def limit_of(statement: str, events: int) -> Limit:
     """
     known = _bytes_per_event()
     if statement not in known:
-        reckoned = f"the least of any: {BYTES_FILE.name} lacks {statement!r}; `python -m tools.cost.limits` derives it"
-        return Limit(SMALL_MAX_BYTES.max_bytes, reckoned)
+        lacks = f"{BYTES_FILE.name} lacks {statement!r}, which `python -m tools.cost.limits` derives"
+        return Limit(SMALL_MAX_BYTES.max_bytes, f"the least of any: {lacks}")
     per_event = known[statement]
     return _times(per_event * events, f"{per_event:g} bytes an event ({statement}) of {events:,} events")
 

@@ -62,7 +62,7 @@ def test_a_small_shop_may_bill_the_least_of_any_and_so_may_a_statement_that_is_n
     )
     new = limit_of("build shop.brand_new", 10**12)
     assert new.max_bytes == FLOOR
-    assert "lacks 'build shop.brand_new'; `python -m tools.cost.limits` derives it" in new.reckoned
+    assert "lacks 'build shop.brand_new', which `python -m tools.cost.limits` derives" in new.reckoned
 
 
 def test_a_setting_raises_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
