@@ -57,8 +57,9 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	check sqlfluff lint --disable-progress-bar sql plugins/shopstream; \
 	check python -m tools.googlesql; \
 	check python -m tools.docs --check; \
+	check python -m tools.cost.limits --check; \
 	echo "== $$mypy"; wait $$! || failed=$$((failed + 1)); cat $$told; \
-	if [ $$failed != 0 ]; then echo "== $$failed of 7 checks failed"; exit 1; fi; \
+	if [ $$failed != 0 ]; then echo "== $$failed of 8 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
 bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; PART=demo, and beside a running stack PART=page, too

@@ -101,7 +101,7 @@ def main() -> int:
             for name in BUILT
         }
     small, large = (run_month(count, tables, reads) for count in (events // 4, events))
-    print_costs(small, large, events, tables)
+    print_costs(small, large, events)
     return 1 if any(cost.differences for month in (small, large) for cost in month.values()) else 0
 
 
@@ -264,17 +264,15 @@ def write_object(folder: Path, name: str, rows: pa.Table) -> str:
     return f"gs://{BUCKET}/{name}"
 
 
-def print_costs(
-    small: Mapping[str, Cost], large: Mapping[str, Cost], events: int, tables: Mapping[str, Table]
-) -> None:
+def print_costs(small: Mapping[str, Cost], large: Mapping[str, Cost], events: int) -> None:
     """Print a line for each summary: a build's mean seconds and bytes in both months, and how they grow.
 
     Then the mean bytes of its checks in the larger, the bytes of the dearest build or checks in the shop's
-    real month, the limit of metadata.yaml, and the bytes of that month; at last the sums.
+    real month, and the bytes of that month; at last the sums.
     """
     sizes = (f"{events // 4:,}", f"{events:,}", "ratio")
     heads = ("summary", *(f"s, {size}" for size in sizes), *(f"MB, {size}" for size in sizes))
-    heads = (*heads, "MB of checks", "real GB", "limit GiB", "rows", "real month GB")
+    heads = (*heads, "MB of checks", "real GB", "rows", "real month GB")
     print(f"\n| {' | '.join(heads)} |\n|{'---|' * len(heads)}")
     for name in BUILT:
         before, after = small[name], large[name]
@@ -286,7 +284,6 @@ def print_costs(
             *(f"{figure:.2f}" for figure in (*megabytes, megabytes[1] / megabytes[0])),
             f"{fmean(after.check_bytes) / 1e6:.2f}",
             f"{after.real_bytes / 1e9:.2f}",
-            f"{tables[name].metadata.maximum_bytes_billed / 2**30:g}",
             f"{after.rows:,}",
             f"{after.real_month_bytes / 1e9:.1f}",
         )

@@ -23,14 +23,12 @@ from bench.hot_spots import KEYS, LONGEST_HOURS, Followed, Key, follow, history_
 from infra.deploy import PLACEHOLDER_PROJECT, read_place
 from local.root import ROOT
 from local.stack import emulators
-from shopstream.load.publish import MAX_JOB_URIS, PUBLISH_MAX_BYTES
-from shopstream.report.tasks import MAX_BYTES_BILLED as CHART_MAX_BYTES
+from shopstream.load.publish import MAX_JOB_URIS
 from shopstream.settings import settings
-from shopstream.stream.checks import STREAM_MAX_BYTES
-from shopstream.tables.folder import Table, TableError, all_tables
+from shopstream.tables.folder import TableError, all_tables
 from shopstream.tables.names import EVENTS_STREAM
 from tools.cost.__main__ import TIMES, bill, by_service, human, table
-from tools.cost.queries import DAYS_A_MONTH, Query, queries, read_shop, sizes_of
+from tools.cost.queries import DAYS_A_MONTH, queries, read_shop, sizes_of
 from tools.cost.services import (
     BUSY_SHARE,
     CSV_BYTES,
@@ -158,7 +156,6 @@ def limits(found: Measured) -> list[Limit]:
     row_bytes = sum(sizes_of(tables, shop)[EVENTS_STREAM].column_bytes.values())
     ours = f"infra/{PRODUCTION}.tfvars"
     every = [
-        *of_statements(asked, tables),
         Limit("nodes that load a day in 4 hours", rows_a_second / NODE_WRITES_A_SECOND, there.nodes, ours),
         Limit("nodes that hold a year", spanner_bytes(events) / NODE_BYTES, there.nodes, ours),
         Limit("CPUs of a load", load.vcpus, there.batch_vcpus, ours),
@@ -207,31 +204,6 @@ def limits(found: Measured) -> list[Limit]:
         ),
     ]
     return sorted(every, key=lambda limit: limit.times)
-
-
-def of_statements(asked: list[Query], tables: Mapping[str, Table]) -> Iterator[Limit]:
-    """Yield, of each kind of statement, the one that is nearest to the limit that we set it."""
-    kinds: dict[str, list[Limit]] = {}
-    for query in asked:
-        verb, _, name = query.name.partition(" ")
-        once = sum(query.table_bytes.values())
-        if not once:
-            continue
-        if verb in ("build", "check"):
-            kind, limit, whose = (
-                f"bytes of a {verb}",
-                tables[name].metadata.maximum_bytes_billed,
-                "metadata.yaml",
-            )
-        elif query.dag == "load_events_daily":
-            kind, limit, whose = "bytes of a load's statement", PUBLISH_MAX_BYTES, "load/publish.py"
-        elif verb == "report":
-            kind, limit, whose = "bytes of a chart", CHART_MAX_BYTES, "report/tasks.py"
-        else:
-            kind, limit, whose = "bytes of the stream's figures", STREAM_MAX_BYTES, "stream/checks.py"
-        kinds.setdefault(kind, []).append(Limit(f"{kind}: {query.name}", once, limit, whose))
-    for found in kinds.values():
-        yield min(found, key=lambda limit: limit.times)
 
 
 def hot_spots(found: Measured) -> dict[int, dict[Key, Followed]]:

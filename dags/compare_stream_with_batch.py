@@ -26,6 +26,7 @@ from shopstream.alerts import due_after_the_usual
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import MAX_SUMMARY_DAYS, day_param
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.lineage import lineage
 from shopstream.stream import tasks
 from shopstream.tags import Tag
 
@@ -55,7 +56,8 @@ from shopstream.tags import Tag
 )
 def compare_stream_with_batch() -> None:
     days: Any = task(inlets=[EVENTS_PUBLISHED])(tasks.resolve_days)()
-    task(execution_timeout=timedelta(hours=4), multiple_outputs=False)(tasks.compare)(days)
+    made = lineage("shop_ops.stream_completeness")
+    task(execution_timeout=timedelta(hours=4), multiple_outputs=False, **made)(tasks.compare)(days)
 
 
 compare_stream_with_batch()

@@ -29,6 +29,7 @@ from airflow.sdk import Param, dag, task
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.forget import tasks
 from shopstream.layout import LIST_PATTERN, USER_ID_PATTERN
+from shopstream.lineage import lineage
 from shopstream.tags import Tag
 
 
@@ -83,7 +84,8 @@ def forget_customer() -> None:
     left = task(task_id="count_again", multiple_outputs=False, **in_parts)(tasks.count_part)
     proofs = left.partial(whom=whom).expand(part=tasks.PARTS)
     proved: Any = task(tasks.prove)(proofs)
-    audited = task(multiple_outputs=False)(tasks.write_audit_rows)(counted, approve.output, proved)
+    made = lineage("shop_ops.forgotten_customers")
+    audited = task(multiple_outputs=False, **made)(tasks.write_audit_rows)(counted, approve.output, proved)
     counted >> task.short_circuit(tasks.is_real)() >> approve
     waited >> loaded >> deleted >> task(tasks.await_runs)() >> proofs
     audited >> task(tasks.delete_list)(counted)

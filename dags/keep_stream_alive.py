@@ -31,6 +31,7 @@ from datetime import timedelta
 from airflow.sdk import dag, task
 
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.lineage import lineage
 from shopstream.settings import settings
 from shopstream.stream import tasks
 from shopstream.tags import Tag
@@ -47,7 +48,8 @@ from shopstream.tags import Tag
 )
 def keep_stream_alive() -> None:
     # Twice as long as it may take to launch a job and watch its start.
-    task(execution_timeout=timedelta(minutes=12), multiple_outputs=False)(tasks.keep_alive)()
+    made = lineage("shop_ops.stream_checks")
+    task(execution_timeout=timedelta(minutes=12), multiple_outputs=False, **made)(tasks.keep_alive)()
 
 
 keep_stream_alive()

@@ -30,7 +30,8 @@ from airflow.sdk import Param, dag, task
 
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.landing import tasks
-from shopstream.layout import EXPORT_PATTERN, MAX_OBJECT_CHARS
+from shopstream.layout import EXPORT_PATTERN, EXPORTS, LANDING, MAX_OBJECT_CHARS
+from shopstream.lineage import lineage
 from shopstream.tags import Tag
 
 
@@ -62,7 +63,8 @@ from shopstream.tags import Tag
     tags=[Tag.BATCH],
 )
 def land_export() -> None:
-    task(execution_timeout=timedelta(hours=6), multiple_outputs=False)(tasks.split_into_days)()
+    moved = lineage(reads=[EXPORTS], writes=[LANDING])
+    task(execution_timeout=timedelta(hours=6), multiple_outputs=False, **moved)(tasks.split_into_days)()
 
 
 land_export()

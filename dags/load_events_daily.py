@@ -32,6 +32,8 @@ from shopstream.alerts import due_after_the_day
 from shopstream.assets import EVENTS_PUBLISHED
 from shopstream.days import day_param, landing_day_macro
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.layout import ACCEPTED
+from shopstream.lineage import lineage
 from shopstream.load import tasks
 from shopstream.settings import settings
 from shopstream.tags import Tag
@@ -47,9 +49,7 @@ from shopstream.tags import Tag
     max_active_runs=100,
     # The files' 24 hours, the load's 12, the question's 24, and the steps' own.
     dagrun_timeout=timedelta(hours=96),
-    deadline=due_after_the_day(
-        "A day's events are published 6 hours after the day's end", timedelta(hours=6)
-    ),
+    deadline=due_after_the_day("A day's events are published 6 hours after its end", timedelta(hours=6)),
     params={
         "landing_day": day_param(
             "Landing day",
@@ -90,10 +90,10 @@ def load_events_daily() -> None:
     # Hours, for a large day.
     large: dict[str, Any] = {"multiple_outputs": False, "execution_timeout": timedelta(hours=6)}
     reconciled = task(task_id="reconcile", **large)(tasks.reconcile_stores)(load)
-    published = task(**large)(tasks.publish)(load, reconciled)
-    audited = task(outlets=[EVENTS_PUBLISHED])(tasks.write_audit_row)(
-        load, gated.output, reconciled, published
-    )
+    replaced = lineage("shop_raw.events_batch", reads=[ACCEPTED])
+    published = task(**large, **replaced)(tasks.publish)(load, reconciled)
+    told = lineage("shop_ops.loads", writes=[EVENTS_PUBLISHED])
+    audited = task(**told)(tasks.write_audit_row)(load, gated.output, reconciled, published)
     wait(tasks.has_landed)() >> launched >> ended >> gated >> reconciled >> published >> audited
 
 

@@ -27,6 +27,7 @@ from airflow.sdk import Param, dag, task
 
 from shopstream.days import MAX_SUMMARY_DAYS, day_param
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.lineage import lineage
 from shopstream.replay import tasks
 from shopstream.tags import Tag
 
@@ -73,7 +74,8 @@ from shopstream.tags import Tag
     tags=[Tag.BATCH, Tag.STREAM],
 )
 def replay_rejected_events() -> None:
-    loads: Any = task(execution_timeout=timedelta(hours=6))(tasks.replay)()
+    made = lineage("shop_ops.replays")
+    loads: Any = task(execution_timeout=timedelta(hours=6), **made)(tasks.replay)()
     TriggerDagRunOperator.partial(
         task_id="load_days",
         trigger_dag_id="load_events_daily",

@@ -20,6 +20,7 @@ from airflow.sdk import CronDataIntervalTimetable, dag, task
 
 from shopstream.days import day_param
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.lineage import lineage
 from shopstream.tags import Tag
 from shopstream.watch import tasks
 
@@ -40,7 +41,7 @@ from shopstream.watch import tasks
     tags=[Tag.BATCH, Tag.STREAM, Tag.SUMMARIES],
 )
 def tell_digest() -> None:
-    task(tasks.digest)()
+    task(**lineage("shop_ops.objectives"))(tasks.digest)()
 
 
 tell_digest()

@@ -26,6 +26,7 @@ from shopstream.alerts import due_after_the_usual
 from shopstream.assets import SUMMARIES_BUILT
 from shopstream.days import MAX_SUMMARY_DAYS, day_param
 from shopstream.defaults import DAG_DEFAULTS
+from shopstream.lineage import lineage
 from shopstream.tags import Tag
 from shopstream.watch import tasks
 
@@ -55,7 +56,7 @@ from shopstream.watch import tasks
 )
 def watch_figures() -> None:
     days: Any = task(inlets=[SUMMARIES_BUILT])(tasks.resolve_days)()
-    task(multiple_outputs=False)(tasks.judge_figures)(days)
+    task(multiple_outputs=False, **lineage("shop_ops.figure_findings"))(tasks.judge_figures)(days)
 
 
 watch_figures()

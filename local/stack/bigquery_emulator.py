@@ -1,4 +1,4 @@
-"""The BigQuery emulator, with fifteen things changed: run by the Python of .venv-emulators.
+"""The BigQuery emulator, with sixteen things changed: run by the Python of .venv-emulators.
 
 BigQuery replaces the rows of a day by `MERGE ... ON FALSE`, its documented way to delete and insert in one
 step, and joins nothing. DuckDB, which works inside the emulator, compares each row with each: 32 seconds for
@@ -51,6 +51,10 @@ be true of the days in tests and demo from 2029 on.) To DML these rows are as th
 It casts a STRING to BYTES by DuckDB's cast, which takes a backslash for the start of an escape, and fails for
 most. Now the bytes are those of the text in UTF-8.
 
+It runs a job whatever bytes it may bill (maximumBytesBilled). Now it refuses one that would read more: of
+each table that it names, the columns that it names too, or all if it changes the table or says *. All of
+their days count, where BigQuery leaves out those that a filter on the partition excludes.
+
 It runs a second job of the same id. BigQuery answers that the job is there, by which a client that lost the
 answer to its request learns that it need not ask again.
 """
@@ -61,7 +65,7 @@ import asyncio
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import lru_cache, wraps
 from typing import Any
@@ -114,6 +118,7 @@ MAX_JOB_URIS = 10_000
 MAX_INSERT_BYTES, MAX_INSERT_ROWS = 10 * 2**20, 50_000
 STREAMING_BUFFER = timedelta(minutes=30)
 MAX_APPEND_BYTES = 10_000_000
+LARGEST_ROW_BYTES = 2**16
 STREAMED_AHEAD = timedelta(days=366)
 
 
@@ -170,6 +175,7 @@ _parse_load = executor._parse_load_job_config
 _refuse_immutable = executor._reject_dml_on_immutable
 _Context: Any = jobs._Ctx
 _Caller: Any = jobs._Caller
+_execute = jobs._execute_query_or_failed_meta
 _FAILURES = {failure.bq_reason: failure for failure in jobs._SQL_EXECUTION_DOMAIN_ERRORS}
 _last_streamed: dict[tuple[str, str, str], datetime] = {}
 """When a row was last streamed into a table, by project, dataset and table."""
@@ -445,6 +451,82 @@ def _changed_tables(project_id: str, bq_sql: str) -> list[tuple[str, str, str]]:
     ]
 
 
+class BytesLimitExceeded(InvalidQueryError):
+    """A job would bill more than its maximumBytesBilled."""
+
+    bq_reason = "bytesBilledLimitExceeded"
+
+
+async def _execute_within_limit(*, project_id: str, job_id: str, bq_sql: str, **more: Any) -> Any:
+    """Run a query job, or fail it if it would read more bytes than its settings allow."""
+    ctx, limit = more["ctx"], int(more["query_config"].get("maximumBytesBilled") or 0)
+    read = dict(_tables_read(project_id, bq_sql, ctx)) if limit else {}
+    # Most are so small that their columns need not be told apart.
+    if sum(_sum(ctx, table, ["1"]) for table in read) * LARGEST_ROW_BYTES > limit:
+        needed = sum(_sum(ctx, table, map(_size, fields)) for table, fields in read.items())
+        if needed > limit:
+            told = f"Query exceeded limit for bytes billed: {limit}. {needed} or higher required."
+            return jobs._failed_job_meta(
+                project_id=project_id,
+                job_id=job_id,
+                job_type="QUERY",
+                config=more["config"],
+                error_result=jobs._domain_error_to_error_result(BytesLimitExceeded(told)),
+                now=ctx.clock.now(),
+            )
+    return await _execute(project_id=project_id, job_id=job_id, bq_sql=bq_sql, **more)
+
+
+def _tables_read(project_id: str, bq_sql: str, ctx: Any) -> Iterator[tuple[tuple[str, str, str], list[Any]]]:
+    """Yield each table that a statement names, itself or by views, and of its columns those that it names."""
+    changed = set(_changed_tables(project_id, bq_sql))
+    names, columns = _named(bq_sql)
+    for name in names:
+        table = (project_id, *name)
+        meta = ctx.catalog.get_table(*table)
+        if meta is None:
+            continue
+        if meta.view_query:
+            yield from _tables_read(project_id, meta.view_query, ctx)
+        else:
+            is_whole = table in changed or "*" in columns
+            fields = meta.schema_.fields
+            yield table, [field for field in fields if is_whole or field.name.lower() in columns]
+
+
+def _sum(ctx: Any, table: tuple[str, str, str], sizes: Iterable[str]) -> int:
+    """Return the sum of expressions over all rows of a table."""
+    added = " + ".join(f"COALESCE(SUM({size}), 0)" for size in sizes) or "0"
+    [found] = ctx.engine.execute(f"SELECT {added} FROM {tabledata.quoted_table_ref(*table)}").fetchone()  # noqa: S608 (quoted)
+    return int(found)
+
+
+@lru_cache(KEPT_TRANSLATIONS)
+def _named(bq_sql: str) -> tuple[frozenset[tuple[str, str]], frozenset[str]]:
+    """Return the tables that a statement names, by data set and name, and the columns, in lower case."""
+    try:
+        statements = [one for one in sqlglot.parse(bq_sql, read="bigquery") if one]
+    except sqlglot.errors.SqlglotError:  # The job tells of it.
+        return frozenset(), frozenset()
+    tables = {(one.db, one.name) for tree in statements for one in tree.find_all(exp.Table) if one.db}
+    columns = {one.name.lower() for tree in statements for one in tree.find_all(exp.Column)}
+    stars = {
+        "*" for tree in statements for one in tree.find_all(exp.Star) if isinstance(one.parent, exp.Select)
+    }
+    return frozenset(tables), frozenset(columns | stars)
+
+
+def _size(field: Any) -> str:
+    """Return the bytes of a column of a row as BigQuery counts them, as an expression of DuckDB."""
+    name = '"' + field.name.replace('"', '""') + '"'
+    if field.mode != "REPEATED" and field.type in ("STRING", "BYTES", "JSON"):
+        return f"2 + OCTET_LENGTH(CAST({name} AS BLOB))" if field.type == "BYTES" else f"2 + STRLEN({name})"
+    if field.mode == "REPEATED":
+        return f"STRLEN(CAST({name} AS VARCHAR))"
+    width = {"NUMERIC": 16, "BIGNUMERIC": 32, "BOOL": 1, "BOOLEAN": 1}.get(field.type, 8)
+    return f"CASE WHEN {name} IS NULL THEN 0 ELSE {width} END"
+
+
 _begun: set[tuple[str, str]] = set()
 POLL_SECONDS = 0.05
 
@@ -482,6 +564,7 @@ if __name__ == "__main__":
     _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
     BigQueryWriteHandler._handle_append_rows = _append_rows
     executor._reject_dml_on_immutable = _refuse_change_of_streamed_rows
+    jobs._execute_query_or_failed_meta = _execute_within_limit
     jobs._handle_query_job = _once(jobs._handle_query_job)
     jobs._handle_load_job_with_async_envelope = _once(jobs._handle_load_job_with_async_envelope)
     executor._parse_load_job_config = _parse_load_of_few_uris

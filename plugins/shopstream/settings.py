@@ -91,6 +91,7 @@ class Settings:
     events_keep_days: int
     late_days_hours: int
     late_days_share: float
+    bytes_limit_times: float
     forget_key: str | None
     pseudonym_keys: tuple[str, ...]
 
@@ -167,6 +168,7 @@ def settings() -> Settings:
         events_keep_days=_days_or_ever("SHOPSTREAM_EVENTS_KEEP_DAYS"),
         late_days_hours=_whole_number("SHOPSTREAM_LATE_DAYS_HOURS", "6", 1, 24),
         late_days_share=_share("SHOPSTREAM_LATE_DAYS_SHARE", "0.01"),
+        bytes_limit_times=_number("SHOPSTREAM_BYTES_LIMIT_TIMES", "3", 1, 1000, "a number from 1 to 1,000"),
         forget_key=env.get("SHOPSTREAM_FORGET_KEY") or None,
         pseudonym_keys=_key_names("SHOPSTREAM_PSEUDONYM_KEYS"),
     )

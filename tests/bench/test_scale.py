@@ -8,16 +8,9 @@ from pathlib import Path
 import pytest
 
 from bench import scale
-from bench.scale import Limit, Measured, Production, hours_in, load_of, measured, of_statements, production
+from bench.scale import Limit, Measured, Production, hours_in, load_of, measured, production
 from local.root import ROOT
-from shopstream.load.publish import PUBLISH_MAX_BYTES
-from shopstream.settings import settings
-from shopstream.tables.folder import all_tables
-from tools.cost.queries import Query
 from tools.cost.services import LOAD_HOURS, NODE_WRITES_A_SECOND
-
-TABLES = {table.full_name: table for table in all_tables(settings().sql_dir)}
-GIB = 2**30
 
 
 @pytest.mark.integration
@@ -39,32 +32,6 @@ def test_every_limit_is_above_what_this_shop_uses_and_the_first_that_is_met_come
         [one for one in some if one.what == "CPUs of a load"] for some in (found, dearer)
     )
     assert of_dearer.times < of_load.times / 2
-
-
-def test_a_statement_is_held_against_the_limit_that_bigquery_is_given_for_it() -> None:
-    name = "shop.daily_event_count"
-    limit = TABLES[name].metadata.maximum_bytes_billed
-
-    def query(name: str, dag: str, bytes_: float) -> Query:
-        return Query(name, dag, 1, {"shop.events": bytes_ / 2, "shop.days": bytes_ / 2})
-
-    found = of_statements(
-        [
-            query(f"build {name}", "build_summaries", limit / 4),
-            query(f"build {name}", "build_summaries_intraday", limit / 8),
-            query("replace the landing day", "load_events_daily", PUBLISH_MAX_BYTES / 3),
-            query("report funnel", "build_summaries", 2 * GIB),
-            query("figures of the stream", "keep_stream_alive", GIB),
-            Query("known days", "build_summaries", 1, {"shop.days": 0}),
-        ],
-        TABLES,
-    )
-    assert {limit.what: round(limit.times, 6) for limit in found} == {
-        f"bytes of a build: build {name}": 4,
-        "bytes of a load's statement: replace the landing day": 3,
-        "bytes of a chart: report funnel": 2,
-        "bytes of the stream's figures: figures of the stream": 20,
-    }
 
 
 def test_a_limit_is_met_at_as_many_times_the_shop_as_it_is_more_than_what_is_used() -> None:

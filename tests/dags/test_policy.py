@@ -13,15 +13,20 @@ import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import Asset
 from airflow.sdk.exceptions import ParamValidationError
 
 from local.root import ROOT
+from shopstream.assets import EVENTS_PUBLISHED, SUMMARIES_BUILT
+from shopstream.layout import ACCEPTED, EXPORTS, LANDING, REJECTED, REPORTS
 from shopstream.settings import settings
-from shopstream.tables.folder import built_in_order
+from shopstream.tables.folder import all_tables, built_in_order, summaries_in_order
+from shopstream.tables.names import EVENTS_BATCH, EVENTS_STREAM, REJECTED_EVENTS_STREAM
 from shopstream.tags import Tag
 
 DAGS = ROOT / "dags"
@@ -424,6 +429,78 @@ def test_deadlines_call_back_on_the_executor(bag: Any) -> None:
 
 
 BUILT = built_in_order(settings().sql_dir)
+BUILDING = ("build_summaries", "build_summaries_intraday")
+STREAMED = {EVENTS_STREAM, REJECTED_EVENTS_STREAM}
+"""Tables that no task writes, but the stream's job."""
+
+
+def of_lineage(named: list[Any]) -> set[str]:
+    """The tables, as dataset.table, and folders of the bucket that inlets or outlets name to OpenLineage."""
+    from airflow.providers.openlineage.extractors.manager import ExtractorManager
+
+    found = set()
+    for one in named:
+        if isinstance(one, Asset):
+            continue
+        dataset = ExtractorManager.convert_to_ol_dataset(one)
+        assert dataset is not None, f"OpenLineage knows nothing of {one!r}"
+        if dataset.namespace == "bigquery":
+            project, _, name = dataset.name.partition(".")
+            assert project == settings().project
+            found.add(name)
+        else:
+            assert dataset.namespace == f"gs://{settings().bucket}"
+            found.add(dataset.name)
+    return found
+
+
+def test_every_table_is_an_outlet_of_the_tasks_that_write_it_and_what_it_is_made_from_their_inlets(
+    bag: Any,
+) -> None:
+    tables = {table.full_name: table for table in all_tables(settings().sql_dir)}
+    written: dict[str, set[str]] = {}
+    for dag in bag.dags.values():
+        for task in dag.tasks:
+            outlets, inlets = of_lineage(task.outlets), of_lineage(task.inlets)
+            for name in outlets & tables.keys():
+                written.setdefault(name, set()).add(f"{dag.dag_id}.{task.task_id}")
+                assert set(tables[name].metadata.reads) <= inlets, f"{dag.dag_id}.{task.task_id}: {name}"
+            assert inlets <= tables.keys() | {EXPORTS, LANDING, ACCEPTED, REJECTED}
+            assert outlets <= tables.keys() | {LANDING, ACCEPTED, REJECTED, REPORTS}
+    assert written.keys() == {name for name, table in tables.items() if not table.view} - STREAMED
+    built = {name: {f"{dag_id}.summaries.{name.partition('.')[2]}" for dag_id in BUILDING} for name in BUILT}
+    assert written == {
+        **built,
+        "shop_ops.check_results": set().union(*built.values()),
+        "shop_ops.figure_findings": {"watch_figures.judge_figures"},
+        "shop_ops.forgotten_customers": {"forget_customer.write_audit_rows"},
+        "shop_ops.loads": {"load_events_daily.write_audit_row"},
+        "shop_ops.objectives": {"tell_digest.digest"},
+        "shop_ops.replays": {"replay_rejected_events.replay"},
+        "shop_ops.stream_checks": {"keep_stream_alive.keep_alive"},
+        "shop_ops.stream_completeness": {"compare_stream_with_batch.compare"},
+        "shop_raw.events_batch": {"load_events_daily.publish"},
+        "shop_raw.rejected_events_batch": {"load_events_daily.gate"},
+    }
+
+
+def test_lineage_leads_from_the_export_to_the_report(bag: Any) -> None:
+    feeds = {
+        (read, wrote)
+        for dag in bag.dags.values()
+        for task in dag.tasks
+        for read in of_lineage(task.inlets)
+        for wrote in of_lineage(task.outlets)
+    }
+    assert set(pairwise([EXPORTS, LANDING, ACCEPTED, EVENTS_BATCH])) <= feeds
+    assert set(pairwise([LANDING, REJECTED, "shop_raw.rejected_events_batch"])) <= feeds
+    assert {(name, REPORTS) for name in summaries_in_order(settings().sql_dir)} <= feeds
+
+
+def test_what_is_named_for_lineage_alone_is_no_asset_and_so_starts_no_dag(bag: Any) -> None:
+    outlets = [one for dag in bag.dags.values() for task in dag.tasks for one in task.outlets]
+    assets = {one.uri for one in outlets if isinstance(one, Asset)}
+    assert assets == {EVENTS_PUBLISHED.uri, SUMMARIES_BUILT.uri}
 
 
 def depth(name: str) -> int:

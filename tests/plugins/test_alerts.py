@@ -95,7 +95,7 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
     assert alert.pop("deadline").startswith(f"{deadline.deadline_time:%Y-%m-%d %H:%M:%S}")
     assert alert == {
         "kind": "deadline_missed",
-        "promise": "A day's events are published 6 hours after the day's end",
+        "promise": "A day's events are published 6 hours after its end",
         "dag_id": "load_events_daily",
         "run_id": "late",
         "state": "queued",

@@ -21,6 +21,7 @@ from shopstream.settings import settings
         ("SHOPSTREAM_EVENTS_KEEP_DAYS", "30", "give 0, for ever, or at least 60"),
         ("SHOPSTREAM_LATE_DAYS_HOURS", "0", "a whole number from 1 to 24"),
         ("SHOPSTREAM_LATE_DAYS_SHARE", "2", "a share from 0 to 1"),
+        ("SHOPSTREAM_BYTES_LIMIT_TIMES", "0.5", "a number from 1 to 1,000"),
         ("SHOPSTREAM_JOB_LOOK_SECONDS", "0", "a whole number from 1 to 3,600"),
         ("SHOPSTREAM_BATCH_MAX_WORKERS", "1001", "a whole number from 1 to 1,000"),
         ("SHOPSTREAM_CURRENCY", "dollars", "three letters of ISO 4217"),

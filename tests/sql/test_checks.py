@@ -88,7 +88,7 @@ def findings(client: bigquery_api.Client, table: tables.Table) -> set[str]:
         checks_statement(table, rows_shown=1),
         {"day": DAY},
         job_id_prefix="check",
-        maximum_bytes_billed=10**9,
+        maximum_bytes_billed=bigquery.SMALL_MAX_BYTES,
     )
     return {row["check_name"] for row in job.result() if row["check_name"] and row["found_rows"]}
 

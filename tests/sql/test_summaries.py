@@ -109,7 +109,11 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
 
     if table.view:
         job = bigquery.run(
-            client, query_of(table), {"day": case["day"]}, job_id_prefix="view", maximum_bytes_billed=10**9
+            client,
+            query_of(table),
+            {"day": case["day"]},
+            job_id_prefix="view",
+            maximum_bytes_billed=bigquery.SMALL_MAX_BYTES,
         )
         assert in_order([dict(row) for row in job.result()]) == expected
         return
@@ -214,7 +218,7 @@ def test_the_query_gives_the_columns_of_schema_yaml_in_order_and_type(
         table.query or "",
         {"day": dt.date(2019, 11, 1)},
         job_id_prefix="schema",
-        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+        maximum_bytes_billed=bigquery.SMALL_MAX_BYTES,
     )
     found = [(field.name, API_TYPES.get(field.field_type, field.field_type)) for field in job.result().schema]
     assert found == [(column.name, column.type) for column in table.schema]

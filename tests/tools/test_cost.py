@@ -53,7 +53,6 @@ def sql_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "cluster_by": [],
         "labels": {},
         "lookback_days": 1,
-        "maximum_bytes_billed": 2**30,
     }
     (folder / "metadata.yaml").write_text(yaml.safe_dump(metadata))
     return copied

@@ -215,7 +215,6 @@ def _days(dataset: str) -> Table:
         lookback_days=0,
         lookahead_days=0,
         fills_days=0,
-        maximum_bytes_billed=SMALL_MAX_BYTES,
         parameters={},
         headline=None,
     )

@@ -3,6 +3,7 @@
 queries.py   each statement that the DAGs send to BigQuery: how often, and the bytes that it reads of how many
 events
 services.py  the other services' share, from rows, bytes and CPU
+limits.py    the bytes an event of each statement, which limit it, kept in shopstream/tables
 measure.py   what a mean day of the shop is, kept in shop.yaml
 prices.yaml  Google's list prices, each with its source and the day it was read
 __main__.py  the table, and the difference to another commit's

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,14 +18,22 @@ import yaml
 
 from beam_jobs.contract import LATENESS_DAYS
 from local.root import ROOT
-from shopstream.charts import chart_names, filters_of, read_sql
+from shopstream.charts import FILTERS, chart_names, filters_of, read_sql
+from shopstream.dashboard.app import SQL_DIR as DASHBOARD_SQL
 from shopstream.load import publish
 from shopstream.report.tasks import HISTORY_DAYS
 from shopstream.settings import settings
 from shopstream.stream import checks as stream
 from shopstream.summaries.build import days_to_build
 from shopstream.tables.folder import Column, Table, TableError, all_tables
-from shopstream.tables.names import EVENTS_BATCH, EVENTS_STREAM, OBJECTIVES, STREAM_COMPLETENESS
+from shopstream.tables.names import (
+    EVENTS_BATCH,
+    EVENTS_STREAM,
+    OBJECTIVES,
+    REJECTED_EVENTS_BATCH,
+    REJECTED_EVENTS_STREAM,
+    STREAM_COMPLETENESS,
+)
 from tools.cost.measure import SHOP
 from tools.googlesql.analyzer import Analyzer, running_analyzer
 from tools.googlesql.reads import FIXED_BYTES, Bound, Read, reads_of
@@ -45,6 +54,8 @@ COLLECTING_RUNS = 24 / settings().late_days_hours
 """How many of these build BATCH_DAYS: of each, late events stream in. The dearest case, and a large
 shop's."""
 KEEP_ALIVE_RUNS = 86_400 / settings().keep_alive_seconds
+REJECT_TEXT_BYTES = 300
+"""Of a text of a rejected line, which are two lines long at most, but for broken files: chosen."""
 BUILT_ELSEWHERE = {
     STREAM_COMPLETENESS: {"compare_stream_with_batch": len(BATCH_DAYS)},
     OBJECTIVES: {"tell_digest": 1},
@@ -105,21 +116,54 @@ def queries(sql_dir: Path, shop: Mapping[str, Any]) -> list[Query]:
         emulators.NotReady: the analyzer is not installed, or does not start.
         TableError: a folder is not as it must be, or tables are not measured.
     """
-    tables = {table.full_name: table for table in all_tables(sql_dir)}
-    staging = replace(tables[EVENTS_BATCH], name=STAGING.partition(".")[2])
-    staging = replace(staging, metadata=replace(staging.metadata, partition_by=None))
-    known = {**tables, staging.full_name: staging}
-    sizes = sizes_of(tables, shop)
-    sizes[staging.full_name] = sizes[EVENTS_BATCH]
-    with running_analyzer(known.values(), LOG) as analyzer:
-        read = _reader(analyzer, known)
-        found = [
+    with _judging(sql_dir, shop) as (tables, sizes, read):
+        return [
             *_of_tables(sql_dir, tables, sizes, read),
             *_of_loads(tables, sizes, read),
             *_of_the_report(sizes, read),
             *_of_the_stream(sizes, read),
+            *_small(tables),
         ]
-    return [*found, *_small(tables)]
+
+
+def bytes_per_event(sql_dir: Path, shop: Mapping[str, Any]) -> dict[str, float]:
+    """Return the bytes that each statement reads for each event of a day, as shopstream.tables.limits has it.
+
+    Those of a statement over a row of days, which are parameters, are for each event of one of them. The
+    errors are those of `queries`.
+    """
+    with _judging(sql_dir, shop) as (tables, sizes, read):
+        rejects = shop["events_a_day"] * settings().max_rejected_share
+        for name in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM):
+            texts = dict.fromkeys(tables[name].column_names, REJECT_TEXT_BYTES)
+            sizes[name] = Size(rejects, {c.name: _bytes(c, texts) for c in tables[name].schema})
+        found = {
+            query.name: sum(query.table_bytes.values())
+            for query in (*_of_tables(sql_dir, tables, sizes, read), *_of_loads(tables, sizes, read))
+        }
+        of_days = {
+            "figures of the stream": stream.FIGURES,
+            "days that streamed in": stream.STREAMED_DAYS,
+            **{f"ask {name}": read_sql(name) for name in chart_names()},
+            **{
+                f"ask {'-'.join(path.relative_to(DASHBOARD_SQL).with_suffix('').parts)}": path.read_text()
+                for path in DASHBOARD_SQL.rglob("*.sql")
+            },
+        }
+        for name, sql in of_days.items():
+            types = {
+                **dict.fromkeys(("first_day", "last_day"), "DATE"),
+                **dict.fromkeys(("since", "read_since"), "TIMESTAMP"),
+                **dict.fromkeys(FILTERS, "STRING"),
+                "user_id": "INT64",
+            }
+            found[name] = sum(
+                sizes[table].bytes_of(of_table.columns)
+                if "@first_day" in sql
+                else _bytes_read(sizes[table], of_table)
+                for table, of_table in read(sql, types).items()
+            )
+    return {name: bytes_ / shop["events_a_day"] for name, bytes_ in found.items()}
 
 
 def sizes_of(tables: Mapping[str, Table], shop: Mapping[str, Any]) -> dict[str, Size]:
@@ -162,6 +206,21 @@ def columns_of_days(read: Read) -> list[frozenset[str]]:
 
 
 Reader = Callable[[str, Mapping[str, str]], Mapping[str, Read]]
+
+
+@contextmanager
+def _judging(
+    sql_dir: Path, shop: Mapping[str, Any]
+) -> Iterator[tuple[dict[str, Table], dict[str, Size], Reader]]:
+    """Yield all tables, what each holds of a day, and what tells what a statement reads of them."""
+    tables = {table.full_name: table for table in all_tables(sql_dir)}
+    staging = replace(tables[EVENTS_BATCH], name=STAGING.partition(".")[2])
+    staging = replace(staging, metadata=replace(staging.metadata, partition_by=None))
+    known = {**tables, staging.full_name: staging}
+    sizes = sizes_of(tables, shop)
+    sizes[staging.full_name] = sizes[EVENTS_BATCH]
+    with running_analyzer(known.values(), LOG) as analyzer:
+        yield tables, sizes, _reader(analyzer, known)
 
 
 def _reader(analyzer: Analyzer, tables: Mapping[str, Table]) -> Reader:
@@ -208,6 +267,7 @@ def _of_loads(tables: Mapping[str, Table], sizes: Mapping[str, Size], read: Read
         "find the days touched": publish.touched_sql(STAGING),
         "replace the landing day": publish.publish_sql(STAGING, tables[EVENTS_BATCH].column_names),
         "count the published": publish.COUNT_PUBLISHED,
+        "write the audit row": publish.OTHER_ROW,
     }
     params = {"landing_day": "DATE", "first_day": "DATE", "load_id": "STRING"}
     for name, sql in statements.items():
@@ -252,16 +312,18 @@ def _small(tables: Mapping[str, Table]) -> list[Query]:
     checks."""
     builds = sum(bool(table.query) and name not in BUILT_ELSEWHERE for name, table in tables.items())
     least = {"build_summaries": builds, "build_summaries_intraday": builds * INTRADAY_RUNS}
+    partitions = "shop_raw.INFORMATION_SCHEMA.PARTITIONS"
     found = [
         Query(f"{what} of each summary", dag, runs, dict.fromkeys(read, 0.0))
         for what, read in (("known days", ("shop.daily_event_count", "shop_ops.loads")),
+                           ("events of the days", (partitions, "shop_ops.loads")),
                            ("results of checks", ("shop_ops.check_results",)))
         for dag, runs in least.items()
     ]  # fmt: skip
-    rejects = ("shop_raw.rejected_events_batch", "shop_ops.loads", "shop_ops.loads")
+    rejects = ("shop_raw.rejected_events_batch", "shop_ops.loads")
     return [
         *found,
-        Query("keep the rejects, write the audit row", "load_events_daily", 2, dict.fromkeys(rejects, 0.0)),
+        Query("keep and count the rejects", "load_events_daily", 2, dict.fromkeys(rejects, 0.0)),
         Query("rejects and row of a check", "keep_stream_alive", KEEP_ALIVE_RUNS,
               dict.fromkeys(("shop_raw.rejected_events_stream", "shop_ops.stream_checks"), 0.0)),
     ]  # fmt: skip

@@ -244,8 +244,8 @@ def create_app(
     async def customer_streamed(user_id: UserId, last_day: date) -> dict[str, Any]:
         """What the stream has of a customer on a day and the day before, which loads may not have."""
         params = {"first_day": last_day - timedelta(days=1), "last_day": last_day, "user_id": user_id}
-        sql = _sql("streamed_events_of_customer")
-        return _body(await off_the_loop(lambda: bigquery.ask("streamed-customer", sql, params)))
+        name = "streamed_events_of_customer"
+        return _body(await off_the_loop(lambda: bigquery.ask(name, _sql(name), params)))
 
     @app.get("/api/links")
     async def links() -> dict[str, str | None]:

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.spanner_v1.database import Database
 
-MAX_BYTES_BILLED = 4 * 2**30
 MAX_ROWS = 2000
 QUERY_SECONDS = 25.0
 KEPT_SECONDS = 60.0
@@ -133,26 +132,30 @@ class BigQueryStore:
     def _query(self, name: str, sql: str, params: Mapping[str, Any]) -> Answer:
         from google.api_core.exceptions import GoogleAPIError, NotFound
 
-        from shopstream.gcp.bigquery import run
+        from shopstream.gcp.bigquery import TooManyBytes, run
+        from shopstream.tables.limits import limit_of, most_events
 
+        days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
         try:
+            client = self._client.made()
+            events = most_events(client, timeout_seconds=QUERY_SECONDS) * days
             job = run(
-                self._client.made(),
+                client,
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",
-                maximum_bytes_billed=MAX_BYTES_BILLED,
+                maximum_bytes_billed=limit_of(f"ask {name}", events),
                 timeout_seconds=QUERY_SECONDS,
             )
             found = job.result(max_results=MAX_ROWS + 1, timeout=QUERY_SECONDS)
             rows = [{column: plain(value) for column, value in row.items()} for row in found]
         except NotFound as error:
             raise failed(error, "A table is missing: run the DAG apply_schemas.") from error
+        except TooManyBytes as error:
+            raise failed(
+                error, "This would read more than it may: choose fewer days; the log says more."
+            ) from error
         except GoogleAPIError as error:
-            if "bytesBilledLimitExceeded" in str(getattr(error, "errors", "")):
-                raise failed(
-                    error, f"This would read more than {MAX_BYTES_BILLED:,} bytes: choose fewer days."
-                ) from error
             raise failed(
                 error, "BigQuery refused or did not answer: try again; the log says more."
             ) from error

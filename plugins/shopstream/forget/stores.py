@@ -24,12 +24,13 @@ from shopstream.forget.customers import RANGE_DETAIL, is_told_of
 from shopstream.gcp.bigquery import (
     REQUEST_RETRY,
     REQUEST_TIMEOUT_SECONDS,
-    SMALL_MAX_BYTES,
+    Limit,
     get_table,
     run,
     standard_fields,
 )
 from shopstream.retries import Refused
+from shopstream.tables.limits import limit_of_tables
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1 import KeyRange, RequestOptions
@@ -85,14 +86,14 @@ class Holder:
 
     `text` is an expression of what was said of a rejected line, as words of hex, where the table is of such;
     else the table has a user_id. `emptied` is what is set in a range of such lines, of which only the first
-    is told; None where there is none. `max_bytes` is more than a statement over all of it may bill.
+    is told; None where there is none. `limit` is what a statement over all of it may bill.
     """
 
     name: str
     partition_by: str | None
     text: str | None
     emptied: str | None
-    max_bytes: int
+    limit: Limit
 
     @property
     def rows(self) -> str:
@@ -196,7 +197,7 @@ def holders(client: bigquery.Client, datasets: Collection[str]) -> Iterator[Hold
                 partitioning.field if partitioning else None,
                 None if "user_id" in types else _said(types),
                 _EMPTIED[types["raw"]] if types.keys() >= {"raw", "lines"} else None,
-                SMALL_MAX_BYTES + 2 * (table.num_bytes or 0),
+                limit_of_tables(table),
             )
 
 
@@ -282,7 +283,7 @@ def _run(
     params: dict[str, Any] = {values.name: values}
     if holder.partition_by:
         params["first_day"] = dt.date.min
-    return run(client, sql, params, job_id_prefix=f"forget-{what}", maximum_bytes_billed=holder.max_bytes)
+    return run(client, sql, params, job_id_prefix=f"forget-{what}", maximum_bytes_billed=holder.limit)
 
 
 def _user_ids(ids: Ids) -> bigquery.ArrayQueryParameter:

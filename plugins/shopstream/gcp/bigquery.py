@@ -12,20 +12,20 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import TimeoutError as JobTimeoutError
 from contextlib import suppress
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 from uuid import uuid4
 
 from google.api_core.exceptions import Conflict, GoogleAPICallError, NotFound
 from google.api_core.retry import Retry
 from google.cloud import bigquery
 
+from shopstream.retries import Refused
 from shopstream.settings import LABELS
 
 REQUEST_TIMEOUT_SECONDS = 60.0
 """How long one HTTP request may take, and how long one is repeated while BigQuery does not answer."""
 JOB_TIMEOUT_SECONDS = 1800.0
 JOB_RETRY_SECONDS = 300.0
-SMALL_MAX_BYTES = 2**30
 
 REQUEST_RETRY = bigquery.DEFAULT_RETRY.with_timeout(REQUEST_TIMEOUT_SECONDS)
 _TRANSIENT_REASONS = {
@@ -41,13 +41,27 @@ _LEGACY_TYPE_NAMES = {"BOOLEAN": "BOOL", "FLOAT": "FLOAT64", "INTEGER": "INT64"}
 QueryParameter: TypeAlias = bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter
 
 
+class Limit(NamedTuple):
+    """The most bytes that a statement may bill, and in words from what that was reckoned."""
+
+    max_bytes: int
+    reckoned: str
+
+
+SMALL_MAX_BYTES = Limit(2**30, "what every statement may bill: this one reads nothing that grows with events")
+
+
+class TooManyBytes(Refused):
+    """BigQuery has refused a statement, since it would bill more than its limit; the message names both."""
+
+
 def run(
     client: bigquery.Client,
     sql: str,
     params: Mapping[str, Any],
     *,
     job_id_prefix: str,
-    maximum_bytes_billed: int,
+    maximum_bytes_billed: Limit,
     timeout_seconds: float = JOB_TIMEOUT_SECONDS,
     once: bool = False,
     alone: bool = False,
@@ -70,6 +84,7 @@ def run(
     an empty day, between which BigQuery finds no conflict, leave each row once.
 
     Raises:
+        TooManyBytes: the statement would bill more than `maximum_bytes_billed`.
         google.api_core.exceptions.GoogleAPICallError: BigQuery refused the statement.
         google.api_core.exceptions.RetryError: BigQuery did not answer for REQUEST_TIMEOUT_SECONDS.
         concurrent.futures.TimeoutError: the job had not ended after `timeout_seconds`.
@@ -78,7 +93,7 @@ def run(
     retry = bigquery.DEFAULT_RETRY.with_timeout(request_seconds)
     config = bigquery.QueryJobConfig(
         query_parameters=[_query_parameter(name, value) for name, value in params.items()],
-        maximum_bytes_billed=maximum_bytes_billed,
+        maximum_bytes_billed=maximum_bytes_billed.max_bytes,
         labels=LABELS,
     )
 
@@ -104,7 +119,18 @@ def run(
         return job
 
     retry_seconds = min(JOB_RETRY_SECONDS, timeout_seconds)
-    return Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=retry_seconds)(attempt)()
+    retrying = Retry(predicate=_is_transient, initial=1.0, maximum=30.0, timeout=retry_seconds)
+    try:
+        return retrying(attempt)()
+    except GoogleAPICallError as error:
+        if not _reasons(error) & {"bytesBilledLimitExceeded"}:
+            raise
+        raise TooManyBytes(
+            f"{job_id_prefix}: BigQuery has read nothing, since it would bill more than the limit of "
+            f"{maximum_bytes_billed.max_bytes:,} bytes ({error.errors[0]['message']}). That limit is "
+            f"{maximum_bytes_billed.reckoned}. Look at the statement: if no condition on its days was lost, "
+            "and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES, then clear this task."
+        ) from error
 
 
 def load_files(
@@ -231,8 +257,11 @@ def _is_transient(error: Exception) -> bool:
     """Tell whether a job that failed so may succeed when it is run again."""
     if not isinstance(error, GoogleAPICallError):
         return False
-    reasons = {item.get("reason") for item in error.errors if isinstance(item, Mapping)}
-    return bool(reasons & _TRANSIENT_REASONS) or "Could not serialize access" in str(error)
+    return bool(_reasons(error) & _TRANSIENT_REASONS) or "Could not serialize access" in str(error)
+
+
+def _reasons(error: GoogleAPICallError) -> set[Any]:
+    return {item.get("reason") for item in error.errors if isinstance(item, Mapping)}
 
 
 def _query_parameter(name: str, value: Any) -> QueryParameter:

@@ -11,11 +11,14 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from shopstream.gcp.clients import bigquery_client, storage_client
+from shopstream.layout import REJECTED
+from shopstream.lineage import lineage
 from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
 from shopstream.questions import Question
 from shopstream.retries import Refused
 from shopstream.settings import settings
+from shopstream.tables.names import REJECTED_EVENTS_BATCH
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -44,7 +47,7 @@ class Gate(Question):
 
     def __init__(self, *, load: Any, **kwargs: Any) -> None:
         """Make the task; `load` is what WaitForLoad returns."""
-        super().__init__(**kwargs)
+        super().__init__(**lineage(REJECTED_EVENTS_BATCH, reads=[REJECTED]), **kwargs)
         self.load = load
 
     def execute(self, context: Context) -> dict[str, str]:

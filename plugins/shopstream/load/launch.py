@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowRescheduleException
 
 from shopstream import layout
 from shopstream.gcp.wait_for_job import WaitForJob
+from shopstream.lineage import lineage
 from shopstream.load import checks
 from shopstream.settings import LABELS, Settings, settings
 
@@ -121,7 +122,8 @@ class LaunchLoadEvents(BaseOperator):
 
     def __init__(self, *, landing_day: str, **kwargs: Any) -> None:
         """Make the task; `landing_day` is a template that renders to YYYY-MM-DD."""
-        super().__init__(**kwargs)
+        moved = lineage(reads=[layout.LANDING], writes=[layout.ACCEPTED, layout.REJECTED])
+        super().__init__(**moved, **kwargs)
         self.landing_day = landing_day
         self.job: dict[str, Any] | None = None
 

@@ -31,14 +31,13 @@ from shopstream.load.held import HELD, Held
 from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
+from shopstream.tables.limits import limit_of, limit_of_tables, most_events
 from shopstream.tables.names import EVENTS_BATCH, LOADS, REJECTED_EVENTS_BATCH
 
 if TYPE_CHECKING:
     from shopstream.questions import Approval
 
 STAGING_EXPIRATION_DAYS = 2
-PUBLISH_MAX_BYTES = 100 * 2**30
-"""For the statements of a load: the staged rows and the 8 partitions that a landing day may touch."""
 MAX_JOB_URIS = 10_000
 """BigQuery's limit for one load job."""
 _LOAD_ID = re.compile(r"\d{8}-[0-9a-z]{8,24}")
@@ -64,6 +63,7 @@ class Published:
 _OVERTAKEN = "another load has published the day"
 _LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
 COUNT_PUBLISHED = f"SELECT load_id, {HELD} FROM {EVENTS_BATCH} WHERE {_LANDED} GROUP BY load_id"
+OTHER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id != @load_id"
 _NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
 _NEWER_REJECT = (
     f"SELECT 1 FROM {REJECTED_EVENTS_BATCH} WHERE rejected_date = @landing_day AND load_id > @load_id"
@@ -88,7 +88,7 @@ def stage_load(client: bigquery.Client, manifest: Manifest) -> Staged:
         manifest.accepted_files,
         source_format=bigquery.SourceFormat.PARQUET,
     )
-    return Staged(table, _count_staged(client, table))
+    return Staged(table, _count_staged(client, table, manifest.accepted))
 
 
 def count_staged_sql(staging: str) -> str:
@@ -112,11 +112,14 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
     """
     landing_day, staging = manifest.landing_day, staged.table
     params = _window(landing_day) | {"load_id": manifest.load_id}
-    options: dict[str, Any] = {
-        "job_id_prefix": f"publish-{manifest.load_id}",
-        "maximum_bytes_billed": PUBLISH_MAX_BYTES,
-    }
-    if found := list(run(client, foreign_sql(staging), params, **options).result()):
+    events = _most_events(client, landing_day, manifest.accepted)
+
+    def ask(statement: str, sql: str, **more: Any) -> bigquery.QueryJob:
+        limit = limit_of(statement, events)
+        prefix = f"publish-{manifest.load_id}"
+        return run(client, sql, params, job_id_prefix=prefix, maximum_bytes_billed=limit, **more)
+
+    if found := list(ask("look for foreign rows", foreign_sql(staging)).result()):
         rows = "; ".join(
             f"{row.found_rows} rows of {row.event_date} landed {row.landing_day}" for row in found
         )
@@ -125,17 +128,17 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
             f"landed on {landing_day}; it has {rows}. Nothing was published; load the day again."
         )
     # Before the day is replaced: readers must not see what was not compared with Spanner.
-    if (held := _count_staged(client, staging)) != staged.events:
+    if (held := _count_staged(client, staging, manifest.accepted)) != staged.events:
         raise PublishError(
             f"{staging} holds {held.events:,} events, and not the {staged.events.events:,} that reconcile "
             "has compared with Spanner. Nothing was published; clear the run from launch_load on, or load "
             "the day again."
         )
-    dates = run(client, touched_sql(staging), params, **options).result()
+    dates = ask("find the days touched", touched_sql(staging)).result()
     event_dates = tuple(sorted(row.event_date for row in dates))
     columns = [field.name for field in get_table(client, EVENTS_BATCH).schema]
     with _refusing_overtaken(manifest):
-        run(client, publish_sql(staging, columns), params, once=True, **options)
+        ask("replace the landing day", publish_sql(staging, columns), once=True)
     return event_dates
 
 
@@ -179,15 +182,15 @@ def publish_sql(staging: str, columns: Sequence[str]) -> str:
     return replace_statement(EVENTS_BATCH, columns, distinct, old)
 
 
-def count_published(client: bigquery.Client, landing_day: dt.date) -> dict[str, Held]:
-    """Count the rows of events_batch that were landed on this day, by load_id."""
+def count_published(client: bigquery.Client, landing_day: dt.date, events: int = 0) -> dict[str, Held]:
+    """Count the rows of events_batch landed on this day, by load_id; `events` were published just now."""
     params = _window(landing_day)
     job = run(
         client,
         COUNT_PUBLISHED,
         params,
         job_id_prefix="count-published",
-        maximum_bytes_billed=PUBLISH_MAX_BYTES,
+        maximum_bytes_billed=limit_of("count the published", _most_events(client, landing_day, events)),
     )
     return {load_id: Held(*held) for load_id, *held in job.result()}
 
@@ -210,7 +213,8 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
         manifest.rejected_files,
         source_format=bigquery.SourceFormat.NEWLINE_DELIMITED_JSON,
     )
-    fields = get_table(client, REJECTED_EVENTS_BATCH).schema
+    kept = get_table(client, REJECTED_EVENTS_BATCH)
+    fields = kept.schema
     decoded = ", ".join(
         f"FROM_BASE64({field.name}) AS {field.name}" if field.field_type == "BYTES" else field.name
         for field in fields
@@ -229,7 +233,7 @@ def load_rejected(client: bigquery.Client, manifest: Manifest) -> None:
             statement,
             {"landing_day": manifest.landing_day, "load_id": manifest.load_id},
             job_id_prefix=f"rejected-{manifest.load_id}",
-            maximum_bytes_billed=PUBLISH_MAX_BYTES,
+            maximum_bytes_billed=limit_of_tables(get_table(client, staging), kept),
             once=True,
         )
     drop_staging(client, staging)
@@ -243,7 +247,8 @@ def count_rejected(client: bigquery.Client, landing_day: dt.date) -> dict[str, i
         WHERE rejected_date = @landing_day
         GROUP BY load_id"""
     params = {"landing_day": landing_day}
-    job = run(client, sql, params, job_id_prefix="count-rejected", maximum_bytes_billed=PUBLISH_MAX_BYTES)
+    limit = limit_of_tables(get_table(client, REJECTED_EVENTS_BATCH))
+    job = run(client, sql, params, job_id_prefix="count-rejected", maximum_bytes_billed=limit)
     return {row.load_id: row.found for row in job.result()}
 
 
@@ -278,10 +283,7 @@ def write_audit_row(
         "approval_reason": approval and approval.reason,
     }
     keys = ("landing_day", "load_id")
-    other_row = f"""
-        SELECT 1
-        FROM {EVENTS_BATCH}
-        WHERE {_LANDED} AND load_id != @load_id"""
+    events = _most_events(client, manifest.landing_day, manifest.accepted)
     with _refusing_overtaken(manifest):
         replace_row(
             client,
@@ -289,20 +291,20 @@ def write_audit_row(
             row,
             keys,
             job_id_prefix=f"audit-{manifest.load_id}",
-            maximum_bytes_billed=PUBLISH_MAX_BYTES,
-            where=_unless(other_row, _NEWER_AUDIT),
+            maximum_bytes_billed=limit_of("write the audit row", events),
+            where=_unless(OTHER_ROW, _NEWER_AUDIT),
             params={"first_day": first_event_day(manifest.landing_day)},
             once=True,
         )
 
 
-def _count_staged(client: bigquery.Client, table: str) -> Held:
+def _count_staged(client: bigquery.Client, table: str, accepted: int) -> Held:
     job = run(
         client,
         count_staged_sql(table),
         {},
         job_id_prefix="count-staged",
-        maximum_bytes_billed=PUBLISH_MAX_BYTES,
+        maximum_bytes_billed=limit_of("count the staged", accepted),
     )
     [row] = job.result()
     return Held(*row)
@@ -326,6 +328,11 @@ def _refusing_overtaken(manifest: Manifest) -> Iterator[None]:
             f"landing day {manifest.landing_day}, load {manifest.load_id}: another load has published the "
             "day meanwhile. This one changes nothing any more; that one goes on by itself."
         ) from error
+
+
+def _most_events(client: bigquery.Client, landing_day: dt.date, accepted: int) -> int:
+    """Return the most events that a statement finds on a day: those of a load, or of a day before it."""
+    return max(accepted, most_events(client, first_event_day(landing_day), landing_day, kept_seconds=0))
 
 
 def _window(landing_day: dt.date) -> dict[str, Any]:

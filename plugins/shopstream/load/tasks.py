@@ -117,7 +117,9 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
     client, day = bigquery_client(), manifest.landing_day
     before = newest_loads(client, day, day).get(day)
     event_dates = publish_day(client, manifest, Staged(staged["table"], in_spanner))
-    in_bigquery = checks.of_this_load(manifest, count_published(client, manifest.landing_day))
+    in_bigquery = checks.of_this_load(
+        manifest, count_published(client, manifest.landing_day, manifest.accepted)
+    )
     checks.check_stores(manifest, in_spanner, in_bigquery)
     database = spanner_database()
     publish_load(database, manifest)

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from beam_jobs.contract import ContractError
 from beam_jobs.lines import decompressed, read_header
-from shopstream.gcp.bigquery import run
+from shopstream.gcp.bigquery import get_table, run
 from shopstream.gcp.storage import open_object
 from shopstream.replay.judge import Kept, Tally, judge_lines, judge_messages
 from shopstream.tables.day import replace_row
+from shopstream.tables.limits import limit_of_tables
 from shopstream.tables.names import BATCH, REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM, REPLAYS, STREAM
 
 if TYPE_CHECKING:
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 REJECTS_AT_ONCE = 1_000
 """Of up to 65,536 bytes each. So many are judged, sent and written down: a task that is killed sends at most
 these again."""
-REPLAY_MAX_BYTES = 100 * 2**30
-"""For the rejects of the days that are asked for, with their bytes."""
 HEADER_CHUNK_BYTES = 2**18
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,8 @@ def _read(client: Client, sql: str, asked: Asked, first_day: dt.date, last_day: 
         "source": asked.source,
         **({"run_id": asked.run_id} if asked.source == BATCH else {}),
     }
-    job = run(client, sql, params, job_id_prefix="open-rejects", maximum_bytes_billed=REPLAY_MAX_BYTES)
+    limit = limit_of_tables(*(get_table(client, name) for name in (_TABLES[asked.source], REPLAYS)))
+    job = run(client, sql, params, job_id_prefix="open-rejects", maximum_bytes_billed=limit)
     return job.result(page_size=REJECTS_AT_ONCE)
 
 

@@ -10,8 +10,10 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.gcp.clients import bigquery_client, storage_client
 from shopstream.layout import REPORTS
+from shopstream.lineage import lineage
 from shopstream.report.page import Rows, render
 from shopstream.settings import settings
+from shopstream.tables.folder import summaries_in_order
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
 HISTORY_DAYS = 31
 """A report shows at least this many days up to its last, so that a single new day is seen in its context."""
 
-MAX_BYTES_BILLED = 4 * 2**30
 LATEST = f"{REPORTS}latest.html"
 LAST_DAY = "last_day"
 """The key, in a report object's metadata, of the last day that it shows."""
@@ -57,7 +58,9 @@ class WriteReport(BaseOperator):
     operator_extra_links = (ReportLink(),)
 
     def __init__(self, *, first_day: str, last_day: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+        # Each summary has a chart.
+        shown = lineage(reads=summaries_in_order(settings().sql_dir), writes=[REPORTS])
+        super().__init__(**shown, **kwargs)
         self.first_day = first_day
         self.last_day = last_day
 
@@ -91,7 +94,9 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
     """
     # Here, since it takes seconds to import, which parsing a DAG file should not.
     from shopstream.gcp.bigquery import run
+    from shopstream.tables.limits import limit_of, most_events
 
+    events = most_events(client) * ((last_day - first_day).days + 1)
     datasets = {}
     for table in chart_names():
         sql = read_sql(table)
@@ -100,7 +105,7 @@ def read_summaries(client: Client, first_day: date, last_day: date) -> dict[str,
             sql,
             query_params(sql, first_day, last_day),
             job_id_prefix=f"report-{table}",
-            maximum_bytes_billed=MAX_BYTES_BILLED,
+            maximum_bytes_billed=limit_of(f"ask {table}", events),
         )
         datasets[table] = [dict(row.items()) for row in job.result()]
     return datasets

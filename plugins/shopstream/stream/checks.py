@@ -9,16 +9,14 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from shopstream.gcp.bigquery import run
+from shopstream.gcp.bigquery import get_table, run
 from shopstream.tables.day import replace_row
+from shopstream.tables.limits import all_rows, limit_of, limit_of_tables, most_events
 from shopstream.tables.names import EVENTS_STREAM, REJECTED_EVENTS_STREAM, STREAM_CHECKS
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
 
-STREAM_MAX_BYTES = 20 * 2**30
-"""For the publish times of the stream, 8 bytes a row. BigQuery holds the limit against all rows, though it
-reads and bills only the blocks of the window, for the table is clustered by publish_time."""
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 LONG_AGO = dt.timedelta(days=7)
 """Rows older than this are looked for only if there is no newer one."""
@@ -54,19 +52,23 @@ def stream_figures(
     Whatever day the events are of: by publish_time, by which the table is clustered, BigQuery skips what is
     older than the window. Only of a stream that has written nothing for LONG_AGO are all rows read.
     """
-    options: dict[str, Any] = {"job_id_prefix": "stream-figures", "maximum_bytes_billed": STREAM_MAX_BYTES}
-    since = now - window
+    prefix, since = "stream-figures", now - window
+    # BigQuery holds the limit against the publish times of all rows, though it reads and bills only the
+    # blocks of the window.
+    limit = limit_of("figures of the stream", all_rows(get_table(client, EVENTS_STREAM)))
     newest, accepted = None, 0
     for read_since in (since, now - LONG_AGO, EPOCH):
         if newest is None:
             params: dict[str, Any] = {"since": since, "read_since": read_since, "first_day": EPOCH.date()}
-            [[newest, accepted]] = run(client, FIGURES, params, **options).result()
+            job = run(client, FIGURES, params, job_id_prefix=prefix, maximum_bytes_billed=limit)
+            [[newest, accepted]] = job.result()
     rejects = f"""
         SELECT COUNT(*)
         FROM {REJECTED_EVENTS_STREAM}
         WHERE rejected_date BETWEEN @first_day AND @last_day AND publish_time >= @since"""
     params = {"since": since, "first_day": since.date(), "last_day": now.date()}
-    [[rejected]] = run(client, rejects, params, **options).result()
+    limit = limit_of_tables(get_table(client, REJECTED_EVENTS_STREAM))
+    [[rejected]] = run(client, rejects, params, job_id_prefix=prefix, maximum_bytes_billed=limit).result()
     return newest, accepted, rejected
 
 
@@ -78,7 +80,7 @@ def streamed_days(
     With each how many rows: an event that the stream brought twice counts twice.
     """
     params = {"first_day": first_day, "last_day": last_day, "since": since}
-    job = run(
-        client, STREAMED_DAYS, params, job_id_prefix="streamed-days", maximum_bytes_billed=STREAM_MAX_BYTES
-    )
+    events = most_events(client, first_day, last_day) * ((last_day - first_day).days + 1)
+    limit = limit_of("days that streamed in", events)
+    job = run(client, STREAMED_DAYS, params, job_id_prefix="streamed-days", maximum_bytes_billed=limit)
     return {row.event_date: row.streamed_rows for row in job.result()}

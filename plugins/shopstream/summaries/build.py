@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from beam_jobs.contract import LATENESS_DAYS
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, get_table, run
 from shopstream.stream.checks import streamed_days
-from shopstream.tables.day import CheckResult, build_day, judge, look, write_check_results
+from shopstream.tables.day import CheckResult, build_day, day_limit, judge, look, write_check_results
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from shopstream.text_table import text_table
@@ -273,7 +273,7 @@ def _change(client: Client, table: Table, day: dt.date) -> Change:
         counts,
         {"day": day},
         job_id_prefix=f"dry-run-{table.name}-{day:%Y%m%d}",
-        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+        maximum_bytes_billed=day_limit(client, "build", table, day),
     ).result()
     read = bytes_read(client, query, {"day": day})
     return Change(table.full_name, day, read, rows_now, rows_then, rows_gone, rows_new)

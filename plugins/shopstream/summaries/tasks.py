@@ -12,8 +12,10 @@ from airflow.sdk import TaskGroup, task
 from shopstream.assets import SUMMARIES_BUILT
 from shopstream.days import NOTHING_CHANGED, days_of_run, intraday_window, is_dry_run, summary_days, told_days
 from shopstream.gcp.clients import bigquery_client
+from shopstream.lineage import lineage
 from shopstream.settings import settings
 from shopstream.tables.folder import built_in_order, load_table
+from shopstream.tables.names import CHECK_RESULTS
 
 GROUP_ID = "summaries"
 
@@ -28,7 +30,8 @@ def build_all(days: Any, execution_timeout: timedelta) -> TaskGroup:
     tasks: dict[str, Any] = {}
     with TaskGroup(GROUP_ID) as group:
         for name, reads in built_in_order(settings().sql_dir).items():
-            made = task(task_id=name.partition(".")[2], execution_timeout=execution_timeout)(build)
+            named = lineage(name, CHECK_RESULTS)
+            made = task(task_id=name.partition(".")[2], execution_timeout=execution_timeout, **named)(build)
             tasks[name] = made(name, days)
             for read in reads:
                 tasks[read] >> tasks[name]

@@ -14,8 +14,9 @@ from typing import Any
 
 from google.cloud import bigquery
 
-from shopstream.gcp.bigquery import SMALL_MAX_BYTES, get_table, run, standard_fields
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, Limit, get_table, run, standard_fields
 from shopstream.tables.folder import Check, Table, TableError
+from shopstream.tables.limits import limit_of, most_events
 from shopstream.tables.names import CHECK_RESULTS
 
 OFFENDING_ROWS_SHOWN = 5
@@ -63,9 +64,16 @@ def build_day(
         build_statement(table),
         {"day": day, **typed},
         job_id_prefix=f"build-{table.name}-{day:%Y%m%d}",
-        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+        maximum_bytes_billed=day_limit(client, "build", table, day),
         alone=True,
     )
+
+
+def day_limit(client: bigquery.Client, verb: str, table: Table, day: dt.date) -> Limit:
+    """Return what the statement that builds (`verb` is "build") or checks ("check") a day may bill."""
+    first_day = day - dt.timedelta(days=table.metadata.lookback_days)
+    last_day = day + dt.timedelta(days=table.metadata.lookahead_days)
+    return limit_of(f"{verb} {table.full_name}", most_events(client, first_day, last_day))
 
 
 def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
@@ -91,7 +99,7 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
         checks_statement(table),
         {"day": day},
         job_id_prefix=f"check-{table.name}-{day:%Y%m%d}",
-        maximum_bytes_billed=table.metadata.maximum_bytes_billed,
+        maximum_bytes_billed=day_limit(client, "check", table, day),
     )
     answers = {row["check_name"]: (row["found_rows"], row["shown"]) for row in job.result()}
     rows, _ = answers[None]
@@ -164,7 +172,7 @@ def replace_row(
     keys: Sequence[str],
     *,
     job_id_prefix: str,
-    maximum_bytes_billed: int = SMALL_MAX_BYTES,
+    maximum_bytes_billed: Limit = SMALL_MAX_BYTES,
     where: str = "TRUE",
     params: Mapping[str, Any] | None = None,
     once: bool = False,

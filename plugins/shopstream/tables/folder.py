@@ -1,8 +1,8 @@
 """What sql/bigquery says: a table is a folder <dataset>/<table>/.
 
 schema.yaml    the columns: name, type, mode, description
-metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads, cost limit; and, if
-               there are any, the parameters of its query beside @day, and its headline
+metadata.yaml  owner, description, grain, partitioning, clustering, labels, what it reads; and, if there are
+               any, the parameters of its query beside @day, and its headline
 query.sql      one SELECT of one day's rows, which takes the day as @day: a summary, if its dataset is shop;
                what summaries read, if it is shop_raw
 view.sql       a view: one SELECT
@@ -51,7 +51,6 @@ _KEYS: Mapping[str, type] = {
     "labels": dict,
     "reads": list,
     "lookback_days": int,
-    "maximum_bytes_billed": int,
 }
 _KEYS_UNLESS_VIEW: Mapping[str, type] = {"partition_by": str, "cluster_by": list}
 _OPTIONAL_KEYS: Mapping[str, type] = {
@@ -120,14 +119,13 @@ class Metadata:
     """What metadata.yaml says of a table.
 
     `grain` names the columns that identify a row, and is empty where rows may repeat. `reads` names the
-    tables of the query, as dataset.table. `lookback_days` is how many days before its own day a build reads
-    or writes, `lookahead_days` how many after it; days that a summary which it reads was made from count too.
+    tables of the query, or those from which a task makes the rows, as dataset.table. `lookback_days` is how
+    many days before its own day a build reads or writes, `lookahead_days` how many after it; days that a
+    summary which it reads was made from count too.
     `fills_days` is how far before and after the days of a build those known days are built too of which the
     table lacks events: as far as who reads it looks.
     `partition_by` is the DATE column of the daily partitions; a view has none.
-    `maximum_bytes_billed` limits each job of a build: it is about three times what the dearest build or check
-    of a day of the published data set reads with both paths full, but 1 GiB at least. `parameters` are the
-    types, by name, of what the query takes beside @day.
+    `parameters` are the types, by name, of what the query takes beside @day.
     """
 
     owner: str
@@ -140,7 +138,6 @@ class Metadata:
     lookback_days: int
     lookahead_days: int
     fills_days: int
-    maximum_bytes_billed: int
     parameters: Mapping[str, str]
     headline: Headline | None
 
@@ -232,6 +229,17 @@ def built_in_order(sql_dir: Path) -> dict[str, list[str]]:
     return {full_name: sorted(below[full_name]) for full_name in names}
 
 
+def reads_of(sql_dir: Path, full_name: str) -> tuple[str, ...]:
+    """Return what a table is made from; of its folder only metadata.yaml is read.
+
+    Raises:
+        TableError: there is no such folder, or its metadata.yaml does not say what it reads.
+    """
+    dataset, _, name = full_name.partition(".")
+    path = Path(sql_dir) / "bigquery" / dataset / name / "metadata.yaml"
+    return _reads(path, _read_yaml(path))
+
+
 def summaries_in_order(sql_dir: Path) -> list[str]:
     """Return the summaries in dependency order; as cheap, and with the same errors, as built_in_order."""
     return [name for name in built_in_order(sql_dir) if name.startswith(f"{SUMMARIES_DATASET}.")]
@@ -305,11 +313,8 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
             f"{path}: cluster_by has {len(entry['cluster_by'])} columns; BigQuery takes at most 4"
         )
     lookahead_days, fills_days = entry.get("lookahead_days", 0), entry.get("fills_days", 0)
-    if entry["maximum_bytes_billed"] <= 0 or min(entry["lookback_days"], lookahead_days, fills_days) < 0:
-        raise TableError(
-            f"{path}: maximum_bytes_billed must be above 0, lookback_days, lookahead_days and fills_days 0 "
-            "or more"
-        )
+    if min(entry["lookback_days"], lookahead_days, fills_days) < 0:
+        raise TableError(f"{path}: lookback_days, lookahead_days and fills_days must be 0 or more")
     return Metadata(
         owner=entry["owner"],
         description=entry["description"],
@@ -321,7 +326,6 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         lookback_days=entry["lookback_days"],
         lookahead_days=lookahead_days,
         fills_days=fills_days,
-        maximum_bytes_billed=entry["maximum_bytes_billed"],
         parameters=_parameters(path, entry),
         headline=_headline(path, entry["headline"], types) if "headline" in entry else None,
     )

@@ -14,10 +14,10 @@ from google.api_core.exceptions import NotFound
 from google.cloud import bigquery
 
 from shopstream.gcp.bigquery import REQUEST_RETRY, REQUEST_TIMEOUT_SECONDS, get_table, run
+from shopstream.tables.limits import limit_of_tables
 from shopstream.tables.names import LOADS, REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM
 
 OLD_REJECTED_EVENTS = "shop_raw.rejected_events"
-OLD_MAX_BYTES = 2**40
 BATCH_TAKEN = {"batch_rows": "taken_over"}
 """The label of an old table whose batch rows were copied: loads have replaced them since, so never again."""
 
@@ -80,5 +80,6 @@ def _copy(client: bigquery.Client, table: str, columns: str, which: str) -> int:
         SELECT {columns}
         FROM {OLD_REJECTED_EVENTS} AS old
         WHERE {which}"""
-    job = run(client, sql, {}, job_id_prefix="take-over", maximum_bytes_billed=OLD_MAX_BYTES)
+    limit = limit_of_tables(*(get_table(client, name) for name in (OLD_REJECTED_EVENTS, table, LOADS)))
+    job = run(client, sql, {}, job_id_prefix="take-over", maximum_bytes_billed=limit)
     return job.num_dml_affected_rows or 0

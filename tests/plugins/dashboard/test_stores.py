@@ -33,10 +33,10 @@ def store(bigquery: bigquery_api.Client) -> BigQueryStore:
 
 @pytest.mark.integration
 def test_an_answer_is_kept_for_a_moment_and_then_asked_anew(store: BigQueryStore) -> None:
-    first = store.ask("ids", A_NEW_ID, DAY)
-    assert store.ask("ids", A_NEW_ID, DAY) is first
-    assert store.ask("ids", A_NEW_ID, {"first_day": date(2019, 11, 2)}).rows != first.rows
-    assert store.ask("ids", A_NEW_ID, DAY, kept_seconds=0).rows != first.rows
+    first = store.ask("days", A_NEW_ID, DAY)
+    assert store.ask("days", A_NEW_ID, DAY) is first
+    assert store.ask("days", A_NEW_ID, {"first_day": date(2019, 11, 2)}).rows != first.rows
+    assert store.ask("days", A_NEW_ID, DAY, kept_seconds=0).rows != first.rows
 
 
 @pytest.mark.integration
@@ -45,7 +45,7 @@ def test_many_who_ask_at_once_are_answered_by_one_query(store: BigQueryStore) ->
 
     def ask(_: int) -> str:
         together.wait()
-        return str(store.ask("ids", A_NEW_ID, DAY).rows)
+        return str(store.ask("days", A_NEW_ID, DAY).rows)
 
     with ThreadPoolExecutor(8) as readers:
         assert len(set(readers.map(ask, range(8)))) == 1
@@ -64,12 +64,14 @@ def test_however_many_ask_first_one_client_is_made_and_it_may_be_made_before(
 
     store = BigQueryStore(make)
     with ThreadPoolExecutor(4) as readers:
-        list(readers.map(lambda n: store.ask("ids", A_NEW_ID, {"first_day": date(2019, 11, n)}), range(1, 5)))
+        list(
+            readers.map(lambda n: store.ask("days", A_NEW_ID, {"first_day": date(2019, 11, n)}), range(1, 5))
+        )
     assert made == [1]
     warmed = BigQueryStore(make)
     warmed.warm().join()
     assert made == [1, 1]
-    warmed.ask("ids", A_NEW_ID, DAY)
+    warmed.ask("days", A_NEW_ID, DAY)
     assert made == [1, 1]
 
 
@@ -80,7 +82,7 @@ def test_a_client_that_cannot_be_made_before_is_told_to_whoever_asks() -> None:
     store = BigQueryStore(none)
     store.warm().join()
     with pytest.raises(StoreFailed, match="could not be reached"):
-        store.ask("ids", A_NEW_ID, DAY)
+        store.ask("days", A_NEW_ID, DAY)
 
 
 @pytest.mark.integration
@@ -88,10 +90,10 @@ def test_more_rows_than_may_be_shown_are_cut_and_that_is_told(
     store: BigQueryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "MAX_ROWS", 2)
-    cut = store.ask("numbers", NUMBERED, DAY)
+    cut = store.ask("choices", NUMBERED, DAY)
     assert (len(cut.rows), cut.is_cut) == (2, True)
     monkeypatch.setattr(stores, "MAX_ROWS", 3)
-    whole = store.ask("numbers", NUMBERED, DAY, kept_seconds=0)
+    whole = store.ask("choices", NUMBERED, DAY, kept_seconds=0)
     assert (len(whole.rows), whole.is_cut) == (3, False)
 
 
@@ -100,15 +102,15 @@ def test_no_more_answers_are_kept_than_there_is_room_for(
     store: BigQueryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stores, "MAX_KEPT", 1)
-    first = store.ask("ids", A_NEW_ID, DAY)
-    store.ask("numbers", NUMBERED, DAY)
-    assert store.ask("ids", A_NEW_ID, DAY).rows != first.rows
+    first = store.ask("days", A_NEW_ID, DAY)
+    store.ask("choices", NUMBERED, DAY)
+    assert store.ask("days", A_NEW_ID, DAY).rows != first.rows
 
 
 @pytest.mark.integration
 def test_a_missing_table_is_told_with_the_dag_that_makes_it(store: BigQueryStore) -> None:
     with pytest.raises(StoreFailed, match="run the DAG apply_schemas"):
-        store.ask("nothing", "SELECT 1 AS one FROM nowhere.nothing", {})
+        store.ask("headline", "SELECT 1 AS one FROM nowhere.nothing", {})
 
 
 def test_a_store_that_is_down_is_named_soon_and_asked_again_next_time(
@@ -127,7 +129,7 @@ def test_a_store_that_is_down_is_named_soon_and_asked_again_next_time(
     store = BigQueryStore(client)
     for _ in range(2):
         with pytest.raises(StoreFailed, match="try again") as failure:
-            store.ask("ids", A_NEW_ID, DAY)
+            store.ask("days", A_NEW_ID, DAY)
         assert failure.value.store == "BigQuery"
     assert asked == [1]
 

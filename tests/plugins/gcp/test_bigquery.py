@@ -25,6 +25,7 @@ from tests.faults import Storm, way
 
 DAY = dt.date(2019, 11, 1)
 NEXT_DAY = dt.date(2019, 11, 2)
+LIMIT = bigquery.Limit(10**7, "chosen")
 
 
 @pytest.mark.integration
@@ -37,10 +38,10 @@ def test_run_returns_the_finished_job_and_passes_parameters(bigquery_clean: bigq
         "days": [DAY, NEXT_DAY],
     }
     sql = "SELECT @day AS day, @moment AS moment, @number AS number, @text AS text, @days AS days"
-    job = bigquery.run(bigquery_clean, sql, params, job_id_prefix="test", maximum_bytes_billed=10**7)
+    job = bigquery.run(bigquery_clean, sql, params, job_id_prefix="test", maximum_bytes_billed=LIMIT)
     assert job.state == "DONE"
     assert job.job_id.startswith("test-")
-    assert job.maximum_bytes_billed == 10**7
+    assert job.maximum_bytes_billed == LIMIT.max_bytes
     assert [dict(row) for row in job.result()] == [params]
 
 
@@ -48,8 +49,36 @@ def test_run_returns_the_finished_job_and_passes_parameters(bigquery_clean: bigq
 def test_run_tells_at_once_what_bigquery_refused(bigquery_clean: bigquery_api.Client) -> None:
     with pytest.raises(BadRequest, match="nothing_such"):
         bigquery.run(
-            bigquery_clean, "SELECT nothing_such", {}, job_id_prefix="test", maximum_bytes_billed=10**7
+            bigquery_clean, "SELECT nothing_such", {}, job_id_prefix="test", maximum_bytes_billed=LIMIT
         )
+
+
+@pytest.mark.integration
+def test_a_statement_that_would_read_more_than_its_limit_is_refused_with_what_to_do(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    bigquery_clean.create_dataset("shop")
+    bigquery_clean.query_and_wait(
+        "CREATE TABLE shop.counted AS SELECT n FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS n"
+    )
+    limit = bigquery.Limit(7_999, "3 times 2.7 bytes an event of 1,000 events")
+    more = "INSERT INTO shop.counted (n) SELECT n FROM shop.counted"
+    with pytest.raises(bigquery.TooManyBytes) as refused:
+        bigquery.run(bigquery_clean, more, {}, job_id_prefix="more", maximum_bytes_billed=limit)
+    assert str(refused.value) == (
+        "more: BigQuery has read nothing, since it would bill more than the limit of 7,999 bytes (Query "
+        "exceeded limit for bytes billed: 7999. 8000 or higher required.). "
+        "That limit is 3 times 2.7 bytes an event of 1,000 events. Look at the statement: if no condition on "
+        "its days was lost, and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES, then "
+        "clear this task."
+    )
+    enough = limit._replace(max_bytes=8_000)
+    assert (
+        bigquery.run(
+            bigquery_clean, more, {}, job_id_prefix="more", maximum_bytes_billed=enough
+        ).num_dml_affected_rows
+        == 1_000
+    )
 
 
 @pytest.fixture
@@ -72,7 +101,7 @@ def test_a_statement_whose_answer_is_lost_is_carried_out_once(
     forgetful: bigquery_api.Client, bigquery_clean: bigquery_api.Client
 ) -> None:
     insert = "INSERT INTO shop.counted (n) VALUES (1)"
-    bigquery.run(forgetful, insert, {}, job_id_prefix="test", maximum_bytes_billed=10**7)
+    bigquery.run(forgetful, insert, {}, job_id_prefix="test", maximum_bytes_billed=LIMIT)
     assert [row.n for row in bigquery_clean.query_and_wait("SELECT n FROM shop.counted")] == [1]
 
 
@@ -102,7 +131,7 @@ def test_run_gives_up_on_a_bigquery_that_does_not_answer(monkeypatch: pytest.Mon
         client_options=ClientOptions(api_endpoint="http://127.0.0.1:1"),
     )
     with pytest.raises(RetryError, match=r"Timeout of 1\.0s exceeded"):
-        bigquery.run(nobody, "SELECT 1", {}, job_id_prefix="test", maximum_bytes_billed=10**7)
+        bigquery.run(nobody, "SELECT 1", {}, job_id_prefix="test", maximum_bytes_billed=LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -126,7 +155,7 @@ INSERT = "INSERT INTO shop.found (n) SELECT 1"
 
 def insert_once(client: bigquery_api.Client, sql: str = INSERT, **options: Any) -> bigquery_api.QueryJob:
     return bigquery.run(
-        client, sql, {}, job_id_prefix="insert-it", maximum_bytes_billed=10**7, once=True, **options
+        client, sql, {}, job_id_prefix="insert-it", maximum_bytes_billed=LIMIT, once=True, **options
     )
 
 
@@ -155,7 +184,7 @@ def test_of_two_that_ask_for_a_statement_at_once_one_runs_it_and_the_other_waits
 
 
 def insert_alone(client: bigquery_api.Client) -> bigquery_api.QueryJob:
-    return bigquery.run(client, INSERT, {}, job_id_prefix="insert-it", maximum_bytes_billed=10**7, alone=True)
+    return bigquery.run(client, INSERT, {}, job_id_prefix="insert-it", maximum_bytes_billed=LIMIT, alone=True)
 
 
 @pytest.mark.integration

@@ -1,0 +1,112 @@
+"""What a statement may bill grows with the events of its days, and so never refuses a shop that grows."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+from google.cloud import bigquery as bigquery_api
+
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES
+from shopstream.settings import settings
+from shopstream.tables import limits
+from shopstream.tables.limits import limit_of, limit_of_tables, most_events
+from tests.plugins.load.landed import audit
+from tests.sql.events import batch_event, fill, stream_event
+from tools.cost.limits import main as write_limits
+from tools.cost.queries import bytes_per_event, read_shop
+
+SHOP = read_shop()
+DAY = dt.date(2019, 11, 1)
+DAYS = [DAY + dt.timedelta(days=number) for number in range(4)]
+FLOOR = SMALL_MAX_BYTES.max_bytes
+
+
+def noon(day: dt.date) -> dt.datetime:
+    return dt.datetime.combine(day, dt.time(12), dt.UTC)
+
+
+@pytest.fixture(scope="module")
+def derived() -> dict[str, float]:
+    """What Google's analyzer tells of each statement, in bytes for each event of a day."""
+    return bytes_per_event(settings().sql_dir, SHOP)
+
+
+@pytest.mark.parametrize("times", [1, 100, 10_000])
+def test_each_statement_may_bill_what_it_reads_at_this_size_and_at_most_six_times_that(
+    derived: dict[str, float], times: int
+) -> None:
+    events = SHOP["events_a_day"] * times
+    refused, loose = [], []
+    for statement, per_event in derived.items():
+        limit = limit_of(statement, events).max_bytes
+        if limit < per_event * events:
+            refused.append(statement)
+        if limit > max(FLOOR, 6 * per_event * events):
+            loose.append(statement)
+    assert (refused, loose) == ([], [])
+    # Without the limits growing, these would be refused: most at 10,000 times, and none at once.
+    above = [name for name, per_event in derived.items() if per_event * events > FLOOR]
+    assert len(above) >= {1: 3, 100: 40, 10_000: 50}[times]
+
+
+def test_what_the_file_has_is_what_is_derived(capsys: pytest.CaptureFixture[str]) -> None:
+    assert write_limits(["--check"]) == 0, capsys.readouterr().err
+
+
+def test_a_small_shop_may_bill_the_least_of_any_and_so_may_a_statement_that_is_not_known() -> None:
+    small = limit_of("build shop.sessions", 1_000)
+    assert small.max_bytes == FLOOR
+    assert small.reckoned == (
+        "the least of any, above 3 times 375.7 bytes an event (build shop.sessions) of 1,000 events"
+    )
+    new = limit_of("build shop.brand_new", 10**12)
+    assert new.max_bytes == FLOOR
+    assert "lacks 'build shop.brand_new', which `python -m tools.cost.limits` derives" in new.reckoned
+
+
+def test_a_setting_raises_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = limit_of("build shop.sessions", 10**8).max_bytes
+    monkeypatch.setenv("SHOPSTREAM_BYTES_LIMIT_TIMES", "6")
+    raised = limit_of("build shop.sessions", 10**8)
+    assert raised.max_bytes == 2 * before
+    assert raised.reckoned.startswith("6 times 375.7 bytes an event")
+
+
+@pytest.mark.integration
+def test_the_events_of_a_day_are_those_of_the_fuller_raw_table_and_of_days_between_two_the_most(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    client = bigquery_tables
+    rows = [batch_event(event_id=str(n), event_time=noon(day)) for day in DAYS[:2] for n in range(2)]
+    fill(client, "shop_raw.events_batch", rows)
+    rows = [stream_event(event_id=str(n), event_time=noon(DAYS[1])) for n in range(5)]
+    fill(client, "shop_raw.events_stream", rows)
+
+    def most(first: int, last: int) -> int:
+        return most_events(client, DAYS[first], DAYS[last], kept_seconds=0)
+
+    assert [most(0, 0), most(1, 1), most(0, 1), most(2, 3)] == [2, 5, 5, 0]
+    assert most_events(client) == 5
+
+    fill(client, "shop_raw.events_stream", [])
+    assert most_events(client) == 5, "an answer is kept"
+    assert most(0, 3) == 2
+
+    audit(client, "20191103-aaaaaaaa", landing_day=DAYS[2])
+    assert [most(2, 2), most(3, 3)] == [10, 0], "of a load that has published just now"
+
+
+@pytest.mark.integration
+def test_rows_of_no_certain_size_may_bill_three_times_all_that_their_tables_hold(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    table = bigquery_tables.get_table("shop_raw.rejected_events_stream")
+    table._properties |= {
+        "numBytes": str(2**40),
+        "streamingBuffer": {"estimatedBytes": "1024", "estimatedRows": "7"},
+    }
+    limit = limit_of_tables(table)
+    assert limit.max_bytes == 3 * (2**40 + 1024)
+    assert "shop_raw.rejected_events_stream" in limit.reckoned
+    assert limits.all_rows(table) == 7
