@@ -61,11 +61,12 @@ def event_ids(canonical: Sequence[pa.Array]) -> pa.StringArray:
     count = len(joined)
     _, offsets_buffer, text_buffer = joined.buffers()
     bounds = np.frombuffer(offsets_buffer, np.int32, count + 1, joined.offset * 4).tolist()
-    text = memoryview(text_buffer) if text_buffer else b""
+    text = text_buffer.to_pybytes() if text_buffer else b""
     sha256 = hashlib.sha256
-    digests = b"".join([sha256(text[start:end]).digest()[:EVENT_ID_BYTES] for start, end in pairwise(bounds)])
+    digests = b"".join([sha256(text[start:end]).digest() for start, end in pairwise(bounds)])
+    ids = np.frombuffer(digests, np.uint8).reshape(-1, sha256().digest_size)[:, :EVENT_ID_BYTES].tobytes()
     id_offsets = np.arange(count + 1, dtype=np.int32) * (2 * EVENT_ID_BYTES)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(id_offsets), pa.py_buffer(digests.hex().encode()))
+    return pa.StringArray.from_buffers(count, pa.py_buffer(id_offsets), pa.py_buffer(ids.hex().encode()))
 
 
 def event_id(

@@ -39,6 +39,9 @@ STORED_COLUMNS = (
 )
 """Every column of `loaded_events`."""
 
+_UNIQUE_COLUMNS = ("event_id",)
+"""Of these no value is likely to come twice."""
+
 MAX_COMMIT_MUTATIONS = 28_000
 """Columns x rows of one commit: 2,000 events. Spanner's own limit is 80,000."""
 
@@ -118,7 +121,7 @@ class SpannerSink:
             google.api_core.exceptions.RetryError: Spanner was unavailable for RETRY_SECONDS.
         """
         order = pc.sort_indices(events, sort_keys=[(name, "ascending") for name in KEY_COLUMNS])
-        rows = encode_rows(events.select(STORED_COLUMNS).take(order))
+        rows = encode_rows(events.select(STORED_COLUMNS)).take(order)
         refusals: list[Refusal] = []
         for start, stop in _commits(rows):
             refusals.extend(self._commit(rows, start, stop))
@@ -150,8 +153,7 @@ class SpannerSink:
         return Refusal(row, f"{error.grpc_status_code.name}: {error.message}")
 
     def _send(self, rows: pa.BinaryArray, start: int, stop: int) -> None:
-        write = _write_start() + _joined(rows, start, stop)
-        mutation = _field(_COMMIT_MUTATION, _field(_INSERT_OR_UPDATE, write))
+        mutation = mutation_of(rows, start, stop)
         try:
             self._send_in_session(mutation)
         except exceptions.NotFound as error:
@@ -162,7 +164,7 @@ class SpannerSink:
             self._database = self._instance.database(self._database.database_id)
             self._send_in_session(mutation)
 
-    def _send_in_session(self, mutation: bytes) -> None:
+    def _send_in_session(self, mutation: tuple[bytes | pa.Buffer, ...]) -> None:
         sessions = self._database.sessions_manager
         session = sessions.get_session(TransactionType.READ_WRITE)
         try:
@@ -170,8 +172,8 @@ class SpannerSink:
                 session=session.name, single_use_transaction=_SINGLE_USE, request_options=_LOW
             )
             _commit_call(self._database)(
-                # Messages that stand one after the other are one message.
-                CommitRequest.serialize(head) + mutation,
+                # Messages that stand one after the other are one message. Here the rows are copied, once.
+                b"".join((CommitRequest.serialize(head), *mutation)),
                 retry=_RETRY,
                 timeout=COMMIT_TIMEOUT_SECONDS,
                 metadata=[
@@ -195,6 +197,18 @@ def _commit_call(database: Database) -> Callable[..., object]:
     return wrap_method(call)
 
 
+def mutation_of(rows: pa.BinaryArray, start: int, stop: int) -> tuple[bytes | pa.Buffer, ...]:
+    """Return, in parts, the field of a Commit request that writes rows[start:stop], of encode_rows."""
+    offsets = _offsets(rows)
+    first, end = int(offsets[start]), int(offsets[stop])
+    write_start = _write_start()
+    size = len(write_start) + end - first
+    insert = _start(_INSERT_OR_UPDATE, size)
+    head = _start(_COMMIT_MUTATION, len(insert) + size) + insert + write_start
+    # One after the other, as they lie in Arrow's buffer.
+    return head, rows.buffers()[2].slice(first, end - first)
+
+
 def encode_rows(events: pa.Table) -> pa.BinaryArray:
     """Encode each row as one field of Mutation.Write: tag, length, and a ListValue of its cells.
 
@@ -203,18 +217,29 @@ def encode_rows(events: pa.Table) -> pa.BinaryArray:
     Raises:
         TypeError: a column has a type that no column of `loaded_events` has.
     """
-    cells: list[pa.Array] = []
+    parts: list[pa.Array | pa.Scalar] = []
     for name, column in zip(events.column_names, events.columns, strict=True):
-        cells.extend(_cells(name, column.combine_chunks()))
-    rows = pc.binary_join_element_wise(*cells, b"")
-    return pc.binary_join_element_wise(_by_length(rows, lambda size: _start(_WRITE_ROW, size)), rows, b"")
+        parts.extend(_cells(name, column.combine_chunks()))
+    sizes = np.zeros(len(events), np.int64)
+    for part in parts:
+        sizes += len(part.as_py()) if isinstance(part, pa.Scalar) else pc.binary_length(part).to_numpy()
+    starts = _by_value(pa.array(sizes), lambda size: _start(_WRITE_ROW, size))
+    return pc.binary_join_element_wise(starts, *parts, b"")
 
 
-def _cells(name: str, column: pa.Array) -> tuple[pa.Array, pa.Array]:
-    """Return what stands before each value in a ListValue, and the values, as two arrays without NULLs."""
-    text = _as_text(name, column).cast(pa.binary())
-    before = _by_length(text, _cell_start)
-    return pc.fill_null(before, _field(_LIST_ELEMENT, _NULL_VALUE)), pc.fill_null(text, b"")
+def _cells(name: str, column: pa.Array) -> Iterator[pa.Array | pa.Scalar]:
+    """Yield what is joined to a column's cells, each without NULLs: arrays, or what all rows have."""
+    if name in _UNIQUE_COLUMNS and not column.null_count:
+        text = _as_text(name, column).cast(pa.binary())
+        yield _by_value(pc.binary_length(text), _cell_start)
+        yield text
+        return
+    # What repeats within a block, as all else does, is encoded once. NULL is one value more.
+    encoded = column.dictionary_encode(null_encoding="encode")
+    text = _as_text(name, encoded.dictionary).cast(pa.binary())
+    starts = _by_value(pc.binary_length(text), _cell_start)
+    cells = pc.fill_null(pc.binary_join_element_wise(starts, text, b""), _field(_LIST_ELEMENT, _NULL_VALUE))
+    yield cells[0] if len(cells) == 1 else cells.take(encoded.indices)
 
 
 def _cell_start(size: int) -> bytes:
@@ -222,34 +247,28 @@ def _cell_start(size: int) -> bytes:
     return _start(_LIST_ELEMENT, len(value_start) + size) + value_start
 
 
-def _as_text(name: str, column: pa.Array) -> pa.StringArray:
-    if pa.types.is_string(column.type) or pa.types.is_int64(column.type):
-        return column.cast(pa.string())
-    # Days, seconds and prices repeat much within a block: each is formatted once.
-    distinct = column.dictionary_encode()
-    values = distinct.dictionary
-    if pa.types.is_date32(column.type):
-        texts = values.cast(pa.string())
-    elif pa.types.is_timestamp(column.type):
+def _as_text(name: str, values: pa.Array) -> pa.StringArray:
+    kind = values.type
+    if pa.types.is_string(kind) or pa.types.is_int64(kind) or pa.types.is_date32(kind):
+        return values.cast(pa.string())
+    if pa.types.is_timestamp(kind):
         # 2019-11-01 00:00:01.000000 without a zone; strftime says the same in ten times the time.
-        plain = values.cast(pa.timestamp(column.type.unit)).cast(pa.string())
-        texts = pc.binary_join_element_wise(pc.utf8_replace_slice(plain, 10, 11, "T"), "Z", "")
-    elif pa.types.is_decimal(column.type):
+        plain = values.cast(pa.timestamp(kind.unit)).cast(pa.string())
+        return pc.binary_join_element_wise(pc.utf8_replace_slice(plain, 10, 11, "T"), "Z", "")
+    if pa.types.is_decimal(kind):
         texts = values.cast(pa.string())
         # Arrow writes small numbers as 0E-9, which Spanner's NUMERIC does not promise to read.
         small = pc.match_substring(texts, "E")
         plain = [format(value, "f") for value in values.filter(small).to_pylist()]
-        texts = pc.replace_with_mask(texts, small, pa.array(plain, pa.string()))
-    else:
-        raise TypeError(f"column {name} has the Arrow type {column.type}, which no column of {TABLE} has")
-    return texts.take(distinct.indices)
+        return pc.replace_with_mask(texts, small, pa.array(plain, pa.string()))
+    raise TypeError(f"column {name} has the Arrow type {kind}, which no column of {TABLE} has")
 
 
-def _by_length(values: pa.BinaryArray, prefix: Callable[[int], bytes]) -> pa.BinaryArray:
-    """Return prefix(byte length) of each value, NULL where the value is NULL."""
-    lengths = pc.binary_length(values).dictionary_encode()
-    prefixes = pa.array([prefix(size) for size in lengths.dictionary.to_pylist()], pa.binary())
-    return prefixes.take(lengths.indices)
+def _by_value(numbers: pa.Array, prefix: Callable[[int], bytes]) -> pa.BinaryArray:
+    """Return prefix(number) of each number, NULL where it is NULL; few of them differ."""
+    encoded = numbers.dictionary_encode()
+    prefixes = pa.array([prefix(number) for number in encoded.dictionary.to_pylist()], pa.binary())
+    return prefixes.take(encoded.indices)
 
 
 def _write_start() -> bytes:
@@ -260,12 +279,6 @@ def _write_start() -> bytes:
 
 def _offsets(rows: pa.BinaryArray) -> np.ndarray:
     return np.frombuffer(rows.buffers()[1], np.int32)[rows.offset : rows.offset + len(rows) + 1]
-
-
-def _joined(rows: pa.BinaryArray, start: int, stop: int) -> bytes:
-    """Return rows[start:stop], which lie one after the other in Arrow's buffer, as they lie."""
-    offsets = _offsets(rows)
-    return rows.buffers()[2][int(offsets[start]) : int(offsets[stop])].to_pybytes()
 
 
 def _commits(rows: pa.BinaryArray) -> Iterator[tuple[int, int]]:

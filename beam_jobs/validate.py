@@ -210,7 +210,7 @@ def _columns(checked: Checked) -> tuple[dict[str, pa.Array], dict[str, pa.Array]
         "event_type": raw["event_type"],
         **{name: number.text for name, number in checked.ids.items()},
         **strings,
-        "price": checked.price.text,
+        "price": checked.price.texts.take(checked.price.which),
     }
     typed = {
         "event_date": pa.array((time.micros // DAY_MICROS).astype(np.int32)).cast(pa.date32()),
@@ -219,7 +219,7 @@ def _columns(checked: Checked) -> tuple[dict[str, pa.Array], dict[str, pa.Array]
         **{name: number.values for name, number in checked.ids.items()},
         **strings,
         **{name: level.take(code.which) for name, level in zip(LEVEL_NAMES, code.levels, strict=True)},
-        "price": checked.price.values,
+        "price": checked.price.distinct.take(checked.price.which),
     }
     return typed, canonical
 

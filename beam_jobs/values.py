@@ -87,13 +87,14 @@ class Codes(NamedTuple):
 
 
 class Prices(NamedTuple):
-    """n prices as NUMERIC, 0 where bad, and their canonical text.
+    """n prices: the distinct ones as NUMERIC, 0 where bad, their canonical texts, and for each row which.
 
-    `bad` is a mask of what is none, `negative` of those of them that are below 0, or -0.
+    `bad` is a mask of the n rows that are none, `negative` of those of them that are below 0, or -0.
     """
 
-    values: pa.Decimal128Array
-    text: pa.StringArray
+    distinct: pa.Decimal128Array
+    texts: pa.StringArray
+    which: pa.Int32Array
     bad: np.ndarray
     negative: np.ndarray
 
@@ -184,9 +185,9 @@ def prices(text: pa.StringArray) -> Prices:
     """
     # A product has one price for long.
     encoded = text.dictionary_encode()
-    values, canonical, bad, negative = prices_one_by_one(encoded.dictionary)
+    found = prices_one_by_one(encoded.dictionary)
     rows = encoded.indices.to_numpy()
-    return Prices(values.take(encoded.indices), canonical.take(encoded.indices), bad[rows], negative[rows])
+    return found._replace(which=encoded.indices, bad=found.bad[rows], negative=found.negative[rows])
 
 
 def prices_one_by_one(text: pa.StringArray) -> Prices:
@@ -205,7 +206,7 @@ def prices_one_by_one(text: pa.StringArray) -> Prices:
     canonical = pc.if_else(has_point, pc.ascii_rtrim(pc.ascii_rtrim(text, "0"), "."), text)
     if pc.any(pc.match_substring_regex(canonical, "^0[0-9]")).as_py():
         canonical = pc.replace_substring_regex(canonical, "^0+([0-9])", r"\1")
-    return Prices(values, canonical, bad, negative)
+    return Prices(values, canonical, pa.array(np.arange(len(text), dtype=np.int32)), bad, negative)
 
 
 def texts(text: pa.StringArray, column: Column) -> pa.StringArray:

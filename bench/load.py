@@ -91,7 +91,7 @@ def null(landing: str) -> None:
     """Load, but encode for Spanner and send nothing."""
 
     def encode(_: spanner_sink.SpannerSink, rows: pa.BinaryArray, start: int, stop: int) -> None:
-        spanner_sink._joined(rows, start, stop)
+        b"".join(spanner_sink.mutation_of(rows, start, stop))
 
     os.environ["SPANNER_EMULATOR_HOST"] = "127.0.0.1:9"  # So that nobody looks for credentials.
     spanner_sink.SpannerSink._send = encode  # type: ignore[assignment,method-assign]

@@ -19,11 +19,13 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import apache_beam as beam
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from apache_beam.metrics import MetricsFilter
+from apache_beam.options.pipeline_options import PipelineOptions, TypeOptions
 from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
 from google.cloud.storage import Bucket
@@ -801,6 +803,19 @@ def test_the_memory_of_a_load_does_not_grow_with_the_day(tmp_path: Path) -> None
     assert few < 350
     # Allocators and the moment of a measurement make a fifth; blocks that are kept make it almost threefold.
     assert many < few * 1.5
+
+
+def test_what_each_step_of_a_load_gives_is_what_the_next_one_takes() -> None:
+    load, _ = load_events.parse_options(
+        [
+            *(f"--{name}=/{name}" for name in ("landing", "accepted", "rejected", "manifest")),
+            *(f"--spanner_{name}={name}" for name in ("project", "instance", "database")),
+            *(f"--landing_day={DAY}", f"--load_id={FIRST}"),
+        ]
+    )
+    checked = PipelineOptions(["--runner=FnApiRunner"])
+    assert checked.view_as(TypeOptions).pipeline_type_check
+    load_events.build(beam.Pipeline(options=checked), load)
 
 
 @pytest.mark.integration

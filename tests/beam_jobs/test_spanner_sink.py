@@ -20,7 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import spanner_sink
-from beam_jobs.spanner_sink import KEY_COLUMNS, STORED_COLUMNS, SpannerSink, SpannerTableError, encode_rows
+from beam_jobs.spanner_sink import (
+    KEY_COLUMNS,
+    STORED_COLUMNS,
+    SpannerSink,
+    SpannerTableError,
+    encode_rows,
+    mutation_of,
+)
 from shopstream.settings import settings
 
 TYPES = {
@@ -156,6 +163,23 @@ def test_rows_are_the_bytes_that_protobuf_makes_of_them_one_by_one(events: list[
     )
 
 
+@given(st.lists(EVENTS, min_size=1, max_size=8), st.data())
+def test_a_request_has_the_bytes_that_protobuf_makes_of_a_range_of_rows(
+    events: list[dict[str, object]], data: st.DataObject
+) -> None:
+    start = data.draw(st.integers(0, len(events) - 1))
+    stop = data.draw(st.integers(start + 1, len(events)))
+    write = Mutation.Write(
+        table="loaded_events",
+        columns=STORED_COLUMNS,
+        values=[[plain(row[name]) for name in STORED_COLUMNS] for row in events[start:stop]],
+    )
+    request = CommitRequest(mutations=[Mutation(insert_or_update=write)])
+    # A slice begins within its buffers.
+    rows = encode_rows(table([event(0), *events])).slice(1)
+    assert b"".join(mutation_of(rows, start, stop)) == CommitRequest.serialize(request)
+
+
 def plain(value: object) -> str | None:
     """Return a value as Spanner reads it, written in plain Python."""
     if isinstance(value, datetime):
@@ -233,7 +257,7 @@ def test_commits_are_bounded_by_rows_and_by_bytes(
 
 
 @pytest.mark.integration
-def test_commits_have_low_priority_so_that_readers_come_first(
+def test_commits_have_low_priority_so_that_readers_come_first_and_follow_the_key(
     spanner_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit_call = spanner_sink._commit_call
@@ -251,6 +275,13 @@ def test_commits_have_low_priority_so_that_readers_come_first(
     monkeypatch.setattr(spanner_sink, "_commit_call", noting)
     sink(spanner_database).write(table([event(number) for number in range(2001)]))
     assert [request.request_options.priority.name for request in sent] == ["PRIORITY_LOW"] * 2
+    written = [
+        dict(zip(STORED_COLUMNS, row, strict=True))
+        for request in sent
+        for row in request.mutations[0].insert_or_update.values
+    ]
+    keys = [(int(row["shard"]), int(row["user_id"])) for row in written]
+    assert keys == sorted(keys)
 
 
 @pytest.mark.integration

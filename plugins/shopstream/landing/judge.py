@@ -117,7 +117,7 @@ def judge(data: bytes, stored: bytes, offset: int, columns: Sequence[str], file:
     for raw, place in zip(checked.rejected["raw"].to_pylist(), places, strict=True):
         refuse_other_header(raw, columns, file, place)
 
-    rows = lines_at(parsed.offsets)
+    rows = np.arange(len(starts)) if gapless else lines_at(parsed.offsets)
     own_days = np.zeros(len(starts), np.int64)
     own_days[rows] = _days_of(checked.time.micros)
     bad = np.flatnonzero(checked.time.bad)

@@ -213,7 +213,7 @@ def split(
             for first, end in zip(first_lines, ends, strict=True):
                 slices[int(lines.days[first])].append(memoryview(data)[lines.starts[first] : end])
             for day, texts in slices.items():
-                parts.write(day, b"".join(texts))
+                parts.write(day, texts[0] if len(texts) == 1 else b"".join(texts))
             progress(piece.offset + len(piece.data), landed.rows.total(), len(landed.rows))
     finally:
         parts.close()
@@ -235,7 +235,7 @@ class _Parts:
         self._open: OrderedDict[int, IO[bytes]] = OrderedDict()
         self._count: dict[int, int] = defaultdict(int)
 
-    def write(self, day: int, text: bytes) -> None:
+    def write(self, day: int, text: bytes | memoryview) -> None:
         if day not in self._open:
             self._open_next(day)
         self._open.move_to_end(day)
