@@ -114,3 +114,12 @@ def test_what_no_reader_takes_is_never_plain() -> None:
     texts = [data for data, reason, _ in POISON.values() if reason in ("bad_json", "invalid_utf8")]
     assert texts
     assert plain_objects([as_json(), *texts])[1] == [0]
+
+
+def test_an_object_with_an_escape_or_a_control_character_is_not_plain_beside_one_that_is() -> None:
+    odd = [json.dumps({**FIELDS, "brand": brand}).encode() for brand in ('a"b', "\\", "é", "a\tb", "\x7f")]
+    raw = [
+        as_json(brand="a").replace(b'"a"', b'"' + octet + b'"') for octet in (b"\x7f", b"\t", b"\n", b"\xff")
+    ]
+    for text in odd + raw:
+        assert plain_objects([as_json(), text, as_json()])[1] == [0, 2]
