@@ -170,6 +170,7 @@ def test_times_all_of_one_other_form_are_read_as_each_is_beside_further_forms(
     assert alone.bad.tolist() == beside.bad[:-1].tolist()
     assert alone.micros.tolist() == beside.micros[:-1].tolist()
     assert alone.text.to_pylist() == beside.text[:-1].to_pylist()
+    assert not beside.bad[-1]
 
 
 @pytest.mark.parametrize(
