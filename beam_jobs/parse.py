@@ -192,7 +192,7 @@ def parse_line_by_line(block: Block, columns: Sequence[str], max_rejects: int | 
         "line_too_long",
         lambda line: f"The line has {lengths[line]} bytes; at most {MAX_LINE_BYTES} are allowed.",
     )
-    if not _is_utf8(block.data):
+    if not is_utf8(block.data):
         not_utf8 = holding(np.flatnonzero(octets > _DELETE)) & verdicts.good
         for line in np.flatnonzero(not_utf8).tolist():
             not_utf8[line] = not _is_utf8_line(raw(line))
@@ -301,7 +301,8 @@ def _control_positions(octets: np.ndarray) -> np.ndarray:
     return positions[~((octets[positions] == _RETURN) & ends_line)]
 
 
-def _is_utf8(text: bytes) -> bool:
+def is_utf8(text: bytes) -> bool:
+    """Tell whether bytes, which may be many, are UTF-8."""
     if text.isascii():
         return True
     bounds = pa.array([0, len(text)], pa.int64()).buffers()[1]
@@ -346,7 +347,7 @@ def _split_plain(
         # Among them are the newlines, of which blank lines have more.
         or np.count_nonzero(octets < _FIRST_PRINTABLE) != newlines
         or (ends - starts).max() > MAX_LINE_BYTES
-        or not _is_utf8(data)
+        or not is_utf8(data)
     ):
         return None
     try:

@@ -34,7 +34,7 @@ _OFFSET_SECONDS = (-12 * 3600, 14 * 3600)
 """The clocks of the earth are so far from UTC."""
 
 _TIME_TEMPLATE = np.frombuffer(b"0000-00-00 00:00:00 UTC", np.uint8)
-_TIME_LIMITS = np.array([9 if octet == ord("0") else 0 for octet in _TIME_TEMPLATE], np.uint8)
+_ISO_TEMPLATES = [np.frombuffer(b"0000-00-00%c00:00:00Z" % between, np.uint8) for between in b"T "]
 _TIME_WITHOUT_ZONE = r"^(?P<day>\d{4}-\d\d-\d\d)[T ](?P<clock>\d\d:\d\d:\d\d)(?:\.(?P<fraction>\d{1,6})0*)?"
 _ZONE = r"(?: ?UTC|Z| ?(?P<sign>[+-])(?P<hours>\d\d)(?::?(?P<minutes>\d\d))?)$"
 _DAY_OR_MONTH_FIRST = r"^\d{1,2}[./-]\d{1,2}[./-](?:\d\d){1,2}(?:\D|$)"
@@ -244,22 +244,26 @@ def mask(flags: pa.BooleanArray) -> np.ndarray:
     return flags.to_numpy(zero_copy_only=False)
 
 
-def _plain_times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the seconds since 1970 of times of whole seconds in plain form, and a mask of the others."""
+def _plain_times(
+    text: pa.StringArray, template: np.ndarray = _TIME_TEMPLATE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the seconds since 1970 of times that are the template, with any digits for its zeros, and a mask
+    of the others.
+    """
     ends = bounds(text)
     seconds = np.zeros(len(text), np.int64)
-    bad = np.diff(ends) != len(_TIME_TEMPLATE)
+    bad = np.diff(ends) != len(template)
     if len(text) == 0 or bad.all():
         return seconds, bad
     octets = np.frombuffer(text.buffers()[2], np.uint8)
     right = np.flatnonzero(~bad)
     if len(right) == len(text):
-        written = octets[ends[0] : ends[-1]].reshape(-1, len(_TIME_TEMPLATE))
+        written = octets[ends[0] : ends[-1]].reshape(-1, len(template))
     else:
-        written = octets[ends[right, None] + np.arange(len(_TIME_TEMPLATE))]
+        written = octets[ends[right, None] + np.arange(len(template))]
     # Unsigned, so that whatever is below "0" or not the template's character comes out above 9 or above 0.
-    from_template = written - _TIME_TEMPLATE
-    good = (from_template <= _TIME_LIMITS).all(axis=1)
+    from_template = written - template
+    good = (from_template <= np.where(template == ord("0"), 9, 0)).all(axis=1)
 
     def number(start: int, end: int) -> np.ndarray:
         value = np.zeros(len(right), np.int64)
@@ -281,6 +285,11 @@ def _plain_times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
 
 def _other_times(text: pa.StringArray) -> tuple[np.ndarray, np.ndarray]:
     """Return the microseconds since 1970 of times in any form, 0 where bad, and a mask of the bad ones."""
+    # One program writes its times alike; Z is what most write who do not write UTC.
+    for template in _ISO_TEMPLATES:
+        seconds, bad = _plain_times(text, template)
+        if not bad.any():
+            return seconds * MICROS, bad
     found = pc.extract_regex(text, _TIME_WITHOUT_ZONE + _ZONE)
     part = {field.name: pc.fill_null(found.field(field.name), "") for field in found.type}
 

@@ -149,6 +149,30 @@ def test_what_python_writes_of_a_time_is_read_as_that_time(moments: list[datetim
     assert again.text == found.text == time_texts(found.micros)
 
 
+@given(
+    st.sampled_from("T "),
+    st.lists(
+        st.datetimes().map(lambda when: when.replace(microsecond=0).isoformat("T"))
+        | st.sampled_from(
+            ["2019-02-29T00:00:00", "2019-11-01T24:00:00", "0000-01-01T00:00:00", "2019-11-01T00:00:60"]
+        ),
+        min_size=1,
+    ),
+)
+def test_times_all_of_one_other_form_are_read_as_each_is_beside_further_forms(
+    between: str, written: list[str]
+) -> None:
+    texts = [f"{time.replace('T', between)}Z" for time in written]
+
+    alone = times_one_by_one(pa.array(texts))
+    beside = times_one_by_one(pa.array([*texts, "2019-11-01T14:00:00+02:00"]))
+
+    assert alone.bad.tolist() == beside.bad[:-1].tolist()
+    assert alone.micros.tolist() == beside.micros[:-1].tolist()
+    assert alone.text.to_pylist() == beside.text[:-1].to_pylist()
+    assert not beside.bad[-1]
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [
