@@ -37,7 +37,6 @@ from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream import layout
 from shopstream.landing.split import EXPORT_PATTERN
-from shopstream.load.gate import PUBLISH
 
 GENERATED_DAYS = (date(2019, 11, 1), date(2019, 11, 2), date(2019, 11, 3))
 GENERATED_EVENTS_A_DAY = 50_000
@@ -265,6 +264,8 @@ def _load(airflow: AirflowClient, days: list[str], bad: Run | None) -> tuple[lis
         for day in days
     }
     if bad:
+        from shopstream.load.gate import PUBLISH  # and with it Airflow, which takes long
+
         [asking] = [run_id for (_, run_id), name in runs.items() if name == f"load {BAD_DAY}"]
         progress(f"{BAD_DAY} has {BAD_DAY_SHARE:.0%} bad lines; waiting for its question")
         asked = airflow.answer("load_events_daily", asking, "gate", PUBLISH, BAD_DAY_REASON)
