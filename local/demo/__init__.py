@@ -1,0 +1,1 @@
+import local.stack.seldom_gc  # noqa: F401

@@ -62,6 +62,7 @@ answer to its request learns that it need not ask again.
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import sys
 import threading
@@ -560,6 +561,8 @@ def _once(run: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
 
 
 if __name__ == "__main__":
+    # Python's garbage collector looks through all tables' catalogue and all kept translations each time.
+    gc.set_threshold(100_000, 20, 20)
     _replace_route(jobs.router, jobs.query, _query_or_fail)
     _replace_route(tabledata.router, tabledata.insert_all, _insert_all_and_remember)
     BigQueryWriteHandler._handle_append_rows = _append_rows

@@ -220,6 +220,10 @@ def _gcloud_sdk() -> Path | None:
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         return None
+    # Where it lies tells it, but for a wrapper of it; asked, it takes a second.
+    root = Path(gcloud).resolve().parent.parent
+    if (root / "lib" / "gcloud.py").is_file():
+        return root
     told = subprocess.run(
         [gcloud, "info", "--format=value(installation.sdk_root)"], capture_output=True, text=True, check=False
     )

@@ -30,6 +30,7 @@ DEFAULT_PORTS = {
 }
 
 PRELOAD = (
+    "local.stack.seldom_gc",
     "apache_beam.runners.portability.fn_api_runner.fn_runner",
     "google.cloud.bigquery_storage_v1",
     "google.cloud.pubsub_v1",
@@ -71,7 +72,7 @@ def dataflow_and_airflow(
     api_server_environment: Mapping[str, str] = MappingProxyType({}),
 ) -> list[Program]:
     """The local Dataflow and Airflow's components, whose health the API server at `airflow_url` tells."""
-    airflow = str(airflow_settings.AIRFLOW)
+    airflow = (sys.executable, "-m", "local.stack.airflow_program")
     dataflow_port = ports["SHOPSTREAM_DATAFLOW_PORT"]
 
     def airflow_is_healthy(component: str) -> Callable[[], bool]:
@@ -87,13 +88,13 @@ def dataflow_and_airflow(
         # The first request to the API of the tasks takes seconds; made here, no task waits for it.
         Program(
             "api-server",
-            (airflow, "api-server"),
+            (*airflow, "api-server"),
             lambda: emulators.answers(f"{airflow_url}/execution/health"),
             api_server_environment,
             keeps_state=True,
         ),
         *(
-            Program(name, (airflow, name, *options), airflow_is_healthy(component), keeps_state=True)
+            Program(name, (*airflow, name, *options), airflow_is_healthy(component), keeps_state=True)
             for name, component, options in (
                 ("scheduler", "scheduler", ("--skip-serve-logs",)),
                 ("dag-processor", "dag_processor", ()),

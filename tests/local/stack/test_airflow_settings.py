@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,41 @@ def test_parsing_a_dag_warns_of_nothing_that_is_not_ours_locally_and_on_composer
     )
     assert parsed.stdout.endswith("['load_events_daily']\n")
     assert "deprecated" not in parsed.stdout + parsed.stderr
+
+
+OWN = {"beam_jobs", "local", "shopstream", "shopstream_dashboard"}
+
+
+@pytest.mark.integration
+def test_of_what_the_dag_files_and_bodies_of_tasks_import_no_task_imports_again_what_is_others(
+    tmp_path: Path,
+) -> None:
+    run = (
+        "import importlib, json, pathlib, sys\n"
+        f"for name in {airflow_settings.PRELOADED!r}: importlib.import_module(name)\n"
+        "known = set(sys.modules)\n"
+        "import airflow.plugins_manager as plugins; plugins.get_plugin_info()\n"
+        "from airflow.dag_processing.dagbag import DagBag\n"
+        f"assert DagBag({str(ROOT / 'dags')!r}).dag_ids\n"
+        f"for path in pathlib.Path({str(ROOT / 'plugins')!r}).glob('shopstream/*/tasks.py'):\n"
+        "    importlib.import_module(f'shopstream.{path.parent.name}.tasks')\n"
+        "print(json.dumps(sorted(set(sys.modules) - known)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", run],
+        env=os.environ | airflow_settings.environment(tmp_path, 8080, "project"),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    imported = {name for name in json.loads(done.stdout.splitlines()[-1]) if not name.startswith("unusual_")}
+    packages = {name.partition(".")[0] for name in imported}
+    assert packages & OWN, "the bodies of the tasks are read anew by each task, so that edits take effect"
+    others = {name for name in imported if name.partition(".")[0] not in OWN | sys.stdlib_module_names}
+    assert others == set()
+
+
+def test_what_is_preloaded_is_there_and_none_of_it_is_what_a_dag_runs() -> None:
+    for name in airflow_settings.PRELOADED:
+        assert find_spec(name), f"the fork server skips {name} without a word"
+        assert not name.startswith(("shopstream", "beam_jobs"))

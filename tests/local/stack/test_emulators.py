@@ -98,6 +98,25 @@ def test_a_missing_emulator_names_three_ways_to_get_it(monkeypatch: pytest.Monke
         assert way in str(told.value)
 
 
+def test_the_sdk_is_found_by_where_gcloud_lies_and_a_wrapper_of_gcloud_is_asked(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gcloud, linked, wrapper = tmp_path / "sdk/bin/gcloud", tmp_path / "links/gcloud", tmp_path / "wrap/gcloud"
+    for file in (gcloud, linked, wrapper, tmp_path / "sdk/lib/gcloud.py"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+    for program, text in ((gcloud, "exit 1"), (wrapper, f"echo {tmp_path}/told")):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        program.chmod(0o755)
+    (tmp_path / "sdk/lib/gcloud.py").touch()
+    linked.symlink_to(gcloud)
+
+    for folder, root in (("sdk/bin", "sdk"), ("links", "sdk"), ("wrap", "told")):
+        monkeypatch.setenv("PATH", f"{tmp_path / folder}:/bin:/usr/bin")
+        emulators._gcloud_sdk.cache_clear()
+        assert emulators._gcloud_sdk() == tmp_path / root
+    emulators._gcloud_sdk.cache_clear()
+
+
 def test_a_program_that_ends_at_its_start_is_told_with_its_log(tmp_path: Path) -> None:
     program = emulators.Program("false", ("false",), lambda: False)
 
