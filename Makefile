@@ -40,7 +40,7 @@ test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an A
 	@$(BIN)/pytest $(FAST) $(ARGS)
 
 test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, Airflow's pages in a browser, all drills and faults, more generated cases
-	@$(BIN)/pytest $(PROCESSES) -m "soak or hypothesis" --hypothesis-profile=long $(ARGS)
+	@$(BIN)/pytest $(PROCESSES) -m "soak or hypothesis" --hypothesis-profile=long --timeout=900 $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps
 	@$(MAKE) --no-print-directory test ARGS="--durations=30 $(ARGS)"

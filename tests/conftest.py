@@ -27,7 +27,7 @@ from shopstream.settings import settings
 from shopstream.tables.migrations import apply_migrations
 from tests.docs.guarantees import PAGE, promises
 from tests.faults import Front
-from tests.sql.events import apply_all
+from tests.sql.events import apply_all, drop_all
 
 # A folder for each of the processes that run the tests.
 LOGS = ROOT / "build" / "test-logs" / os.environ.get("PYTEST_XDIST_WORKER", "")
@@ -146,9 +146,9 @@ def bigquery(gcs_emulator: str, gcs_dir: Path) -> Iterator[bigquery_api.Client]:
 @pytest.fixture
 def bigquery_clean(bigquery: bigquery_api.Client) -> Iterator[bigquery_api.Client]:
     """The BigQuery emulator's client, with no dataset left; nor is one afterwards, of whatever form."""
-    _drop_datasets(bigquery)
+    drop_all(bigquery)
     yield bigquery
-    _drop_datasets(bigquery)
+    drop_all(bigquery)
 
 
 @pytest.fixture(scope="session")
@@ -177,7 +177,7 @@ def bigquery_tables(
         with suppress(BadRequest):
             bigquery.query_and_wait(";".join(f"TRUNCATE TABLE {name}" for name in stored))
             return bigquery
-    _drop_datasets(bigquery)
+    drop_all(bigquery)
     apply_all(bigquery)
     tables_as_made.clear()
     tables_as_made.update(_tables(bigquery))
@@ -193,11 +193,6 @@ def _tables(client: bigquery_api.Client) -> dict[str, tuple[object, ...]]:
             name = f"{table.dataset_id}.{table.table_id}"
             found[name] = (table.table_type, table.etag, table.created, table.modified)
     return found
-
-
-def _drop_datasets(client: bigquery_api.Client) -> None:
-    for dataset in client.list_datasets():
-        client.delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -24,7 +24,7 @@ from tests.airflow_home import airflow_home  # noqa: F401
 from tests.dags.shop import Shop
 from tests.dags.stream import Stream, write_variable
 from tests.local.dataflow.service import Service, serving, upload_template
-from tests.sql.events import apply_all
+from tests.sql.events import apply_all, drop_all
 
 
 @pytest.fixture(scope="session")
@@ -105,7 +105,8 @@ def stream_dataflow(
 
 @pytest.fixture(scope="module")
 def stream_tables(bigquery: bigquery_api.Client) -> bigquery_api.Client:
-    """BigQuery with all tables."""
+    """BigQuery with all tables, and nothing in them."""
+    drop_all(bigquery)
     apply_all(bigquery)
     return bigquery
 

@@ -72,6 +72,12 @@ def fill(client: bigquery_api.Client, table_name: str, rows: Iterable[Mapping[st
     client.query_and_wait(";\n".join(statements))
 
 
+def drop_all(client: bigquery_api.Client) -> None:
+    """Drop all datasets, whatever a test before has made or left in them."""
+    for dataset in client.list_datasets():
+        client.delete_dataset(dataset.reference, delete_contents=True, not_found_ok=True)
+
+
 def apply_all(client: bigquery_api.Client) -> None:
     """Create all tables and views of sql/bigquery."""
     for table in tables.all_tables(settings().sql_dir):

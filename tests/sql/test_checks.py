@@ -15,7 +15,7 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, checks_statement, run_checks
-from tests.sql.events import BUILT, apply_all, batch_event, build_tables_read, fill, stream_event
+from tests.sql.events import BUILT, apply_all, batch_event, build_tables_read, drop_all, fill, stream_event
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
     Path(__file__).with_name("checks.yaml").read_text()
@@ -60,8 +60,7 @@ def ordinary_day(day: dt.date) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with three ordinary days of events, and the summaries of them."""
-    for dataset in bigquery.list_datasets():
-        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    drop_all(bigquery)
     apply_all(bigquery)
     events = [event for day in (WEEK_BEFORE, DAY_BEFORE, DAY) for event in ordinary_day(day)]
     fill(bigquery, "shop_raw.events_batch", events)

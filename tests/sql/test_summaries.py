@@ -28,6 +28,7 @@ from tests.sql.events import (
     batch_event,
     build_tables_read,
     complete,
+    drop_all,
     fill,
     rows_of,
     stream_event,
@@ -66,8 +67,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[bigquery_api.Client]:
             yield client
         return
     emulator: bigquery_api.Client = request.getfixturevalue("bigquery")
-    for dataset in emulator.list_datasets():
-        emulator.delete_dataset(dataset.reference, delete_contents=True)
+    drop_all(emulator)
     apply_all(emulator)
     yield emulator
 

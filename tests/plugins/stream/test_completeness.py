@@ -12,7 +12,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.settings import Limits, settings
 from shopstream.stream.completeness import StreamIncomplete, compare_days
 from shopstream.tables import folder as tables
-from tests.sql.events import apply_all, batch_event, fill, rows_of, stream_event
+from tests.sql.events import apply_all, batch_event, drop_all, fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
 
@@ -23,8 +23,7 @@ MISSING = Limits(warn=0.1, fail=0.5)
 
 @pytest.fixture(scope="module")
 def tables_made(bigquery: bigquery_api.Client) -> None:
-    for dataset in bigquery.list_datasets():
-        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    drop_all(bigquery)
     apply_all(bigquery)
 
 

@@ -27,7 +27,7 @@ from shopstream.tables.day import (
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from tests.plugins.load.landed import audit
-from tests.sql.events import apply_all, batch_event, build_tables_read, fill, rows_of, stream_event
+from tests.sql.events import apply_all, batch_event, build_tables_read, drop_all, fill, rows_of, stream_event
 
 BUILT = tables.built_in_order(settings().sql_dir)
 FILLED = (
@@ -51,8 +51,7 @@ DEDUPLICATED = table_of("events_deduplicated")
 @pytest.fixture(scope="module")
 def applied(bigquery: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables."""
-    for dataset in bigquery.list_datasets():
-        bigquery.delete_dataset(dataset.reference, delete_contents=True)
+    drop_all(bigquery)
     apply_all(bigquery)
     return bigquery
 
