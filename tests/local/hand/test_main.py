@@ -101,7 +101,8 @@ def test_a_stack_that_is_down_is_told_with_the_command_that_starts_it(
 def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     """The environment of a stack of its own, which is down in the end."""
     ports = {variable: str(emulators.free_port()) for variable in services.DEFAULT_PORTS}
-    variables = {**os.environ, **ports, "SHOPSTREAM_STACK_DIR": str(tmp_path)}
+    # No table is so wide that its lines are folded.
+    variables = {**os.environ, **ports, "SHOPSTREAM_STACK_DIR": str(tmp_path), "COLUMNS": "120"}
     yield variables
     subprocess.run([sys.executable, "-m", "local.stack", "down"], env=variables, check=True)
 
