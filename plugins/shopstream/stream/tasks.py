@@ -145,7 +145,7 @@ def has_stopped(job_ids: Sequence[str], **context: Any) -> bool:
     log.info(
         "The stream is stopped: %s. It stays so until keep_stream_alive is triggered by hand. Meanwhile "
         "messages wait in the subscription %s, for as long as it retains them.",
-        ", ".join(map(str, ended)) or "no job was active",
+        ", ".join(map(str, ended)) or "0 jobs were active",
         settings().subscription,
     )
     return True
