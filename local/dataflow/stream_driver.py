@@ -60,7 +60,7 @@ PULL_TIMEOUT_SECONDS = 4.0
 """The emulator answers a second before, if there is no message; a drain waits for that."""
 BATCH_MESSAGES = 4000
 BATCH_BYTES = 32 * 2**20
-BATCH_SECONDS = 0.5
+BATCH_SECONDS = 0.25
 """So long a batch waits for more, while each pull is full: then more waits in Pub/Sub. To judge and write a
 batch takes milliseconds, however small it is; and events that come one by one are written at once.
 """
