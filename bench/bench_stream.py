@@ -21,6 +21,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime
 from itertools import cycle, islice
 from pathlib import Path
+from statistics import median
 
 import apache_beam as beam
 import psutil
@@ -32,6 +33,7 @@ from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.messages import Message, judge
 from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
+from local.dataflow.stream_driver import ACK_IDS, Subscription
 from local.events.files import write_landing_day
 from local.root import ROOT
 from local.stack import emulators
@@ -45,6 +47,8 @@ NUMBERS = ("product_id", "category_id", "user_id")
 PEER_TABLE = "shop_raw.peer"
 EVENTS = 100_000
 INSERT_ROWS = 20_000
+PULLED_EVENTS = 20_000
+"""Few enough to be pulled before the first of them is delivered again."""
 MICRO_BATCHES = 5
 BATCH_MESSAGES = 500
 LATENCY_SECONDS = 30
@@ -140,7 +144,7 @@ class Bench:
 
 
 def measure(events: int, latency_seconds: int) -> dict[str, float]:
-    """Print all; return what `sustained` does."""
+    """Print all; return the figures by name."""
     os.environ["NO_GCE_CHECK"] = "true"
     os.environ["GOOGLE_APPLICATION_CREDENTIALS"] = str(ROOT / "local" / "google_credentials.json")
     with ExitStack() as stack:
@@ -157,9 +161,12 @@ def measure(events: int, latency_seconds: int) -> dict[str, float]:
         os.environ["BIGQUERY_STORAGE_EMULATOR_HOST"] = f"{emulators.HOST}:{storage_port}"
         bench = Bench(lines)
         micro_batches(bench)
-        appends(bench)
+        append_s = appends(bench)
         figures = sustained(bench)
-        latency(bench, latency_seconds)
+        figures["stream_append_ceiling_rows_s"] = append_s
+        ceiling = min(append_s, figures["stream_pull_ceiling_events_s"])
+        figures["stream_to_ceiling"] = figures["stream_events_s"] / ceiling
+        figures["stream_latency_median_s"] = latency(bench, latency_seconds)
     return figures
 
 
@@ -189,10 +196,11 @@ def micro_batches(bench: Bench) -> None:
         print(f"  {name:24} {seconds / len(batches) * 1e3:10.0f}")
 
 
-def appends(bench: Bench) -> None:
-    """Find how fast the BigQuery emulator is, by rows a request."""
+def appends(bench: Bench) -> float:
+    """Find how fast the BigQuery emulator is, by rows a request; return the most rows/s."""
     events = judge([Message(line) for line in bench.lines[:INSERT_ROWS]]).events
     print("Arrow rows into the BigQuery emulator, rows/s")
+    found = []
     for rows_a_request in (100, 500, 2000, 5000):
         bench.empty_tables()
         sink = BigQuerySink(bench.stream.events_table)
@@ -201,21 +209,46 @@ def appends(bench: Bench) -> None:
             for start in range(0, len(events), size):
                 sink.append(events.slice(start, size))
 
-        print(f"  {f'{rows_a_request:,} rows a request':24} {len(events) / timed(append):10,.0f}")
+        found.append(len(events) / timed(append))
+        print(f"  {f'{rows_a_request:,} rows a request':24} {found[-1]:10,.0f}")
+    return max(found)
+
+
+def pulls(bench: Bench) -> float:
+    """Find how fast the Pub/Sub emulator gives messages to who does nothing with them; return events/s."""
+    bench.publish(list(islice(cycle(bench.lines), PULLED_EVENTS)))
+    subscription = Subscription(os.environ["PUBSUB_EMULATOR_HOST"], bench.stream.subscription)
+    ack_ids: list[str] = []
+
+    def pull() -> None:
+        while len(ack_ids) < PULLED_EVENTS:
+            if pulled := subscription.pull():
+                ack_ids.extend(pulled.ack_ids)
+
+    events_s = PULLED_EVENTS / timed(pull)
+    for start in range(0, len(ack_ids), ACK_IDS):
+        subscription.acknowledge(ack_ids[start : start + ACK_IDS])
+    print(f"pulls alone, events/s     {events_s:10,.0f}")
+    return events_s
 
 
 def sustained(bench: Bench) -> dict[str, float]:
     """Measure how fast a backlog is landed and what it costs, beside the peer; return figures by name."""
     objects = [as_object(line) for line in bench.lines]
     driver = "local.dataflow.stream_driver"
+    pulled = [pulls(bench)]
     events_s, cpu = backlog(bench, "CSV lines", bench.lines, driver)
+    pulled.append(pulls(bench))
     _, json_cpu = backlog(bench, "JSON objects", objects, driver)
+    pulled.append(pulls(bench))
     _, peer_cpu = backlog(bench, "JSON objects, the peer", objects, "bench.stream_peer")
     return {
         "stream_events_s": events_s,
+        "stream_pull_ceiling_events_s": median(pulled),
         "stream_cpu_us_per_event": cpu,
         "stream_json_cpu_us_per_event": json_cpu,
         "stream_peer_cpu_us_per_event": peer_cpu,
+        "stream_peer_to_json_cpu": peer_cpu / json_cpu,
     }
 
 
@@ -249,8 +282,10 @@ def as_object(line: bytes) -> bytes:
     return json.dumps(fields | numbers | time_of).encode()
 
 
-def latency(bench: Bench, seconds: int) -> None:
+def latency(bench: Bench, seconds: int) -> float:
     """Publish at a steady rate and measure from each publishing until a query counts the row.
+
+    Return the median, in seconds.
 
     Which row is not asked: the nth that is counted is taken for the nth that was published.
     """
@@ -286,6 +321,7 @@ def latency(bench: Bench, seconds: int) -> None:
     )
     for name, share in (("median", 0.5), ("99 %", 0.99), ("longest", 1.0)):
         print(f"  {name:24} {waits[min(int(share * len(waits)), len(waits) - 1)]:10.2f}")
+    return median(waits)
 
 
 def timed(work: Callable[[], object]) -> float:

@@ -12,6 +12,7 @@ SIGUSR1 drains: what was pulled is written and acknowledged, then the driver end
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import queue
@@ -19,13 +20,14 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from datetime import UTC, datetime
-from typing import NamedTuple
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, NamedTuple
 
 import apache_beam as beam
 import grpc
 from apache_beam.pipeline import AppliedPTransform, PipelineVisitor
+from google.api_core import grpc_helpers
 from google.api_core.exceptions import (
     Aborted,
     DeadlineExceeded,
@@ -36,8 +38,8 @@ from google.api_core.exceptions import (
     Unknown,
 )
 from google.api_core.retry import Retry, if_exception_type
-from google.pubsub_v1 import PullResponse, SubscriberClient
-from google.pubsub_v1.services.subscriber.transports import SubscriberGrpcTransport
+from google.protobuf.empty_pb2 import Empty
+from google.pubsub_v1 import AcknowledgeRequest, ModifyAckDeadlineRequest, PullRequest, PullResponse
 
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Message, judge
@@ -52,12 +54,16 @@ from beam_jobs.stream_events import (
 )
 from local.dataflow import backlog
 
-PULL_MESSAGES = 1000
-"""The emulator gives at most 100 a pull."""
+PULL_MESSAGES = 100
+"""As many as the emulator gives at most."""
 PULL_TIMEOUT_SECONDS = 4.0
 """The emulator answers a second before, if there is no message; a drain waits for that."""
-BATCH_MESSAGES = 2000
+BATCH_MESSAGES = 4000
 BATCH_BYTES = 32 * 2**20
+BATCH_SECONDS = 0.25
+"""So long a batch waits for more, while each pull is full: then more waits in Pub/Sub. To judge and write a
+batch takes milliseconds, however small it is; and events that come one by one are written at once.
+"""
 MAX_HELD_MESSAGES = 10_000
 MAX_HELD_BYTES = 64 * 2**20
 """With so much pulled and not yet acknowledged, nothing more is pulled."""
@@ -77,11 +83,12 @@ _TRANSIENT = (Aborted, DeadlineExceeded, InternalServerError, ServiceUnavailable
 _log = logging.getLogger(__name__)
 
 
-class Delivery(NamedTuple):
-    """A message, and the id by which this delivery of it is acknowledged."""
+class Pulled(NamedTuple):
+    """What one pull brought: at least one message, and for each the id by which it is acknowledged."""
 
-    ack_id: str
-    message: Message
+    messages: list[Message]
+    ack_ids: list[str]
+    data_bytes: int
 
 
 class StreamDriver:
@@ -96,15 +103,12 @@ class StreamDriver:
         host = os.environ.get("PUBSUB_EMULATOR_HOST")
         if not host:
             raise ValueError("PUBSUB_EMULATOR_HOST is not set; name the Pub/Sub emulator as HOST:PORT.")
-        # A pull may bring several messages of 10 MB; gRPC's own limit is 4 MiB.
-        channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
-        self._client = SubscriberClient(transport=SubscriberGrpcTransport(channel=channel))
-        self._subscription = stream.subscription
+        self._subscription = Subscription(host, stream.subscription)
         self._events = BigQuerySink(stream.events_table)
         self._rejects = BigQuerySink(stream.rejected_table)
         self._pseudonym_key = stream.pseudonym_key
         self._held = _Held()
-        self._pulled: queue.SimpleQueue[list[Delivery] | Exception | None] = queue.SimpleQueue()
+        self._pulled: queue.SimpleQueue[Pulled | Exception | None] = queue.SimpleQueue()
         self._asked_to_drain = False
         self._draining = threading.Event()
         self._ended = threading.Event()
@@ -154,40 +158,43 @@ class StreamDriver:
                 _log.info("%s; %s events/s", self._told(), f"{rate:,.0f}")
                 logged, read_before = time.monotonic(), self._counts["read"]
 
-    def _next_batch(self) -> tuple[list[Delivery], bool]:
+    def _next_batch(self) -> tuple[list[Pulled], bool]:
         """Return what was pulled, up to a batch, and whether nothing comes after it."""
-        batch: list[Delivery] = []
-        batch_bytes = 0
-        while len(batch) < BATCH_MESSAGES and batch_bytes < BATCH_BYTES:
+        batch: list[Pulled] = []
+        batch_messages = batch_bytes = 0
+        until = time.monotonic() + TICK_SECONDS
+        while batch_messages < BATCH_MESSAGES and batch_bytes < BATCH_BYTES:
             try:
-                pulled = self._pulled.get(timeout=0 if batch else TICK_SECONDS)
+                pulled = self._pulled.get(timeout=max(0.0, until - time.monotonic()))
             except queue.Empty:
                 break
             if pulled is None:
                 return batch, True
             if isinstance(pulled, Exception):
                 raise pulled
-            batch += pulled
-            batch_bytes += sum(len(delivery.message.data) for delivery in pulled)
+            if len(pulled.messages) < PULL_MESSAGES:
+                until = 0.0
+            elif not batch:
+                until = time.monotonic() + BATCH_SECONDS
+            batch.append(pulled)
+            batch_messages += len(pulled.messages)
+            batch_bytes += pulled.data_bytes
         return batch, False
 
-    def _write(self, batch: Sequence[Delivery]) -> None:
+    def _write(self, batch: Sequence[Pulled]) -> None:
         """Write a batch, and only then acknowledge it."""
-        messages = [delivery.message for delivery in batch]
+        messages = [message for pulled in batch for message in pulled.messages]
         judged = judge(messages, pseudonyms_by(self._pseudonym_key))
         refused = write_events(self._events, judged)
         write_rejects(self._rejects, judged.rejects + refused, mask=self._pseudonym_key is not None)
-        ack_ids = [delivery.ack_id for delivery in batch]
-        for start in range(0, len(ack_ids), ACK_IDS):
-            self._client.acknowledge(
-                subscription=self._subscription,
-                ack_ids=ack_ids[start : start + ACK_IDS],
-                retry=Retry(if_exception_type(*_TRANSIENT), timeout=OUTAGE_SECONDS),
-                timeout=PULL_TIMEOUT_SECONDS,
-            )
+        acknowledge = Retry(if_exception_type(*_TRANSIENT), timeout=OUTAGE_SECONDS)(
+            self._subscription.acknowledge
+        )
+        for ack_ids in _portions([ack_id for pulled in batch for ack_id in pulled.ack_ids]):
+            acknowledge(ack_ids)
         self._held.remove(batch)
         self._counts.update(
-            read=len(batch),
+            read=len(messages),
             accepted=len(judged.messages),
             rejected=len(judged.rejects),
             refused_by_bigquery=len(refused),
@@ -211,12 +218,7 @@ class StreamDriver:
             if not self._held.wait_for_room(TICK_SECONDS):
                 continue
             try:
-                response = self._client.pull(
-                    subscription=self._subscription,
-                    max_messages=PULL_MESSAGES,
-                    timeout=PULL_TIMEOUT_SECONDS,
-                    retry=None,
-                )
+                pulled = self._subscription.pull()
             except _TRANSIENT as error:
                 failing_since = failing_since or time.monotonic()
                 if time.monotonic() - failing_since > OUTAGE_SECONDS:
@@ -225,12 +227,12 @@ class StreamDriver:
                 self._draining.wait(TICK_SECONDS)
                 continue
             except NotFound as error:
-                told = f"{error.message}: {self._subscription}; make it with local.stack.provision."
+                told = f"{error.message}: {self._subscription.name}; make it with local.stack.provision."
                 raise NotFound(told) from error
             failing_since = None
-            if deliveries := _deliveries(response):
-                self._held.add(deliveries)
-                self._pulled.put(deliveries)
+            if pulled:
+                self._held.add(pulled)
+                self._pulled.put(pulled)
 
     def _keep(self) -> None:
         """Keep what is held from being delivered again, and tell how old it is."""
@@ -246,16 +248,8 @@ class StreamDriver:
                 _log.warning("what is held was not kept or told", exc_info=True)
 
     def _extend_deadlines(self) -> None:
-        ack_ids = self._held.ack_ids()
-        for start in range(0, len(ack_ids), ACK_IDS):
-            self._client.modify_ack_deadline(
-                subscription=self._subscription,
-                ack_ids=ack_ids[start : start + ACK_IDS],
-                ack_deadline_seconds=ACK_DEADLINE_SECONDS,
-                # Not for longer, since the end of a drain waits for it.
-                timeout=PULL_TIMEOUT_SECONDS,
-                retry=None,
-            )
+        for ack_ids in _portions(self._held.ack_ids()):
+            self._subscription.extend(ack_ids)
 
     def _told(self) -> str:
         oldest = self._held.oldest()
@@ -264,44 +258,106 @@ class StreamDriver:
         return f"{counts}; oldest unacknowledged message held: {waiting}"
 
 
+class Subscription:
+    """The calls of Pub/Sub on one subscription; for use by several threads.
+
+    They are made as Google's client makes them, but without the client, which costs as much CPU a pull as all
+    that the driver does with the hundred messages of it. Each call raises GoogleAPICallError as the client's
+    does, and none is tried again.
+    """
+
+    def __init__(self, host: str, name: str) -> None:
+        """Connect to nothing yet; `name` is projects/PROJECT/subscriptions/NAME."""
+        self.name = name
+        # A pull may bring several messages of 10 MB; gRPC's own limit is 4 MiB.
+        channel = grpc.insecure_channel(host, options=[("grpc.max_receive_message_length", -1)])
+
+        def method(name: str, request: Any, answer: Any) -> Any:
+            path = f"/google.pubsub.v1.Subscriber/{name}"
+            call = grpc_helpers.wrap_errors(
+                channel.unary_unary(path, request.SerializeToString, answer.FromString)
+            )
+            return lambda sent: call(sent, timeout=PULL_TIMEOUT_SECONDS)
+
+        # The messages beneath proto-plus's, whose attributes cost several times as much.
+        self._pull = method("Pull", PullRequest.pb(), PullResponse.pb())
+        self._acknowledge = method("Acknowledge", AcknowledgeRequest.pb(), Empty)
+        self._modify = method("ModifyAckDeadline", ModifyAckDeadlineRequest.pb(), Empty)
+        self._pull_request = PullRequest.pb()(subscription=name, max_messages=PULL_MESSAGES)
+
+    def pull(self) -> Pulled | None:
+        """Wait for messages, for a while; None if there are none."""
+        received = self._pull(self._pull_request).received_messages
+        if not received:
+            return None
+        messages = []
+        for one in received:
+            message = one.message
+            at = message.publish_time
+            messages.append(
+                Message(
+                    message.data, message.message_id, _time(at.seconds, at.nanos), dict(message.attributes)
+                )
+            )
+        return Pulled(messages, [one.ack_id for one in received], sum(len(one.data) for one in messages))
+
+    def acknowledge(self, ack_ids: Sequence[str]) -> None:
+        """Have these deliveries, at most ACK_IDS, never come again."""
+        self._acknowledge(AcknowledgeRequest.pb()(subscription=self.name, ack_ids=ack_ids))
+
+    def extend(self, ack_ids: Sequence[str]) -> None:
+        """Have these deliveries, at most ACK_IDS, not come again for ACK_DEADLINE_SECONDS from now."""
+        self._modify(
+            ModifyAckDeadlineRequest.pb()(
+                subscription=self.name, ack_ids=ack_ids, ack_deadline_seconds=ACK_DEADLINE_SECONDS
+            )
+        )
+
+
 class _Held:
-    """The deliveries pulled and not yet acknowledged; for use by several threads."""
+    """What was pulled and not yet acknowledged; for use by several threads."""
 
     def __init__(self) -> None:
-        self._deliveries: dict[str, Message] = {}
+        self._pulled: dict[str, Pulled] = {}
+        """By the first of its ids, of which no delivery shares any."""
+        self._messages = 0
         self._bytes = 0
         self._changed = threading.Condition()
 
-    def add(self, deliveries: Sequence[Delivery]) -> None:
+    def add(self, pulled: Pulled) -> None:
         with self._changed:
-            self._deliveries.update(deliveries)
-            self._bytes += sum(len(delivery.message.data) for delivery in deliveries)
+            self._pulled[pulled.ack_ids[0]] = pulled
+            self._messages += len(pulled.messages)
+            self._bytes += pulled.data_bytes
 
-    def remove(self, deliveries: Sequence[Delivery]) -> None:
+    def remove(self, batch: Sequence[Pulled]) -> None:
         with self._changed:
-            for delivery in deliveries:
-                del self._deliveries[delivery.ack_id]
-                self._bytes -= len(delivery.message.data)
+            for pulled in batch:
+                del self._pulled[pulled.ack_ids[0]]
+                self._messages -= len(pulled.messages)
+                self._bytes -= pulled.data_bytes
             self._changed.notify()
 
     def wait_for_room(self, timeout_seconds: float) -> bool:
         """Wait until more may be pulled; return whether it may."""
 
         def has_room() -> bool:
-            return len(self._deliveries) < MAX_HELD_MESSAGES and self._bytes < MAX_HELD_BYTES
+            return self._messages < MAX_HELD_MESSAGES and self._bytes < MAX_HELD_BYTES
 
         with self._changed:
             return self._changed.wait_for(has_room, timeout_seconds)
 
     def ack_ids(self) -> list[str]:
-        with self._changed:
-            return list(self._deliveries)
+        return [ack_id for pulled in self._all() for ack_id in pulled.ack_ids]
 
     def oldest(self) -> datetime | None:
         """The earliest publish time."""
-        with self._changed:
-            times = [message.publish_time for message in self._deliveries.values()]
+        times = (message.publish_time for pulled in self._all() for message in pulled.messages)
         return min(filter(None, times), default=None)
+
+    def _all(self) -> list[Pulled]:
+        with self._changed:
+            return list(self._pulled.values())
 
 
 def run(argv: list[str] | None = None) -> StreamDriver:
@@ -341,20 +397,16 @@ class _Names(PipelineVisitor):
         self.found.append(transform_node.full_label)
 
 
-def _deliveries(response: PullResponse) -> list[Delivery]:
-    # The messages beneath proto-plus's, whose attributes cost several times as much.
-    return [
-        Delivery(
-            received.ack_id,
-            Message(
-                received.message.data,
-                received.message.message_id,
-                received.message.publish_time.ToDatetime(UTC),
-                dict(received.message.attributes),
-            ),
-        )
-        for received in PullResponse.pb(response).received_messages
-    ]
+@functools.lru_cache(maxsize=1000)
+def _time(seconds: int, nanos: int) -> datetime:
+    # What was published together has one time.
+    return datetime.fromtimestamp(seconds, UTC) + timedelta(microseconds=nanos // 1000)
+
+
+def _portions(ack_ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Cut ids into as many as one request takes."""
+    for start in range(0, len(ack_ids), ACK_IDS):
+        yield ack_ids[start : start + ACK_IDS]
 
 
 if __name__ == "__main__":

@@ -25,12 +25,12 @@ from google.api_core.exceptions import RetryError
 from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1
 from google.cloud.storage import Bucket
-from google.pubsub_v1 import PullResponse
 
 from beam_jobs.messages import Message, judge
 from beam_jobs.pseudonyms import Pseudonyms
+from beam_jobs.stream_events import StreamOptions
 from local.dataflow import backlog, stream_driver
-from local.dataflow.stream_driver import StreamDriver, run
+from local.dataflow.stream_driver import Pulled, StreamDriver, run
 from local.dataflow.worker import JOB_DIR_VARIABLE
 from local.stack.provision import ACK_DEADLINE_SECONDS
 from local.stack.services import PRELOAD
@@ -434,34 +434,94 @@ def test_the_last_word_of_a_drained_driver_is_that_it_holds_nothing(
     assert told[-3] == "keep ends"
 
 
-class Client:
-    """A subscriber's client that fails as nobody has foreseen."""
+@pytest.fixture
+def unconnected(monkeypatch: pytest.MonkeyPatch) -> Iterator[StreamDriver]:
+    """A driver of services that nobody serves."""
+    monkeypatch.setenv("PUBSUB_EMULATOR_HOST", "127.0.0.1:9")
+    before = signal.getsignal(signal.SIGUSR1)
+    yield StreamDriver(StreamOptions("projects/p/subscriptions/s", "p:d.events", "p:d.rejects"))
+    signal.signal(signal.SIGUSR1, before)
+
+
+class Failing:
+    """A subscription whose calls fail as nobody has foreseen."""
 
     def __init__(self) -> None:
         self.extended = 0
 
-    def pull(self, **_: object) -> PullResponse:
-        if self.extended < 2:
-            return PullResponse()
-        raise RetryError("the deadline of 600 s was exceeded", None)
+    def pull(self) -> None:
+        if self.extended >= 2:
+            raise RetryError("the deadline of 600 s was exceeded", None)
 
-    def modify_ack_deadline(self, **_: object) -> None:
+    def extend(self, _: object) -> None:
         self.extended += 1
         raise RetryError("the deadline of 60 s was exceeded", None)
 
 
 def test_the_driver_goes_on_when_a_deadline_is_not_extended_and_ends_when_it_cannot_pull(
-    driver: StreamDriver, monkeypatch: pytest.MonkeyPatch
+    unconnected: StreamDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    client = Client()
-    monkeypatch.setattr(driver, "_client", client)
+    monkeypatch.setattr(unconnected, "_subscription", Failing())
     monkeypatch.setattr(stream_driver, "TICK_SECONDS", 0.05)
     monkeypatch.setattr(stream_driver, "EXTEND_SECONDS", 0.1)
-    driver._held.add([stream_driver.Delivery("1", Message(LINE))])
+    unconnected._held.add(pulled(1))
 
     # It is the second attempt to extend after which pulling fails.
     with pytest.raises(RetryError, match="600 s"):
-        driver.wait_until_finish()
+        unconnected.wait_until_finish()
+
+
+def pulled(count: int) -> Pulled:
+    """What one pull brought."""
+    messages = [Message(line) for line in lines(count)]
+    return Pulled(messages, [uuid.uuid4().hex for _ in messages], sum(len(one.data) for one in messages))
+
+
+def test_what_waits_in_pubsub_is_written_in_large_batches_and_single_events_at_once(
+    unconnected: StreamDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_driver, "BATCH_SECONDS", 30.0)
+    full = [pulled(stream_driver.PULL_MESSAGES) for _ in range(3)]
+    last = pulled(stream_driver.PULL_MESSAGES - 1)
+
+    def pull_later() -> None:
+        for one in [*full, last, last]:
+            unconnected._pulled.put(one)
+            time.sleep(0.2)
+
+    pulling = threading.Thread(target=pull_later)
+    pulling.start()
+    assert unconnected._next_batch() == ([*full, last], False)
+    assert unconnected._next_batch() == ([last], False)
+    pulling.join()
+
+
+def test_a_batch_does_not_wait_for_more_than_it_takes_or_for_ever(
+    unconnected: StreamDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_driver, "BATCH_SECONDS", 0.1)
+    full = [
+        pulled(stream_driver.PULL_MESSAGES)
+        for _ in range(stream_driver.BATCH_MESSAGES // stream_driver.PULL_MESSAGES)
+    ]
+    for one in [*full, full[0]]:
+        unconnected._pulled.put(one)
+
+    assert unconnected._next_batch() == (full, False)
+    assert unconnected._next_batch() == (full[:1], False)
+
+    ended = threading.Event()
+
+    def pull_again_and_again() -> None:
+        while not ended.wait(0.03):
+            unconnected._pulled.put(full[0])
+
+    pulling = threading.Thread(target=pull_again_and_again)
+    pulling.start()
+    batch, _ = unconnected._next_batch()
+    ended.set()
+    pulling.join()
+    assert len(batch) < len(full)
 
 
 def test_the_driver_refuses_to_run_without_an_emulator(feed: Feed, monkeypatch: pytest.MonkeyPatch) -> None:
