@@ -29,6 +29,7 @@ PRELOADED = (
     "airflow.dag_processing.bundles.local",
     "airflow.dag_processing.dagbag",
     "airflow.executors.local_executor",
+    "airflow.providers.common.compat.lineage.entities",
     "airflow.providers.google.cloud.hooks.bigquery",
     "airflow.providers.google.cloud.hooks.dataflow",
     "airflow.providers.google.cloud.hooks.gcs",

@@ -17,7 +17,7 @@ from beam_jobs.manifest import Manifest
 from infra.deploy import read_place
 from local.root import ROOT
 from shopstream import layout
-from shopstream.load.in_spanner import count_loads
+from shopstream.load.in_spanner import count_in_parts
 from shopstream.load.launch import load_events_launch, new_load_id
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB
@@ -41,7 +41,7 @@ DATAFLOW, MONITORING = "SHOPSTREAM_DATAFLOW_ENDPOINT", "SHOPSTREAM_MONITORING_EN
 
 
 def data_boost(ground: Ground, undo: ExitStack) -> str:
-    """Count a landing day that nobody has landed as a load counts its own: in parts, by Data Boost, at
+    """Count a landing day that nobody has landed as a large load counts its own: in parts, by Data Boost, at
     LOW."""
     nothing = Manifest(
         landing_day=DAY,
@@ -59,7 +59,7 @@ def data_boost(ground: Ground, undo: ExitStack) -> str:
         rejected_files=(),
         finished_at=dt.datetime.now(dt.UTC),
     )
-    counts = count_loads(ground.spanner, nothing)
+    counts = count_in_parts(ground.spanner, nothing)
     if counts:
         raise Otherwise(f"{DAY} has rows of {', '.join(counts)}")
     return "accepted, no row"

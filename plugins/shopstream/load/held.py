@@ -10,7 +10,7 @@ FIRST_BITS = "SAFE_CAST(CONCAT('0x', SUBSTR(event_id, 1, 15)) AS INT64)"
 Not FARM_FINGERPRINT, which the BigQuery emulator computes row by row: 10 s for 50,000 rows instead of 0.02 s.
 """
 HELD = f"COUNT(*), COALESCE(BIT_XOR({FIRST_BITS}), 0)"
-"""The fields of Held, in the SQL of BigQuery."""
+"""The fields of Held, in the SQL of BigQuery and of Spanner."""
 
 
 class Held(NamedTuple):

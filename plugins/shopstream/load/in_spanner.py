@@ -15,7 +15,7 @@ from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet, RequestOptions, pa
 
 from beam_jobs.contract import SHARDS, first_event_day
 from shopstream.load.checks import LoadRefused
-from shopstream.load.held import FIRST_BITS, Held
+from shopstream.load.held import FIRST_BITS, HELD, Held
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import BatchSnapshot, Database
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
     from beam_jobs.manifest import Manifest
 
+MAX_ROWS_COUNTED_AT_ONCE = 200_000
+"""A load of more is counted in parts: at least one a shard, each a request and a scan of its own."""
 COUNT_THREADS = 4
 """The parts of a count that are read at once, by one worker."""
 COUNT_SECONDS = 600
 COUNT_ROWS_A_SECOND = 5_000
-"""One part of a count may take COUNT_SECONDS, and as long as all of the load's rows take at this pace."""
+"""A count, or a part, may take COUNT_SECONDS, and as long as all of the load's rows take at this pace."""
 
 _LOW = RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)
 _LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
@@ -43,6 +45,10 @@ _DELETE = (
     f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids) "  # noqa: S608
     f"AND shard IN ({_SHARDS})"
 )
+_COUNT = (
+    f"SELECT load_id, {HELD} FROM loaded_events WHERE {_LANDED} AND shard IN ({_SHARDS}) "  # noqa: S608
+    "GROUP BY load_id"
+)
 
 _TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
 
@@ -50,14 +56,31 @@ _TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
 def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
     """Count the landing day's rows by load_id, over all shards and the days it may hold.
 
-    Read in parts and by Data Boost, which takes nothing of the CPU that serves readers.
+    A large load's in parts; another's by one query, at low priority as the delete that reads the same rows.
+
+    Raises:
+        google.api_core.exceptions.DeadlineExceeded: it took longer than so many rows should take.
+    """
+    if manifest.distinct > MAX_ROWS_COUNTED_AT_ONCE:
+        return count_in_parts(database, manifest)
+    with database.snapshot() as snapshot:
+        counted = snapshot.execute_sql(
+            _COUNT,
+            params=_window(manifest),
+            param_types=_TYPES,
+            request_options=_LOW,
+            timeout=_timeout(manifest),
+        )
+        return {load_id: Held(events, checksum) for load_id, events, checksum in counted}
+
+
+def count_in_parts(database: Database, manifest: Manifest) -> dict[str, Held]:
+    """Count as `count_loads`, in parts and by Data Boost, which takes nothing of the CPU that serves readers.
 
     Raises:
         google.api_core.exceptions.DeadlineExceeded: a part took longer than so many rows should take.
     """
     batch = database.batch_snapshot()
-    timeout = COUNT_SECONDS + manifest.distinct / COUNT_ROWS_A_SECOND
-
     events: Counter[str] = Counter()
     checksums: defaultdict[str, int] = defaultdict(int)
     parts = (
@@ -72,7 +95,7 @@ def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
     )
     pool = ThreadPoolExecutor(COUNT_THREADS)
     try:
-        for counted in pool.map(partial(_count_part, batch, timeout), parts):
+        for counted in pool.map(partial(_count_part, batch, _timeout(manifest)), parts):
             for load_id, held in counted.items():
                 events[load_id or manifest.load_id] += held.events
                 checksums[load_id or manifest.load_id] ^= held.checksum
@@ -128,6 +151,10 @@ def _count_part(batch: BatchSnapshot, timeout: float, part: dict[str, Any]) -> d
         events[load_id] += 1
         checksums[load_id] ^= first_bits or 0
     return {load_id: Held(count, checksums[load_id]) for load_id, count in events.items()}
+
+
+def _timeout(manifest: Manifest) -> float:
+    return COUNT_SECONDS + manifest.distinct / COUNT_ROWS_A_SECOND
 
 
 def _window(manifest: Manifest) -> dict[str, Any]:

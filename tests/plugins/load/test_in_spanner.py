@@ -73,6 +73,15 @@ def published(database: Database) -> list[list[Any]]:
         return list(snapshot.execute_sql("SELECT landing_day, load_id FROM published_loads ORDER BY 1"))
 
 
+@pytest.fixture(params=["one query", "parts"])
+def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The way in which loads are counted: as small ones, or as large ones."""
+    if request.param == "parts":
+        monkeypatch.setattr(in_spanner, "MAX_ROWS_COUNTED_AT_ONCE", 0)
+    return str(request.param)
+
+
+@pytest.mark.usefixtures("counting")
 def test_all_shards_and_all_days_that_a_landing_day_may_hold_are_counted_by_load(
     spanner_database: Database,
 ) -> None:
@@ -94,12 +103,13 @@ def test_all_shards_and_all_days_that_a_landing_day_may_hold_are_counted_by_load
     }
 
 
+@pytest.mark.usefixtures("counting")
 def test_a_load_without_rows_has_none(spanner_database: Database) -> None:
     assert in_spanner.count_loads(spanner_database, manifest()) == {}
 
 
-def test_rows_are_counted_by_data_boost_and_counted_and_deleted_at_low_priority(
-    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+def test_the_rows_of_a_large_load_are_counted_by_data_boost_and_all_are_counted_and_deleted_at_low_priority(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch, counting: str
 ) -> None:
     sent: list[ExecuteSqlRequest] = []
     send = SpannerClient.execute_streaming_sql
@@ -111,8 +121,11 @@ def test_rows_are_counted_by_data_boost_and_counted_and_deleted_at_low_priority(
     monkeypatch.setattr(SpannerClient, "execute_streaming_sql", note)
     insert(spanner_database, (0, DAY, DAY, LOAD_ID), (1, DAY, DAY, OLDER))
     in_spanner.count_loads(spanner_database, manifest())
-    assert sent
-    assert all(request.partition_token and request.data_boost_enabled for request in sent)
+    if counting == "parts":
+        assert sent
+        assert all(request.partition_token and request.data_boost_enabled for request in sent)
+    else:
+        assert [request.data_boost_enabled for request in sent] == [False]
     assert {request.request_options.priority for request in sent} == {LOW}
 
     sent.clear()
