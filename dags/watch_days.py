@@ -2,10 +2,10 @@
 ### Purpose
 Look once an hour whether every day of the last three weeks is loaded as it was landed, and name each that is
 not: one that should have been landed by now (6 hours after its end), one that is landed and was never
-published, one whose `_SUCCESS` was written anew after its load. Also when no run was ever made for it, as
-while the scheduler was down or `load_events_daily` was paused. Days before the first of which anything was
-landed or loaded are no days of the shop. What lies beside the days' folders, as in one of a misspelt day, is
-named too, for no load reads it.
+published, one whose `_SUCCESS` was written anew after its load had begun. Also when no run was ever made for
+it, as while the scheduler was down or `load_events_daily` was paused. Days before the first of which anything
+was landed or loaded are no days of the shop. What lies beside the days' folders, as in one of a misspelt day,
+is named too, for no load reads it.
 
 ### How to rerun
 There is no need to: the next run looks anew.

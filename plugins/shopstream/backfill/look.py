@@ -18,6 +18,7 @@ from shopstream import layout
 from shopstream.backfill.plan import Found
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, run
 from shopstream.load.landed import describe_missing, landed_objects
+from shopstream.load.launch import launched_at
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.summaries.build import LAST_LOADED, days_to_build, known_days
@@ -52,15 +53,14 @@ def find_days(
     summarised = _summarised(bigquery, tables, days)
     with ThreadPoolExecutor(THREADS) as threads:
         landed = list(threads.map(partial(_landed, storage), days))
-    return [
-        replace(
-            found,
-            published_at=published[found.day].loaded_at if found.day in published else None,
-            events=published[found.day].events if found.day in published else None,
-            summarised_at=summarised.get(found.day),
-        )
-        for found in landed
-    ]
+    return [_with_load(found, published.get(found.day), summarised.get(found.day)) for found in landed]
+
+
+def _with_load(found: Found, load: PublishedDay | None, summarised_at: datetime | None) -> Found:
+    found = replace(found, summarised_at=summarised_at)
+    if load is None:
+        return found
+    return replace(found, launched_at=launched_at(load), published_at=load.loaded_at, events=load.events)
 
 
 def _summarised(client: BigQuery, tables: Iterable[Table], days: Sequence[date]) -> dict[date, datetime]:

@@ -27,8 +27,9 @@ class Found:
     """What there is of a day.
 
     `lacks` says why it cannot be loaded as it is landed, None if it can. `landed_at` is when _SUCCESS was
-    written, `published_at` when a load published the day, with `events` distinct events of this landing day,
-    and `summarised_at` since when all summaries of the day are built and have passed their checks.
+    written, `launched_at` and `published_at` when the load of the day was launched and published, with
+    `events` distinct events of this landing day, and `summarised_at` since when all summaries of the day are
+    built and have passed their checks.
     """
 
     day: date
@@ -37,6 +38,7 @@ class Found:
     is_compressed: bool = False
     lacks: str | None = None
     landed_at: datetime | None = None
+    launched_at: datetime | None = None
     published_at: datetime | None = None
     events: int | None = None
     summarised_at: datetime | None = None
@@ -109,8 +111,8 @@ class Run:
 def decide(found: Sequence[Found], what: str, again: bool) -> list[Step]:
     """Return what becomes of each day.
 
-    A published day is loaded only if `again`, or if it was landed anew after its load; a summarised one is
-    built only if `again`.
+    A published day is loaded only if `again`, or if it was landed anew after its load had begun; a summarised
+    one is built only if `again`.
     """
     line_bytes = _line_bytes(found)
     steps = []
@@ -229,13 +231,13 @@ def _json(value: Any) -> Any:
 
 
 def _load(found: Found, again: bool) -> tuple[str, str]:
-    is_newer = found.published_at and found.landed_at and found.landed_at > found.published_at
+    is_newer = found.launched_at and found.landed_at and found.landed_at > found.launched_at
     if found.published_at and not again and not is_newer:
         return LEAVE, ""
     if found.lacks:
         return REFUSE, found.lacks
     if is_newer:
-        return LOAD, f"it was landed anew at {found.landed_at:%Y-%m-%d %H:%M} UTC, after its load"
+        return LOAD, f"it was landed anew at {found.landed_at:%Y-%m-%d %H:%M} UTC, after its load had begun"
     return LOAD, ""
 
 

@@ -51,6 +51,8 @@ FILE_PARTS = 16
 SPANNER, BIGQUERY = "Spanner", "BigQuery"
 PARTS: list[str | int] = [SPANNER, BIGQUERY, *range(FILE_PARTS)]
 """What is counted, each by a task of its own."""
+CLOCKS_APART = timedelta(minutes=1)
+"""By so much the clock of a worker may be behind Dataflow's."""
 BRINGING_BACK = (
     "build_summaries",
     "build_summaries_intraday",
@@ -133,7 +135,9 @@ def await_loads(rewritten_at: Iterable[str]) -> None:
 
     rewritten = max(map(datetime.fromisoformat, rewritten_at))
     running = [
-        job["name"] for job in DataflowHook().active_jobs_like(JOB_PREFIX) if created(job) <= rewritten
+        job["name"]
+        for job in DataflowHook().active_jobs_like(JOB_PREFIX)
+        if created(job) <= rewritten + CLOCKS_APART
     ]
     if running:
         log.info("These loads may have read landing files as they were before: %s.", ", ".join(running))

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from beam_jobs.manifest import Manifest
 
-MAX_ROWS_COUNTED_AT_ONCE = 200_000
-"""A load of more is counted in parts: at least one a shard, each a request and a scan of its own."""
+MAX_ROWS_READ_AT_ONCE = 200_000
+"""Where there are more, a load is counted in parts: one a shard at least, each a request and a scan."""
 COUNT_THREADS = 4
 """The parts of a count that are read at once, by one worker."""
 COUNT_SECONDS = 600
@@ -45,10 +45,16 @@ _DELETE = (
     f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids) "  # noqa: S608
     f"AND shard IN ({_SHARDS})"
 )
-_COUNT = (
-    f"SELECT load_id, {HELD} FROM loaded_events WHERE {_LANDED} AND shard IN ({_SHARDS}) "  # noqa: S608
-    "GROUP BY load_id"
-)
+# Whoever landed them: the key has a row's landing day behind its customer, so that all of the days are read.
+_COUNT = f"""
+    SELECT landing_day, load_id, {HELD}
+    FROM (
+        SELECT landing_day, load_id, event_id
+        FROM loaded_events
+        WHERE event_date BETWEEN @first_day AND @landing_day AND shard IN ({_SHARDS})
+        LIMIT {{most}}
+    )
+    GROUP BY landing_day, load_id"""  # noqa: S608
 
 _TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
 
@@ -56,22 +62,25 @@ _TYPES = {"landing_day": param_types.DATE, "first_day": param_types.DATE}
 def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
     """Count the landing day's rows by load_id, over all shards and the days it may hold.
 
-    A large load's in parts; another's by one query, at low priority as the delete that reads the same rows.
+    Where these days hold few rows by one query, at low priority as the delete that reads the same rows; it
+    reads no more than MAX_ROWS_READ_AT_ONCE. Else in parts.
 
     Raises:
         google.api_core.exceptions.DeadlineExceeded: it took longer than so many rows should take.
     """
-    if manifest.distinct > MAX_ROWS_COUNTED_AT_ONCE:
-        return count_in_parts(database, manifest)
     with database.snapshot() as snapshot:
-        counted = snapshot.execute_sql(
-            _COUNT,
-            params=_window(manifest),
-            param_types=_TYPES,
-            request_options=_LOW,
-            timeout=_timeout(manifest),
+        counted = list(
+            snapshot.execute_sql(
+                _COUNT.format(most=MAX_ROWS_READ_AT_ONCE + 1),
+                params=_window(manifest),
+                param_types=_TYPES,
+                request_options=_LOW,
+                timeout=_timeout(manifest),
+            )
         )
-        return {load_id: Held(events, checksum) for load_id, events, checksum in counted}
+    if sum(events for _, _, events, _ in counted) > MAX_ROWS_READ_AT_ONCE:
+        return count_in_parts(database, manifest)
+    return {load_id: Held(*held) for day, load_id, *held in counted if day == manifest.landing_day}
 
 
 def count_in_parts(database: Database, manifest: Manifest) -> dict[str, Held]:

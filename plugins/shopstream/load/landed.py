@@ -79,7 +79,7 @@ def missing_days(
     shop.
 
     Args:
-        loads: when each landing day was last published.
+        loads: when the load was launched that each landing day is published of.
         now: with its time zone.
     """
     expected = min([*landings, *loads], default=None)
@@ -96,7 +96,7 @@ def missing_days(
         if completed and loaded and completed > loaded:
             findings.append(
                 f"{day} was landed anew at {completed:%Y-%m-%d %H:%M} UTC, after its load of "
-                f"{loaded:%Y-%m-%d %H:%M}. {again}."
+                f"{loaded:%Y-%m-%d %H:%M} had begun. {again}."
             )
         elif completed and not loaded:
             findings.append(

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from beam_jobs.manifest import Manifest
     from shopstream.gcp.dataflow import DataflowHook
+    from shopstream.tables.published import PublishedDay
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,15 @@ def new_load_id(day: date, now: datetime) -> str:
     store holds of the day under a greater id is of a newer load.
     """
     return f"{day:%Y%m%d}-t{now:%Y%m%d%H%M%S%f}"
+
+
+def launched_at(load: PublishedDay) -> datetime:
+    """When a published load was launched, as its id says: what was landed before, it has read.
+
+    Of an id that says nothing, when it was published, which may be a day later.
+    """
+    found = re.match(r"\d{8}-t(\d{20})", load.load_id)
+    return datetime.strptime(found[1], "%Y%m%d%H%M%S%f").replace(tzinfo=UTC) if found else load.loaded_at
 
 
 def job_name(day: date) -> str:

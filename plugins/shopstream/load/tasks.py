@@ -24,7 +24,7 @@ from shopstream.load.landed import (
     missing_days,
     newest_landings,
 )
-from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, newest_manifest
+from shopstream.load.launch import LaunchLoadEvents, Load, WaitForLoad, launched_at, newest_manifest
 from shopstream.questions import Approval
 from shopstream.retries import Refused
 from shopstream.settings import settings
@@ -109,13 +109,13 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
     """
     from shopstream.load.in_spanner import delete_loads, publish_load
     from shopstream.load.publish import Staged, count_published, publish_day
-    from shopstream.tables.published import newest_loads
+    from shopstream.tables.published import published_days
 
     manifest = newest_manifest(storage_client(), Load.from_xcom(load))
     # Nobody but this load wrote rows of its id, and none deletes them before a newer one is published.
     in_spanner = Held(staged["events"], staged["checksum"])
     client, day = bigquery_client(), manifest.landing_day
-    before = newest_loads(client, day, day).get(day)
+    before = published_days(client).get(day)
     event_dates = publish_day(client, manifest, Staged(staged["table"], in_spanner))
     in_bigquery = checks.of_this_load(
         manifest, count_published(client, manifest.landing_day, manifest.accepted)
@@ -128,7 +128,9 @@ def publish(load: dict[str, str], staged: dict[str, Any]) -> dict[str, Any]:
         "Landing day %s is published %s: %s events in both stores; events of %s may have changed. "
         "Older loads whose rows Spanner no longer holds: %s.",
         day,
-        f"anew, in place of the load of {before:%Y-%m-%d %H:%M} UTC" if before else "for the first time",
+        f"anew, in place of the load of {before.loaded_at:%Y-%m-%d %H:%M} UTC"
+        if before
+        else "for the first time",
         *(f"{in_bigquery.events:,}", ", ".join(map(str, event_dates)) or "no day"),
         ", ".join(staged["stale"]) or "none",
     )
@@ -184,13 +186,17 @@ def name_missing_days() -> None:
         Refused: there are some, or something lies beside the days; the message names each and says what to
             do.
     """
-    from shopstream.tables.published import newest_loads
+    from shopstream.tables.published import published_days
 
     now = datetime.now(UTC)
     first, last = now.date() - timedelta(days=WATCHED_DAYS), now.date() - timedelta(days=1)
     client, bucket = storage_client(), settings().bucket
     landings = newest_landings(client, bucket, first, last)
-    loads = newest_loads(bigquery_client(), first, last)
+    loads = {
+        day: launched_at(load)
+        for day, load in published_days(bigquery_client()).items()
+        if first <= day <= last
+    }
     findings = missing_days(first, last, landings, loads, now) + describe_strangers(client, bucket)
     if findings:
         raise Refused("\n".join(findings))

@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
 
 class PublishedDay(NamedTuple):
-    """The newest published load of a landing day: when it was published, and its distinct events."""
+    """The newest published load of a landing day: its id, when it was published, and its distinct events."""
 
+    load_id: str
     loaded_at: dt.datetime
     events: int
 
@@ -38,29 +39,17 @@ def days_published(client: Client, since: dt.datetime, until: dt.datetime) -> se
     return {row.day for row in job.result()}
 
 
-def newest_loads(client: Client, first_day: dt.date, last_day: dt.date) -> dict[dt.date, dt.datetime]:
-    """Return when each landing day was last published, of those from `first_day` to `last_day` that were."""
-    sql = f"""
-        SELECT landing_day, MAX(loaded_at) AS loaded_at
-        FROM {LOADS}
-        WHERE landing_day BETWEEN @first_day AND @last_day
-        GROUP BY landing_day"""
-    params = {"first_day": first_day, "last_day": last_day}
-    job = run(client, sql, params, job_id_prefix="newest-loads", maximum_bytes_billed=SMALL_MAX_BYTES)
-    return {row.landing_day: row.loaded_at for row in job.result()}
-
-
 def published_days(client: Client) -> dict[dt.date, PublishedDay]:
     """Return each landing day that a load has published."""
     # Of all landing days: the table has a row a load.
     sql = f"""
-        SELECT landing_day, loaded_at, bigquery_rows
+        SELECT landing_day, load_id, loaded_at, bigquery_rows
         FROM {LOADS}
         WHERE landing_day >= @first_day
         QUALIFY ROW_NUMBER() OVER (PARTITION BY landing_day ORDER BY load_id DESC) = 1"""
     params = {"first_day": dt.date(1970, 1, 1)}
     job = run(client, sql, params, job_id_prefix="published-days", maximum_bytes_billed=SMALL_MAX_BYTES)
-    return {row.landing_day: PublishedDay(row.loaded_at, row.bigquery_rows) for row in job.result()}
+    return {day: PublishedDay(*load) for day, *load in job.result()}
 
 
 def published_load_ids(client: Client) -> dict[dt.date, str]:

@@ -89,11 +89,12 @@ def test_a_day_is_published_as_its_newest_load_says(
 ) -> None:
     assert (found_of(client, bucket).published_at, found_of(client, bucket).events) == (None, None)
     audit(client, "20191101-aaaaaaaa", landing_day=DAYS[0])
-    audit(client, "20191101-bbbbbbbb", landing_day=DAYS[0])
+    audit(client, "20191101-t20191102030405000006", landing_day=DAYS[0])
     [(day, published)] = published_days(client).items()
-    assert (day, published.events) == (DAYS[0], 10)
+    assert (day, published.load_id, published.events) == (DAYS[0], "20191101-t20191102030405000006", 10)
     found = found_of(client, bucket)
-    assert (found.published_at, found.events) == published
+    assert (found.published_at, found.events) == (published.loaded_at, 10)
+    assert found.launched_at == dt.datetime(2019, 11, 2, 3, 4, 5, 6, dt.UTC)
 
 
 def test_a_day_is_summarised_once_each_summary_has_passed_its_checks(

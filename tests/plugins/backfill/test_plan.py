@@ -24,9 +24,10 @@ FIRST = date(2019, 11, 1)
 DAYS = [FIRST + timedelta(days=number) for number in range(4)]
 NOON = datetime(2019, 12, 1, 12, tzinfo=UTC)
 EARLIER, LATER = NOON - timedelta(hours=1), NOON + timedelta(hours=1)
+HALF_AN_HOUR, MINUTE = timedelta(minutes=30), timedelta(minutes=1)
 NOTHING = Found(FIRST, lacks="its folder holds nothing")
 LANDED = Found(FIRST, files=1, landed_bytes=1330, landed_at=EARLIER)
-PUBLISHED = replace(LANDED, published_at=NOON, events=8)
+PUBLISHED = replace(LANDED, launched_at=NOON - HALF_AN_HOUR, published_at=NOON, events=8)
 SUMMARISED = replace(PUBLISHED, summarised_at=LATER)
 
 
@@ -43,6 +44,12 @@ def on(day: date, found: Found = LANDED) -> Found:
         (PUBLISHED, False, "leave", ""),
         (PUBLISHED, True, "load", ""),
         (replace(PUBLISHED, landed_at=LATER), False, "load", "it was landed anew at 2019-12-01 13:00 UTC"),
+        (
+            replace(PUBLISHED, landed_at=NOON - MINUTE),
+            False,
+            "load",
+            "it was landed anew at 2019-12-01 11:59 UTC",
+        ),
         (replace(PUBLISHED, lacks="no _SUCCESS", landed_at=None), False, "leave", ""),
         (replace(PUBLISHED, lacks="no _SUCCESS", landed_at=None), True, "cannot", "no _SUCCESS"),
         (replace(PUBLISHED, lacks="a stranger", landed_at=LATER), False, "cannot", "a stranger"),
@@ -152,7 +159,7 @@ def test_the_plan_is_a_table_with_sums_a_price_and_what_is_refused() -> None:
         "The summaries' statements and checks will read 2,199,023.3 MB (1,099,511.6 of other days, that look "
         "at these): 12.50 US dollars at 6.25 a TiB.",
         "2019-11-03: its folder holds nothing",
-        "2019-11-04: it was landed anew at 2019-12-01 13:00 UTC, after its load",
+        "2019-11-04: it was landed anew at 2019-12-01 13:00 UTC, after its load had begun",
     ]
 
 

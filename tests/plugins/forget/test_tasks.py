@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 from airflow.sdk.exceptions import AirflowRescheduleException
 from google.cloud import storage
 
-from shopstream.forget.tasks import await_loads, delete_list, read_whom
+from shopstream.forget.tasks import CLOCKS_APART, await_loads, delete_list, read_whom
 from shopstream.retries import Refused
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import start_run, succeed
@@ -51,11 +51,12 @@ def test_nobody_is_asked_and_nothing_counted_without_each_key_of_pseudonyms(
 def test_a_load_that_may_have_read_a_file_as_it_was_is_waited_for_and_a_later_one_is_not(
     loading: DAG, dataflow: Service
 ) -> None:
-    before = [datetime.now(UTC).isoformat()]
+    before = [(datetime.now(UTC) - CLOCKS_APART).isoformat()]
     await_loads(before)
     load: Any = succeed(loading, start_run(loading), "launch")
     await_loads(before)
-    after = [*before, datetime.now(UTC).isoformat(), *before]
+    # By a worker's clock that is behind.
+    after = [*before, (datetime.now(UTC) - CLOCKS_APART / 2).isoformat(), *before]
     with pytest.raises(AirflowRescheduleException):
         await_loads(after)
 

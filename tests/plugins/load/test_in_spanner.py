@@ -75,9 +75,9 @@ def published(database: Database) -> list[list[Any]]:
 
 @pytest.fixture(params=["one query", "parts"])
 def counting(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The way in which loads are counted: as small ones, or as large ones."""
+    """The way in which loads are counted: where days have few rows, or many."""
     if request.param == "parts":
-        monkeypatch.setattr(in_spanner, "MAX_ROWS_COUNTED_AT_ONCE", 0)
+        monkeypatch.setattr(in_spanner, "MAX_ROWS_READ_AT_ONCE", 0)
     return str(request.param)
 
 
@@ -108,6 +108,29 @@ def test_a_load_without_rows_has_none(spanner_database: Database) -> None:
     assert in_spanner.count_loads(spanner_database, manifest()) == {}
 
 
+def test_a_small_load_of_days_on_which_others_landed_many_rows_is_counted_in_parts(
+    spanner_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = []
+
+    def note(database: Database, of: Manifest) -> dict[str, Held]:
+        parts.append(of.load_id)
+        return count_in_parts(database, of)
+
+    count_in_parts = in_spanner.count_in_parts
+    monkeypatch.setattr(in_spanner, "count_in_parts", note)
+    monkeypatch.setattr(in_spanner, "MAX_ROWS_READ_AT_ONCE", 3)
+    tomorrow = DAY + timedelta(days=1)
+    insert(
+        spanner_database, (0, DAY, DAY, LOAD_ID), *((n, DAY, tomorrow, "20191109-0000000a") for n in range(2))
+    )
+    assert in_spanner.count_loads(spanner_database, manifest()).keys() == {LOAD_ID}
+    assert parts == []
+    insert(spanner_database, (3, DAY, tomorrow, "20191109-0000000a"))
+    assert in_spanner.count_loads(spanner_database, manifest()).keys() == {LOAD_ID}
+    assert parts == [LOAD_ID]
+
+
 def test_the_rows_of_a_large_load_are_counted_by_data_boost_and_all_are_counted_and_deleted_at_low_priority(
     spanner_database: Database, monkeypatch: pytest.MonkeyPatch, counting: str
 ) -> None:
@@ -121,11 +144,10 @@ def test_the_rows_of_a_large_load_are_counted_by_data_boost_and_all_are_counted_
     monkeypatch.setattr(SpannerClient, "execute_streaming_sql", note)
     insert(spanner_database, (0, DAY, DAY, LOAD_ID), (1, DAY, DAY, OLDER))
     in_spanner.count_loads(spanner_database, manifest())
-    if counting == "parts":
-        assert sent
-        assert all(request.partition_token and request.data_boost_enabled for request in sent)
-    else:
-        assert [request.data_boost_enabled for request in sent] == [False]
+    looked, *parts = sent
+    assert not looked.data_boost_enabled
+    assert bool(parts) == (counting == "parts")
+    assert all(request.partition_token and request.data_boost_enabled for request in parts)
     assert {request.request_options.priority for request in sent} == {LOW}
 
     sent.clear()

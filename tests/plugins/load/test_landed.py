@@ -16,6 +16,8 @@ from shopstream.load.landed import (
     missing_days,
     newest_landings,
 )
+from shopstream.load.launch import launched_at, new_load_id
+from shopstream.tables.published import PublishedDay
 
 MONDAY = date(2026, 11, 2)
 DAYS = [MONDAY + timedelta(days=number) for number in range(4)]
@@ -55,10 +57,21 @@ def test_a_day_landed_within_the_last_hour_may_still_be_loading() -> None:
     assert findings(fresh, LOADED, now) == []
 
 
+def test_a_load_was_launched_when_its_id_says_however_long_it_took_or_waited_for_a_person() -> None:
+    launched = datetime(2026, 11, 3, 2, 30, 0, 500, tzinfo=UTC)
+    published = launched + timedelta(hours=20)
+    assert launched_at(PublishedDay(new_load_id(MONDAY, launched), published, 10)) == launched
+    assert launched_at(PublishedDay(f"{new_load_id(MONDAY, launched)}r1", published, 10)) == launched
+    assert launched_at(PublishedDay("20261102-0a1b2c3d", published, 10)) == published
+
+
 def test_a_day_landed_anew_after_its_load_is_named() -> None:
     anew = {**LANDED, DAYS[1]: Landing(at(DAYS[3], 1))}
     [finding] = findings(anew, LOADED)
-    assert "2026-11-03 was landed anew at 2026-11-05 01:00 UTC, after its load of 2026-11-04 02:00" in finding
+    assert (
+        "2026-11-03 was landed anew at 2026-11-05 01:00 UTC, after its load of 2026-11-04 02:00 had begun"
+        in finding
+    )
 
 
 @pytest.mark.parametrize(
