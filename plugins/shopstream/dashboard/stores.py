@@ -254,7 +254,7 @@ def _journey(database: Database, user_id: int, last_day: date) -> list[dict[str,
         # All else is read of the same moment, so that no load is published in between. Spanner says which: a
         # clock of ours that is behind would hide what was just published. Not by one snapshot of several
         # uses: the emulator ends those of a client that does something else meanwhile.
-        moment = loads.metadata.transaction.read_timestamp.ToDatetime(UTC)
+        moment = loads.metadata.transaction.read_timestamp
     for first in range(0, JOURNEY_DAYS, DAYS_A_READ):
         # As the view customer_journey: an event of a published load, once. The view itself is no way: the
         # emulator reads all rows of all customers for it.

@@ -27,8 +27,8 @@ A_NEW_ID = "SELECT GENERATE_UUID() AS id, @first_day AS day"
 
 
 @pytest.fixture
-def store(bigquery: bigquery_api.Client) -> BigQueryStore:
-    return BigQueryStore(lambda: bigquery)
+def store(bigquery_tables: bigquery_api.Client) -> BigQueryStore:
+    return BigQueryStore(lambda: bigquery_tables)
 
 
 @pytest.mark.integration
