@@ -53,14 +53,14 @@ def test_many_who_ask_at_once_are_answered_by_one_query(store: BigQueryStore) ->
 
 @pytest.mark.integration
 def test_however_many_ask_first_one_client_is_made_and_it_may_be_made_before(
-    bigquery: bigquery_api.Client,
+    bigquery_tables: bigquery_api.Client,
 ) -> None:
     made = []
 
     def make() -> bigquery_api.Client:
         made.append(1)
         time.sleep(0.1)  # as long as others need to come too
-        return bigquery
+        return bigquery_tables
 
     store = BigQueryStore(make)
     with ThreadPoolExecutor(4) as readers:
