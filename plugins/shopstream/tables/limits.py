@@ -43,9 +43,12 @@ ROWS = """
     )
     GROUP BY partition_id"""
 """The most rows of a day in a raw table, or of a load, which may have published them just now. What is billed
-is BigQuery's least of two tables, however many events there are. The view may tell a
-partition without a name, and what has just streamed in once for each tier of storage."""
+is BigQuery's least of two tables, however many events there are. The view may tell a partition
+without a name, and what has just streamed in once for each tier of storage."""
 _JUST_STREAMED = "__UNPARTITIONED__"
+_RAISED_BY = (
+    "and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES (Terraform's bytes_limit_times)"
+)
 
 log = logging.getLogger(__name__)
 
@@ -65,8 +68,9 @@ def limit_of(statement: str, events: int) -> Limit:
     """
     known = _bytes_per_event()
     if statement not in known:
-        lacks = f"{BYTES_FILE.name} lacks {statement!r}, which `python -m tools.cost.limits` derives"
-        return Limit(SMALL_MAX_BYTES.max_bytes, f"the least of any: {lacks}")
+        reckoned = f"the least of any: {BYTES_FILE.name} lacks {statement!r}"
+        raised_by = "derive what it reads by `python -m tools.cost.limits`, and deploy"
+        return Limit(SMALL_MAX_BYTES.max_bytes, reckoned, raised_by)
     per_event = known[statement]
     return _times(per_event * events, f"{per_event:g} bytes an event ({statement}) of {events:,} events")
 
@@ -84,9 +88,8 @@ def limit_of_tables(*tables: Table) -> Limit:
 def _times(held: float, reckoned: str) -> Limit:
     times = settings().bytes_limit_times
     most = math.ceil(times * held)
-    if most <= SMALL_MAX_BYTES.max_bytes:
-        return Limit(SMALL_MAX_BYTES.max_bytes, f"the least of any, above {times:g} times {reckoned}")
-    return Limit(most, f"{times:g} times {reckoned}")
+    floor = "the least of any, above " if most <= SMALL_MAX_BYTES.max_bytes else ""
+    return Limit(max(most, SMALL_MAX_BYTES.max_bytes), f"{floor}{times:g} times {reckoned}", _RAISED_BY)
 
 
 def most_events(

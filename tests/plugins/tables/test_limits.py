@@ -64,7 +64,20 @@ def test_a_small_shop_may_bill_the_least_of_any_and_so_may_a_statement_that_is_n
     )
     new = limit_of("build shop.brand_new", 10**12)
     assert new.max_bytes == FLOOR
-    assert "lacks 'build shop.brand_new', which `python -m tools.cost.limits` derives" in new.reckoned
+    assert "lacks 'build shop.brand_new'" in new.reckoned
+
+
+def test_what_a_limit_says_of_how_it_is_raised_does_raise_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, unknown = "build shop.sessions", "build shop.brand_new"
+    before = {name: limit_of(name, 10**8) for name in (known, unknown)}
+    monkeypatch.setenv("SHOPSTREAM_BYTES_LIMIT_TIMES", "6")
+    assert (
+        {name for name in before if limit_of(name, 10**8).max_bytes > before[name].max_bytes}
+        == {name for name, limit in before.items() if "SHOPSTREAM_BYTES_LIMIT_TIMES" in limit.raised_by}
+        == {known}
+    )
+    assert "`python -m tools.cost.limits`" in before[unknown].raised_by
+    assert "SHOPSTREAM_BYTES_LIMIT_TIMES" not in SMALL_MAX_BYTES.raised_by
 
 
 def test_a_setting_raises_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
