@@ -25,6 +25,8 @@ locals {
     SHOPSTREAM_PSEUDONYM_KEYS   = join(",", [for version in var.pseudonym_key_versions : "${google_secret_manager_secret.pseudonym_key.id}/versions/${version}"])
     SHOPSTREAM_SQL_DIR          = "${local.composer_plugins_folder}/sql"
 
+    SHOPSTREAM_BYTES_LIMIT_TIMES = tostring(var.bytes_limit_times)
+
     # What Airflow and its providers warn themselves of in each task's log.
     PYTHONWARNINGS = "ignore:GitWildMatchPattern:DeprecationWarning,ignore:The `airflow.utils.operator_helpers.determine_kwargs` attribute:UserWarning"
 

@@ -67,6 +67,7 @@ locals {
     SHOPSTREAM_PROJECT               = var.project
     SHOPSTREAM_REGION                = var.region
     SHOPSTREAM_CURRENCY              = var.currency
+    SHOPSTREAM_BYTES_LIMIT_TIMES     = tostring(var.bytes_limit_times)
     SHOPSTREAM_SPANNER_INSTANCE      = google_spanner_instance.shopstream.name
     SHOPSTREAM_SPANNER_DATABASE      = google_spanner_database.shopstream.name
     SHOPSTREAM_DASHBOARD_AIRFLOW_URL = google_composer_environment.shopstream.config[0].airflow_uri

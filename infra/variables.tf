@@ -99,6 +99,17 @@ variable "landing_keep_days" {
   description = "How long landed files are kept. A day can be loaded again for as long."
 }
 
+variable "bytes_limit_times" {
+  type        = number
+  description = "How many times what it is known to read a statement may bill."
+  default     = 3
+
+  validation {
+    condition     = var.bytes_limit_times >= 1 && var.bytes_limit_times <= 1000
+    error_message = "Give a number from 1 to 1,000."
+  }
+}
+
 variable "events_keep_days" {
   type        = number
   description = "How long Spanner and events_stream keep events; 0 is for ever. events_batch keeps all."

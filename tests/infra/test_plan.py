@@ -68,6 +68,17 @@ def test_composer_sets_only_variables_that_settings_reads_and_never_airflows_own
     assert VERSION_VARIABLE in read - variables.keys(), "make deploy sets it"
 
 
+def test_composer_and_the_dashboard_have_limits_of_bytes_of_one_variable(
+    plan: dict[str, Any],
+) -> None:
+    name = "SHOPSTREAM_BYTES_LIMIT_TIMES"
+    times = str(plan["variables"]["bytes_limit_times"]["value"])
+    assert composer(plan)["config"][0]["software_config"][0]["env_variables"][name] == times
+    [service] = planned(plan, "google_cloud_run_service").values()
+    [container] = service["template"][0]["spec"][0]["containers"]
+    assert {one["name"]: one.get("value") for one in container["env"]}[name] == times
+
+
 @pytest.mark.usefixtures("bare_environment")
 def test_settings_read_in_composer_name_what_terraform_makes(
     plan: dict[str, Any], monkeypatch: pytest.MonkeyPatch

@@ -161,7 +161,7 @@ def test_a_build_and_its_checks_may_each_bill_three_times_their_bytes_of_the_eve
 ) -> None:
     events = most_events(client)
     assert events >= 3
-    monkeypatch.setattr(limits, "SMALL_MAX_BYTES", Limit(1, "the least"))
+    monkeypatch.setattr(limits, "SMALL_MAX_BYTES", Limit(1, "the least", "nothing"))
     with suppress(TooManyBytes):  # The bytes are those of a mean shop's texts.
         build_day(client, table, DAY, dict.fromkeys(table.metadata.parameters, 0.01))
     with suppress(TooManyBytes):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any, TypeVar
 
@@ -21,6 +23,8 @@ from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.day import build_day, replace_statement
 from shopstream.tables.folder import Column, Metadata, Table, all_tables, built_in_order
+from shopstream.tables.limits import ROWS
+from shopstream.tables.names import EVENTS_BATCH, EVENTS_STREAM, LOADS
 from tools.cloud_proof.ground import Ground
 from tools.cloud_proof.probe import Open, Otherwise, Probe
 from tools.googlesql.analyzer import running_analyzer
@@ -146,6 +150,25 @@ def pruning(ground: Ground, undo: ExitStack) -> str:
     day = _loaded_days(client, 2)[0]
     sql = "SELECT user_id FROM shop.events WHERE event_date = @day AND event_type = 'view'"
     return compare(derive(client, {"a day": sql}, day), {"a day": bytes_read(client, sql, {"day": day})})
+
+
+def rows_of_days(ground: Ground, undo: ExitStack) -> str:
+    """Ask for the rows of each day, as limits are reckoned from them, where the stream has none yet."""
+    client = ground.bigquery
+    dataset = ground.dataset(undo)
+    for name in (EVENTS_BATCH, EVENTS_STREAM, LOADS):
+        apply(client, replace(_tables()[name], dataset=dataset))
+    sql = f"""
+        INSERT INTO {dataset}.events_batch (event_id, event_date, event_time, event_type)
+        SELECT CAST(CAST(n AS STRING) AS BYTES), @day, TIMESTAMP(@day), 'view'
+        FROM UNNEST(GENERATE_ARRAY(1, {ROWS_A_DAY})) AS n"""  # noqa: S608
+    _ask(client, sql, DAY)
+    asked = re.sub(r"\bshop_\w+\.", f"{dataset}.", ROWS)
+    job = run(client, asked, {}, job_id_prefix="proof", maximum_bytes_billed=SMALL_MAX_BYTES)
+    found = {row.partition_id: row.events for row in job.result()}
+    if found.get(f"{DAY:%Y%m%d}") != ROWS_A_DAY or sum(filter(None, found.values())) != ROWS_A_DAY:
+        raise Otherwise(f"{found}")
+    return f"{ROWS_A_DAY} rows of {DAY}, and none else"
 
 
 def derive(client: bigquery.Client, queries: dict[str, str], day: dt.date) -> dict[str, int]:
@@ -274,6 +297,14 @@ PROBES = (
         "all rows, of each type",
         0.01,
         append_arrow,
+    ),
+    Probe(
+        "rows-of-days",
+        "Does BigQuery tell the rows of each day of the raw tables, also where one of them is empty?",
+        f"{ROWS_A_DAY} rows of one day",
+        0.01,
+        rows_of_days,
+        needs=(EMULATOR,),
     ),
     Probe(
         "derived-bytes",

@@ -42,13 +42,18 @@ QueryParameter: TypeAlias = bigquery.ScalarQueryParameter | bigquery.ArrayQueryP
 
 
 class Limit(NamedTuple):
-    """The most bytes that a statement may bill, and in words from what that was reckoned."""
+    """The most bytes that a statement may bill; in words from what it was reckoned, and how it is raised."""
 
     max_bytes: int
     reckoned: str
+    raised_by: str
 
 
-SMALL_MAX_BYTES = Limit(2**30, "what every statement may bill: this one reads nothing that grows with events")
+SMALL_MAX_BYTES = Limit(
+    2**30,
+    "what every statement may bill: this one reads nothing that grows with events",
+    "give it a limit of shopstream.tables.limits, and deploy",
+)
 
 
 class TooManyBytes(Refused):
@@ -129,7 +134,7 @@ def run(
             f"{job_id_prefix}: BigQuery has read nothing, since it would bill more than the limit of "
             f"{maximum_bytes_billed.max_bytes:,} bytes ({error.errors[0]['message']}). That limit is "
             f"{maximum_bytes_billed.reckoned}. Look at the statement: if no condition on its days was lost, "
-            "and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES, then clear this task."
+            f"{maximum_bytes_billed.raised_by}, then clear this task."
         ) from error
 
 

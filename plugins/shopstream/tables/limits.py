@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import logging
 import math
 import time
 from functools import cache
@@ -17,8 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from shopstream.gcp.bigquery import JOB_TIMEOUT_SECONDS, SMALL_MAX_BYTES, Limit, run
+from google.api_core.exceptions import ClientError
+
+from shopstream.gcp.bigquery import JOB_TIMEOUT_SECONDS, SMALL_MAX_BYTES, Limit, get_table, run
 from shopstream.settings import settings
+from shopstream.tables.names import EVENTS_BATCH, EVENTS_STREAM
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, Table
@@ -28,9 +32,10 @@ KEPT_SECONDS = 600.0
 ROWS = """
     SELECT partition_id, MAX(total_rows) AS events
     FROM (
-        SELECT partition_id, total_rows
+        SELECT partition_id, SUM(total_rows) AS total_rows
         FROM shop_raw.INFORMATION_SCHEMA.PARTITIONS
-        WHERE table_name IN ('events_batch', 'events_stream')
+        WHERE table_name IN ('events_batch', 'events_stream') AND partition_id IS NOT NULL
+        GROUP BY table_name, partition_id
         UNION ALL
         SELECT FORMAT_DATE('%Y%m%d', landing_day) AS partition_id, bigquery_rows AS total_rows
         FROM shop_ops.loads
@@ -38,8 +43,14 @@ ROWS = """
     )
     GROUP BY partition_id"""
 """The most rows of a day in a raw table, or of a load, which may have published them just now. What is billed
-is BigQuery's least of two tables, however many events there are."""
+is BigQuery's least of two tables, however many events there are. The view may tell a partition
+without a name, and what has just streamed in once for each tier of storage."""
 _JUST_STREAMED = "__UNPARTITIONED__"
+_RAISED_BY = (
+    "and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES (Terraform's bytes_limit_times)"
+)
+
+log = logging.getLogger(__name__)
 
 _kept: WeakKeyDictionary[Client, tuple[float, dict[str, int]]] = WeakKeyDictionary()
 
@@ -57,8 +68,9 @@ def limit_of(statement: str, events: int) -> Limit:
     """
     known = _bytes_per_event()
     if statement not in known:
-        lacks = f"{BYTES_FILE.name} lacks {statement!r}, which `python -m tools.cost.limits` derives"
-        return Limit(SMALL_MAX_BYTES.max_bytes, f"the least of any: {lacks}")
+        reckoned = f"the least of any: {BYTES_FILE.name} lacks {statement!r}"
+        raised_by = "derive what it reads by `python -m tools.cost.limits`, and deploy"
+        return Limit(SMALL_MAX_BYTES.max_bytes, reckoned, raised_by)
     per_event = known[statement]
     return _times(per_event * events, f"{per_event:g} bytes an event ({statement}) of {events:,} events")
 
@@ -76,9 +88,8 @@ def limit_of_tables(*tables: Table) -> Limit:
 def _times(held: float, reckoned: str) -> Limit:
     times = settings().bytes_limit_times
     most = math.ceil(times * held)
-    if most <= SMALL_MAX_BYTES.max_bytes:
-        return Limit(SMALL_MAX_BYTES.max_bytes, f"the least of any, above {times:g} times {reckoned}")
-    return Limit(most, f"{times:g} times {reckoned}")
+    floor = "the least of any, above " if most <= SMALL_MAX_BYTES.max_bytes else ""
+    return Limit(max(most, SMALL_MAX_BYTES.max_bytes), f"{floor}{times:g} times {reckoned}", _RAISED_BY)
 
 
 def most_events(
@@ -91,19 +102,31 @@ def most_events(
 ) -> int:
     """Return how many events the day has that has most, of the days between two, by load or by stream.
 
-    Those that streamed in a moment ago may be of any of the days. The answer may be `kept_seconds` old.
+    Those that streamed in a moment ago may be of any of the days. The answer may be `kept_seconds` old. If
+    BigQuery refuses to tell, it is how many the fuller raw table has of all days.
     """
     asked_at, rows = _kept.get(client, (-math.inf, {}))
     if time.monotonic() - asked_at >= kept_seconds:
-        job = run(
-            client,
-            ROWS,
-            {},
-            job_id_prefix="events-of-days",
-            maximum_bytes_billed=SMALL_MAX_BYTES,
-            timeout_seconds=timeout_seconds,
-        )
-        rows = {row.partition_id: row.events or 0 for row in job.result()}
+        try:
+            job = run(
+                client,
+                ROWS,
+                {},
+                job_id_prefix="events-of-days",
+                maximum_bytes_billed=SMALL_MAX_BYTES,
+                timeout_seconds=timeout_seconds,
+            )
+            rows = {row.partition_id: row.events or 0 for row in job.result()}
+        except ClientError as error:
+            # What guards a bill must not stop what it guards.
+            log.warning(
+                "Limits are of the events of all days: BigQuery does not tell those of each: %s", error
+            )
+            rows = {
+                _JUST_STREAMED: max(
+                    all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM)
+                )
+            }
         _kept[client] = (time.monotonic(), rows)
     days = range(*(int(f"{day:%Y%m%d}") + more for day, more in ((first_day, 0), (last_day, 1))))
     of_days = (events for part, events in rows.items() if part.isdecimal() and int(part) in days)

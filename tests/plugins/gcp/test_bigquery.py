@@ -25,7 +25,7 @@ from tests.faults import Storm, way
 
 DAY = dt.date(2019, 11, 1)
 NEXT_DAY = dt.date(2019, 11, 2)
-LIMIT = bigquery.Limit(10**7, "chosen")
+LIMIT = bigquery.Limit(10**7, "chosen", "choose another")
 
 
 @pytest.mark.integration
@@ -61,7 +61,7 @@ def test_a_statement_that_would_read_more_than_its_limit_is_refused_with_what_to
     bigquery_clean.query_and_wait(
         "CREATE TABLE shop.counted AS SELECT n FROM UNNEST(GENERATE_ARRAY(1, 1000)) AS n"
     )
-    limit = bigquery.Limit(7_999, "3 times 2.7 bytes an event of 1,000 events")
+    limit = bigquery.Limit(7_999, "3 times 2.7 bytes an event of 1,000 events", "raise it")
     more = "INSERT INTO shop.counted (n) SELECT n FROM shop.counted"
     with pytest.raises(bigquery.TooManyBytes) as refused:
         bigquery.run(bigquery_clean, more, {}, job_id_prefix="more", maximum_bytes_billed=limit)
@@ -69,8 +69,7 @@ def test_a_statement_that_would_read_more_than_its_limit_is_refused_with_what_to
         "more: BigQuery has read nothing, since it would bill more than the limit of 7,999 bytes (Query "
         "exceeded limit for bytes billed: 7999. 8000 or higher required.). "
         "That limit is 3 times 2.7 bytes an event of 1,000 events. Look at the statement: if no condition on "
-        "its days was lost, and they only hold more than usual, raise SHOPSTREAM_BYTES_LIMIT_TIMES, then "
-        "clear this task."
+        "its days was lost, raise it, then clear this task."
     )
     enough = limit._replace(max_bytes=8_000)
     assert (

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 import pytest
 from google.cloud import bigquery as bigquery_api
+from google.cloud.storage import Bucket
 
-from shopstream.gcp.bigquery import SMALL_MAX_BYTES
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, load_files
 from shopstream.settings import settings
 from shopstream.tables import limits
-from shopstream.tables.limits import limit_of, limit_of_tables, most_events
+from shopstream.tables.limits import ROWS, limit_of, limit_of_tables, most_events
 from tests.plugins.load.landed import audit
 from tests.sql.events import batch_event, fill, stream_event
 from tools.cost.limits import main as write_limits
@@ -62,7 +64,20 @@ def test_a_small_shop_may_bill_the_least_of_any_and_so_may_a_statement_that_is_n
     )
     new = limit_of("build shop.brand_new", 10**12)
     assert new.max_bytes == FLOOR
-    assert "lacks 'build shop.brand_new', which `python -m tools.cost.limits` derives" in new.reckoned
+    assert "lacks 'build shop.brand_new'" in new.reckoned
+
+
+def test_what_a_limit_says_of_how_it_is_raised_does_raise_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    known, unknown = "build shop.sessions", "build shop.brand_new"
+    before = {name: limit_of(name, 10**8) for name in (known, unknown)}
+    monkeypatch.setenv("SHOPSTREAM_BYTES_LIMIT_TIMES", "6")
+    assert (
+        {name for name in before if limit_of(name, 10**8).max_bytes > before[name].max_bytes}
+        == {name for name, limit in before.items() if "SHOPSTREAM_BYTES_LIMIT_TIMES" in limit.raised_by}
+        == {known}
+    )
+    assert "`python -m tools.cost.limits`" in before[unknown].raised_by
+    assert "SHOPSTREAM_BYTES_LIMIT_TIMES" not in SMALL_MAX_BYTES.raised_by
 
 
 def test_a_setting_raises_every_limit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,6 +110,48 @@ def test_the_events_of_a_day_are_those_of_the_fuller_raw_table_and_of_days_betwe
 
     audit(client, "20191103-aaaaaaaa", landing_day=DAYS[2])
     assert [most(2, 2), most(3, 3)] == [10, 0], "of a load that has published just now"
+
+
+@pytest.mark.integration
+def test_partitions_without_a_name_are_passed_over_and_what_just_streamed_in_is_counted_in_both_tiers(
+    bigquery_tables: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bigquery_tables.query_and_wait(
+        """
+        CREATE TABLE shop_raw.partitions AS
+        SELECT 'events_batch' AS table_name, CAST(NULL AS STRING) AS partition_id, 0 AS total_rows
+        UNION ALL SELECT 'events_batch', '20191101', 7
+        UNION ALL SELECT 'events_stream', '20191101', 9
+        UNION ALL SELECT 'events_stream', '__NULL__', 100
+        UNION ALL SELECT 'events_stream', '__UNPARTITIONED__', 2
+        UNION ALL SELECT 'events_stream', '__UNPARTITIONED__', 3"""
+    )
+    as_google_tells = ROWS.replace("INFORMATION_SCHEMA.PARTITIONS", "partitions")
+    monkeypatch.setattr(limits, "ROWS", as_google_tells)
+    assert most_events(bigquery_tables, DAY, DAY, kept_seconds=0) == 9 + 2 + 3
+
+
+@pytest.mark.integration
+def test_where_bigquery_refuses_to_tell_the_rows_of_days_those_of_the_fuller_table_limit_and_nothing_stops(
+    bigquery_tables: bigquery_api.Client,
+    bucket: Bucket,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Of rows that statements write, the emulator's tables do not tell how many they have.
+    for name, days in (("events_batch", DAYS[:3]), ("events_stream", DAYS[:1])):
+        rows = "\n".join(json.dumps({"event_id": "YQ==", "event_date": f"{day}"}) for day in days)
+        bucket.blob(f"{name}.jsonl").upload_from_string(rows)
+        load_files(
+            bigquery_tables,
+            [f"gs://{bucket.name}/{name}.jsonl"],
+            bigquery_api.TableReference.from_string(f"{bigquery_tables.project}.shop_raw.{name}"),
+            bigquery_api.LoadJobConfig(source_format=bigquery_api.SourceFormat.NEWLINE_DELIMITED_JSON),
+            job_id_prefix="test",
+        )
+    monkeypatch.setattr(limits, "ROWS", ROWS.replace("INFORMATION_SCHEMA.PARTITIONS", "withdrawn"))
+    assert most_events(bigquery_tables, DAY, DAY, kept_seconds=0) == 3
+    assert "Limits are of the events of all days" in caplog.text
 
 
 @pytest.mark.integration

@@ -28,6 +28,7 @@ def test_what_an_emulator_can_answer_is_as_expected_and_the_datasets_are_gone_af
         "build-twice": (Verdict.AS_EXPECTED, "3, 3, 3 rows of 3, in 3 days"),
         "job-id-twice": (Verdict.AS_EXPECTED, "1 job, 3 rows of 3"),
         "append-arrow": (Verdict.AS_EXPECTED, "2 rows of 6 types, as they were given"),
+        "rows-of-days": (Verdict.NEEDS_GOOGLE, "BIGQUERY_EMULATOR_HOST names an emulator"),
         "derived-bytes": (Verdict.NEEDS_GOOGLE, "BIGQUERY_EMULATOR_HOST names an emulator"),
         "pruning": (Verdict.NEEDS_GOOGLE, "BIGQUERY_EMULATOR_HOST names an emulator"),
     }
@@ -58,6 +59,18 @@ def test_derived_bytes_are_those_of_the_stored_rows_of_the_days_and_columns_read
         "a table": 2 + len(brand) + 8,
         "the day before": 0,
     }
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("spanner_emulator", "bigquery_tables")
+def test_the_rows_of_a_day_are_told_beside_an_empty_table(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ExitStack() as undo:
+        assert of_bigquery.rows_of_days(ground, undo) == "3 rows of 2001-01-01, and none else"
+    monkeypatch.setattr(of_bigquery, "ROWS", of_bigquery.ROWS.replace("MAX(", "2 * MAX("))
+    with ExitStack() as undo, pytest.raises(Otherwise, match="'20010101': 6"):
+        of_bigquery.rows_of_days(ground, undo)
 
 
 @pytest.mark.integration
