@@ -109,7 +109,8 @@ def measured() -> Measured:
     """Return what `make bench` measured last here, else what tools/cost knows."""
     found = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     return Measured(
-        found.get("load_cpu_us_per_row", LOAD_CPU_US), found.get("stream_cpu_us_per_event", STREAM_CPU_US)
+        found.get("load_cpu_us_per_row", LOAD_CPU_US),
+        found.get("stream_json_cpu_us_per_event", STREAM_CPU_US),
     )
 
 

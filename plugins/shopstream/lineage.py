@@ -1,8 +1,9 @@
 """What a task reads and writes, for who draws from it what feeds what.
 
 Composer reports a task's inlets and outlets to the Data Lineage API by Airflow's OpenLineage provider. Those
-of no asset cost nothing else: no event is written when the task succeeds, and no provider is asked of their
-scheme while a DAG file is parsed.
+of no asset write no event when the task succeeds, and no provider is asked of their scheme while a DAG file
+is parsed. One call of Airflow's API they cost as an asset does: at each start of a task that has any, Airflow
+asks whether one of them is an inactive asset.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ _MAY_PASS = ("Not found: Job", "serialize access", "streaming buffer")
 """BigQuery's words for what waiting mends, though the answer has the code of a wrong request."""
 _LIMITS = {"quotaExceeded", "rateLimitExceeded", "userRateLimitExceeded"}
 """Reasons of a 403 that is no lack of permission."""
-_WRONG = {"badRequest", "bytesBilledLimitExceeded", "invalidArgument", "invalidQuery"}
+_WRONG = {"badRequest", "invalidArgument", "invalidQuery"}
 _SCHEMA_WORDS = ("Table", "Dataset", "Database", "Instance", "Column", "Unrecognized name")
 
 

@@ -58,5 +58,7 @@ def test_newer_measurements_of_this_machine_take_the_place_of_the_known_ones(
 ) -> None:
     monkeypatch.setattr(scale, "RESULT", tmp_path / "result.json")
     assert measured() == Measured()
-    scale.RESULT.write_text(json.dumps({"load_cpu_us_per_row": 3.25, "demo_s": 70}))
+    scale.RESULT.write_text(json.dumps({"load_cpu_us_per_row": 3.25, "stream_cpu_us_per_event": 12}))
     assert measured() == Measured(load_cpu_us=3.25)
+    scale.RESULT.write_text(json.dumps({"stream_json_cpu_us_per_event": 20}))
+    assert measured() == Measured(stream_cpu_us=20), "the shop's messages are JSON objects"

@@ -55,7 +55,6 @@ def dataflow(code: int, message: str, **error: object) -> Exception:
         (bigquery(403, "accessDenied", "Access Denied: Table p:shop.days"), "docs/permissions.md"),
         (exceptions.PermissionDenied("spanner.databases.select"), "docs/permissions.md"),
         (bigquery(400, "invalidQuery", "Syntax error: Unexpected end of script"), "deploy it"),
-        (bigquery(400, "bytesBilledLimitExceeded", "Query exceeded limit for bytes billed"), "deploy it"),
         (exceptions.InvalidArgument("Syntax error"), "deploy it"),
         (dataflow(400, "Unable to open template file: gs://shop/templates/1/x.json"), "deploy it"),
         (dataflow(403, "Permission denied", errors=[{"reason": "forbidden"}]), "docs/permissions.md"),

@@ -159,7 +159,8 @@ def quotas(ground: Ground, undo: ExitStack) -> str:
     once."""
     place = read_place(ground.environment, settings().project)
     needed: dict[str, int] = {}
-    for role, times in (("batch", settings().max_loads), ("stream", 1)):
+    # One load more than run at a time, of those launched anew.
+    for role, times in (("batch", settings().max_loads + 1), ("stream", 1)):
         machine = str(place.sizes[f"{role}_machine_type"])
         family, _, cpus = machine.split("-")
         quota = f"{family.upper()}_CPUS"

@@ -10,7 +10,7 @@ Row = Mapping[str, Any]
 _MONEY = "\x1f"
 """Stands for the currency before an amount; no name holds it, see beam_jobs.identity."""
 SMALL_SAMPLE = 30
-"""Shares of fewer than these say nothing, and no sentence is made of them."""
+"""Shares and weekdays of fewer than these say nothing, and no sentence is made of them."""
 FEW_PURCHASES = 5
 """Nor do shares with fewer purchases than these."""
 SHOWN_SUBCATEGORIES = 5
@@ -80,17 +80,16 @@ def _weekdays(rows: Sequence[Row]) -> str | None:
     days: dict[str, int] = {}
     for row in rows:
         days[row["weekday_name"]] = max(days.get(row["weekday_name"], 0), row["days"])
-    a_day = [
-        {"weekday": row["weekday_name"], "purchases": row["events"] / days[row["weekday_name"]]}
-        for row in rows
-        if row["event_type"] == "purchase"
-    ]
-    if len(days) < 2:
+    purchases = [row for row in rows if row["event_type"] == "purchase"]
+    if len(days) < 2 or sum(row["events"] for row in purchases) < SMALL_SAMPLE:
         return None
     return _most(
-        a_day,
-        "purchases",
-        lambda row: f"Most purchases on {row['weekday']}s: {row['purchases']:,.0f} a day on average.",
+        [
+            {"weekday": (name := row["weekday_name"]), "a_day": row["events"] / days[name]}
+            for row in purchases
+        ],
+        "a_day",
+        lambda row: f"Most purchases on {row['weekday']}s: {row['a_day']:,.1f} a day on average.",
     )
 
 
@@ -161,8 +160,9 @@ def _revenue_by_subcategory(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"{_name(row['subcategory'])}: {_MONEY}{row['revenue']:,.0f}, "
-            f"{row['revenue'] / whole:.1%} of all."
+            f"{_name(row['subcategory'])}: {_MONEY}{row['revenue']:,.0f}"
+            # Not of all: the rows may be those of a brand.
+            + (f", {row['revenue'] / whole:.1%} of the revenue in the table." if len(rows) > 1 else ".")
         ),
     )
 

@@ -155,7 +155,7 @@ class LaunchLoadEvents(BaseOperator):
         day = date.fromisoformat(self.landing_day)
         name = job_name(day)
         # In one run at a time (max_active_tis_per_dag), so that no two take the last place.
-        if not _has_place(self.hook, name, self.log):
+        if not _has_place(self.hook, name, settings().max_loads, self.log):
             raise AirflowRescheduleException(
                 datetime.now(UTC) + timedelta(seconds=settings().job_look_seconds)
             )
@@ -189,8 +189,8 @@ class LaunchLoadEvents(BaseOperator):
 
 
 class WaitForLoad(WaitForJob):
-    """Waits until a load has ended well. A job that fails is launched anew, up to RELAUNCHES times, once
-    there is a place for it.
+    """Waits until a load has ended well. A job that fails is launched anew, up to RELAUNCHES times, before
+    loads that wait for a place: it may be one above those that run at a time.
 
     Not if its messages say that the input or the table is at fault, nor if another load of the day has begun.
     The ids of the loads launched anew follow from the first one's, so that a look that died after its launch
@@ -225,7 +225,9 @@ class WaitForLoad(WaitForJob):
         if launches_left and self.hook.state(load.job_id) == DataflowJobStatus.JOB_STATE_FAILED:
             errors = self.hook.errors(load.job_id)
             if not _FAULTS.search(errors):
-                if _has_place(self.hook, job_name(load.landing_day), self.log):
+                # One more than first launches have, which look far oftener where many wait: else one of them
+                # takes each place that becomes free.
+                if _has_place(self.hook, job_name(load.landing_day), settings().max_loads + 1, self.log):
                     self._launch_anew(load, RELAUNCHES - launches_left + 1, errors)
                 return False
         return super()._is_done()
@@ -261,12 +263,17 @@ class WaitForLoad(WaitForJob):
         )
 
 
-def _has_place(hook: DataflowHook, name: str, log: Logger) -> bool:
-    """Whether fewer loads than may run at a time, the one of this name aside; if not, they are logged."""
+def _has_place(hook: DataflowHook, name: str, places: int, log: Logger) -> bool:
+    """Whether fewer loads run than there are places, the one of this name aside; if not, they are logged."""
     others = [job["name"] for job in hook.active_jobs_like(JOB_PREFIX) if job["name"] != name]
-    if len(others) < settings().max_loads:
+    if len(others) < places:
         return True
-    log.info("%d loads run, as many as SHOPSTREAM_MAX_LOADS allows: %s.", len(others), ", ".join(others))
+    log.info(
+        "%d loads run, where SHOPSTREAM_MAX_LOADS is %d: %s. Waiting until one has ended.",
+        len(others),
+        settings().max_loads,
+        ", ".join(others),
+    )
     return False
 
 

@@ -65,7 +65,15 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
                 {"weekday_name": "Friday", "event_type": "purchase", "events": 50, "days": 4},
                 {"weekday_name": "Monday", "event_type": "purchase", "events": 44, "days": 4},
             ],
-            "Most purchases on Mondays: 11 a day on average.",
+            "Most purchases on Mondays: 11.0 a day on average.",
+        ),
+        (
+            "purchase_conversion_volume",
+            [
+                {"weekday_name": "Friday", "event_type": "purchase", "events": 16, "days": 40},
+                {"weekday_name": "Monday", "event_type": "purchase", "events": 14, "days": 40},
+            ],
+            "Most purchases on Fridays: 0.4 a day on average.",
         ),
         (
             "purchase_conversion_rate",
@@ -90,7 +98,12 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
         (
             "revenue_by_subcategory",
             [{"subcategory": "living_room", "revenue": 75.5}, {"subcategory": "audio", "revenue": 24.5}],
-            "living room: 76, 75.5% of all.",
+            "living room: 76, 75.5% of the revenue in the table.",
+        ),
+        (
+            "revenue_by_subcategory",
+            [{"subcategory": "smartphone", "revenue": 10}],
+            "smartphone: 10.",
         ),
         (
             "purchase_funnels",
@@ -191,6 +204,15 @@ def test_of_one_day_nothing_is_the_most() -> None:
     assert answer_of("revenue_daily", [day]) == "On 1 Nov 2019: 5 from 3 orders."
     friday = {"weekday_name": "Friday", "event_type": "purchase", "events": 50, "days": 1}
     assert answer_of("purchase_conversion_volume", [friday]) is None
+
+
+def test_of_a_few_purchases_no_weekday_has_the_most() -> None:
+    days = [
+        {"weekday_name": name, "event_type": kind, "events": events, "days": 4}
+        for name, bought in (("Monday", 15), ("Tuesday", 14))
+        for kind, events in (("view", 900), ("purchase", bought))
+    ]
+    assert answer_of("purchase_conversion_volume", days) is None
 
 
 def test_a_share_of_few_is_not_told() -> None:

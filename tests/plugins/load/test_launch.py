@@ -157,20 +157,27 @@ def test_a_load_whose_jobs_all_fail_is_launched_anew_twice_and_then_given_up(
     assert DataflowHook().active_jobs(NAME) == []
 
 
-def test_a_failed_job_is_launched_anew_once_there_is_a_place_for_it(
+def test_a_failed_job_is_launched_anew_before_the_loads_that_wait_for_a_place_and_one_above_them(
     dataflow: Service, loading: DAG, bucket: storage.Bucket, told: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_id = start_run(loading)
     fail(told, succeed(loading, run_id, "launch")["job_id"], "Workers were lost.")
     monkeypatch.setenv("SHOPSTREAM_MAX_LOADS", "1")
     template = f"gs://{bucket.name}/{layout.template('local', 'load_events')}"
-    parameters = load_events_launch(settings(), date(2019, 11, 2), "20191102-00000000")["parameters"]
-    other = dataflow.launch("load-events-2019-11-02", template, parameters=parameters)
+
+    def launch_other(day: date) -> str:
+        parameters = load_events_launch(settings(), day, f"{day:%Y%m%d}-00000000")["parameters"]
+        other: str = dataflow.launch(f"load-events-{day}", template, parameters=parameters)["id"]
+        return other
+
+    others = [launch_other(date(2019, 11, day)) for day in (2, 3)]
+    waiting = start_run(loading, landing_day="2019-11-04")
 
     assert run(loading, run_id, "wait_for_load").state == "up_for_reschedule"
-    assert DataflowHook().active_jobs(NAME) == [], "the other takes the only place"
-    dataflow.request_state(other["id"], "JOB_STATE_CANCELLED")
-    await_end(other["id"])
+    assert DataflowHook().active_jobs(NAME) == [], "the others take the only place and the one above"
+    dataflow.request_state(others[0], "JOB_STATE_CANCELLED")
+    await_end(others[0])
+    assert run(loading, waiting, "launch").state == "up_for_reschedule"
     assert run(loading, run_id, "wait_for_load").state == "up_for_reschedule"
     assert len(DataflowHook().active_jobs(NAME)) == 1
 
