@@ -23,7 +23,7 @@ from rich.text import Text
 
 from local.demo import charts_to_png
 from local.demo.stream import StreamedDay
-from local.hand.shop import clients, rejects, singular
+from local.hand.shop import clients, counted, rejects
 from shopstream.report.page import chart_specs, summary_columns
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
@@ -194,7 +194,8 @@ class Run:
             console.print(told_rejects)
             if others := self.rejects[MAX_REASONS:]:
                 told = ", ".join(f"{reason} {lines:,}" for reason, lines, _ in others)
-                console.print(singular(f"  and {len(others)} more reasons: {told}"), highlight=False)
+                more = counted("  and {others:,} reasons more: {told}", others=len(others), told=told)
+                console.print(more, highlight=False)
         if self.asked or self.approvals:
             console.print("[bold]What a load asked a person[/bold]")
             for sentence in filter(None, (self.asked, *self.approvals)):
@@ -333,10 +334,10 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
             if whole < MIN_SAMPLE:
                 continue
             figures["share"] = figures[wanted.most] / whole
-        told.append((figures, wanted.text.format(**figures, **{wanted.by: value}, rows=len(group))))
+        told.append((figures, counted(wanted.text, **figures, **{wanted.by: value}, rows=len(group))))
     if wanted.most:
         told.sort(key=lambda one: -one[0][wanted.most])
-    return singular(", ".join(text for _, text in told[: wanted.first or None]))
+    return ", ".join(text for _, text in told[: wanted.first or None])
 
 
 def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:

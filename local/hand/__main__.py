@@ -198,12 +198,11 @@ def _load(options: argparse.Namespace) -> int:
     airflow, _ = _connect(options)
     counts = shop.load(airflow(), options.day, _progress)
     told = (
-        f"{options.day} is loaded: {counts['read']:,} lines read, {counts['accepted']:,} accepted "
-        f"({counts['duplicates']:,} of them double, {counts['late']:,} late), "
-        f"{counts['rejected']:,} rejected. "
-        f"{counts['spanner_rows']:,} rows in Spanner, {counts['bigquery_rows']:,} in BigQuery."
+        "{landing_day} is loaded: {read:,} lines read, {accepted:,} accepted ({duplicates:,} of them double, "
+        "{late:,} late), {rejected:,} rejected. "
+        "{spanner_rows:,} rows in Spanner, {bigquery_rows:,} in BigQuery."
     )
-    print(shop.singular(told))
+    print(shop.counted(told, **counts))
     if counts["rejected"]:
         _print_rows(("reason", "lines", "such as"), iter(shop.rejects([counts["load_id"]])), as_csv=False)
     print(

@@ -70,18 +70,21 @@ def look(file: Path, *, times_are_utc: bool = False) -> Landed:
 
 def describe(landed: Landed) -> list[str]:
     """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected."""
-    days = ", ".join(f"{day} ({rows:,} rows)" for day, rows in sorted(landed.rows.items())[:8])
+    first = sorted(landed.rows.items())[:8]
+    days = ", ".join(counted("{day} ({rows:,} rows)", day=day, rows=rows) for day, rows in first)
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
+    whole = counted("{rows:,} rows of {days:,} days: ", rows=landed.rows.total(), days=len(landed.rows))
     return [
-        singular(f"{landed.rows.total():,} rows of {len(landed.rows)} days: {days}{more}"),
+        whole + days + more,
         *(f"translated to plain CSV: {what}" for what in landed.translated),
         *(f"the load will reject {share}" for share in landed.shares()),
     ]
 
 
-def singular(text: str) -> str:
-    """A text of counts, as people write it: 1 row, and not 1 rows."""
-    return re.sub(r"(?<![\d.,])1 (\w+)s\b", r"1 \1", text)
+def counted(text: str, /, **values: Any) -> str:
+    """Format a text as str.format does; what {count:,} counts loses its s if it is one: 1 row, not 1 rows."""
+    counts = re.compile(r"(\{(\w+):,\} [\w{}]+)s\b")
+    return counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text).format(**values)
 
 
 def land_export(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from beam_jobs.contract import REASONS
-from local.demo.run import Run, _plain, broken_invariants, day_columns, headline
+from local.demo.run import MAX_REASONS, Run, _plain, broken_invariants, day_columns, headline
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
 
@@ -271,6 +271,18 @@ def test_a_count_of_one_is_no_plural() -> None:
     wanted = load_table(settings().sql_dir, "shop.daily_event_count").metadata.headline
     rows = rows_of("event_type events", ("view", 21), ("cart", 1), ("purchase", 1))
     assert headline(wanted, rows) == "21 views, 1 cart, 1 purchase"
+
+
+def test_a_name_that_reads_like_a_count_of_one_is_left_as_it_is() -> None:
+    wanted = load_table(settings().sql_dir, "shop.brand_performance").metadata.headline
+    [row] = rows_of("brand revenue", ("1 bis", 2))
+    assert headline(wanted, [row]) == "most revenue by brand 1 bis: 2.00"
+
+
+def test_the_reasons_that_are_left_over_are_counted(whole: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    whole.rejects = [(reason, 2, "") for reason in list(REASONS)[: MAX_REASONS + 1]]
+    whole.tell()
+    assert f"and 1 reason more: {whole.rejects[-1][0]} 2\n" in capsys.readouterr().out
 
 
 def test_a_headline_of_rows_that_are_not_there_says_nothing() -> None:
