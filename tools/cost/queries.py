@@ -54,8 +54,6 @@ COLLECTING_RUNS = 24 / settings().late_days_hours
 """How many of these build BATCH_DAYS: of each, late events stream in. The dearest case, and a large
 shop's."""
 KEEP_ALIVE_RUNS = 86_400 / settings().keep_alive_seconds
-REJECT_TEXT_BYTES = 300
-"""Of a text of a rejected line, which are two lines long at most, but for broken files: chosen."""
 BUILT_ELSEWHERE = {
     STREAM_COMPLETENESS: {"compare_stream_with_batch": len(BATCH_DAYS)},
     OBJECTIVES: {"tell_digest": 1},
@@ -129,14 +127,10 @@ def queries(sql_dir: Path, shop: Mapping[str, Any]) -> list[Query]:
 def bytes_per_event(sql_dir: Path, shop: Mapping[str, Any]) -> dict[str, float]:
     """Return the bytes that each statement reads for each event of a day, as shopstream.tables.limits has it.
 
-    Those of a statement over a row of days, which are parameters, are for each event of one of them. The
-    errors are those of `queries`.
+    Those of a statement over a row of days, which are parameters, are for each event of one of them. What
+    asks for rejected lines is left out, since these have no certain size. The errors are those of `queries`.
     """
     with _judging(sql_dir, shop) as (tables, sizes, read):
-        rejects = shop["events_a_day"] * settings().max_rejected_share
-        for name in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM):
-            texts = dict.fromkeys(tables[name].column_names, REJECT_TEXT_BYTES)
-            sizes[name] = Size(rejects, {c.name: _bytes(c, texts) for c in tables[name].schema})
         found = {
             query.name: sum(query.table_bytes.values())
             for query in (*_of_tables(sql_dir, tables, sizes, read), *_of_loads(tables, sizes, read))
@@ -157,11 +151,14 @@ def bytes_per_event(sql_dir: Path, shop: Mapping[str, Any]) -> dict[str, float]:
                 **dict.fromkeys(FILTERS, "STRING"),
                 "user_id": "INT64",
             }
+            reads = read(sql, types)
+            if reads.keys() & {REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM}:
+                continue
             found[name] = sum(
                 sizes[table].bytes_of(of_table.columns)
                 if "@first_day" in sql
                 else _bytes_read(sizes[table], of_table)
-                for table, of_table in read(sql, types).items()
+                for table, of_table in reads.items()
             )
     return {name: bytes_ / shop["events_a_day"] for name, bytes_ in found.items()}
 

@@ -18,10 +18,13 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from shopstream.gcp.clients import with_waiting_reads
+from shopstream.tables.names import REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.spanner_v1.database import Database
+
+    from shopstream.gcp.bigquery import Limit
 
 MAX_ROWS = 2000
 QUERY_SECONDS = 25.0
@@ -133,18 +136,15 @@ class BigQueryStore:
         from google.api_core.exceptions import GoogleAPIError, NotFound
 
         from shopstream.gcp.bigquery import TooManyBytes, run
-        from shopstream.tables.limits import limit_of, most_events
 
-        days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
         try:
             client = self._client.made()
-            events = most_events(client, timeout_seconds=QUERY_SECONDS) * days
             job = run(
                 client,
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",
-                maximum_bytes_billed=limit_of(f"ask {name}", events),
+                maximum_bytes_billed=_limit(client, name, sql, params),
                 timeout_seconds=QUERY_SECONDS,
             )
             found = job.result(max_results=MAX_ROWS + 1, timeout=QUERY_SECONDS)
@@ -152,9 +152,7 @@ class BigQueryStore:
         except NotFound as error:
             raise failed(error, "A table is missing: run the DAG apply_schemas.") from error
         except TooManyBytes as error:
-            raise failed(
-                error, "This would read more than it may: choose fewer days; the log says more."
-            ) from error
+            raise failed(error, "This would read more than it may: the log says what raises that.") from error
         except GoogleAPIError as error:
             raise failed(
                 error, "BigQuery refused or did not answer: try again; the log says more."
@@ -163,6 +161,19 @@ class BigQueryStore:
             raise failed(error, "BigQuery could not be reached: try again; the log says more.") from error
         types = {field.name: field.field_type for field in found.schema}
         return Answer(rows[:MAX_ROWS], types, datetime.now(UTC), len(rows) > MAX_ROWS)
+
+
+def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any]) -> Limit:
+    """Return what a query may bill: of the events of its days, or, of rejected lines, of all of them."""
+    from shopstream.gcp.bigquery import get_table
+    from shopstream.tables.limits import limit_of, limit_of_tables, most_events
+
+    if "shop.rejected_events" in sql:
+        return limit_of_tables(
+            *(get_table(client, table) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
+        )
+    days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
+    return limit_of(f"ask {name}", most_events(client, timeout_seconds=QUERY_SECONDS) * days)
 
 
 def failed(error: Exception, message: str, store: str = "BigQuery") -> StoreFailed:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
+from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
 from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
@@ -18,6 +20,7 @@ from google.cloud.spanner_v1.database import Database
 from beam_jobs.identity import shard
 from local.stack import emulators
 from shopstream.dashboard import stores
+from shopstream.dashboard.app import SQL_DIR
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
 from tests.faults import Front
 
@@ -105,6 +108,36 @@ def test_no_more_answers_are_kept_than_there_is_room_for(
     first = store.ask("days", A_NEW_ID, DAY)
     store.ask("choices", NUMBERED, DAY)
     assert store.ask("days", A_NEW_ID, DAY).rows != first.rows
+
+
+class Weighing(AuthorizedSession):
+    """A session that hears of each table that it has a tebibyte, and keeps the limits that it sends."""
+
+    def __init__(self) -> None:
+        super().__init__(AnonymousCredentials())
+        self.limits: dict[str, int] = {}
+
+    def request(self, method: str, url: str, data: Any = None, **options: Any) -> Any:
+        if method == "POST" and "query" in (job := json.loads(data).get("configuration", {})):
+            self.limits[job["query"]["query"]] = int(job["query"]["maximumBytesBilled"])
+        response = super().request(method, url, data=data, **options)
+        if method == "GET" and "/tables/" in url:
+            response._content = json.dumps(response.json() | {"numBytes": str(2**40)}).encode()
+        return response
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["rejects", "samples"])
+def test_however_many_lines_were_rejected_their_cards_are_shown(
+    bigquery_tables: bigquery_api.Client, name: str
+) -> None:
+    sent = Weighing()
+    options = ClientOptions(api_endpoint=bigquery_tables._connection.API_BASE_URL)
+    client = bigquery_api.Client(project=bigquery_tables.project, _http=sent, client_options=options)
+    sql = (SQL_DIR / "pipelines" / f"{name}.sql").read_text()
+    days = {"first_day": date(2019, 11, 1), "last_day": date(2019, 11, 1)}
+    assert BigQueryStore(lambda: client).ask(f"pipelines-{name}", sql, days).rows == []
+    assert sent.limits == {sql: 3 * 2 * 2**40}
 
 
 @pytest.mark.integration
