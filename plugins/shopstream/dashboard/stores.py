@@ -137,17 +137,25 @@ class BigQueryStore:
 
         from shopstream.gcp.bigquery import TooManyBytes, run
 
+        until = time.monotonic() + QUERY_SECONDS
+
+        def left() -> float:
+            if (seconds := until - time.monotonic()) > 0:
+                return seconds
+            raise TimeoutError(f"{name}: no answer within {QUERY_SECONDS:g} s")
+
         try:
             client = self._client.made()
+            limit = _limit(client, name, sql, params, left())
             job = run(
                 client,
                 sql,
                 params,
                 job_id_prefix=f"dashboard-{name}",
-                maximum_bytes_billed=_limit(client, name, sql, params),
-                timeout_seconds=QUERY_SECONDS,
+                maximum_bytes_billed=limit,
+                timeout_seconds=left(),
             )
-            found = job.result(max_results=MAX_ROWS + 1, timeout=QUERY_SECONDS)
+            found = job.result(max_results=MAX_ROWS + 1, timeout=left())
             rows = [{column: plain(value) for column, value in row.items()} for row in found]
         except NotFound as error:
             raise failed(error, "A table is missing: run the DAG apply_schemas.") from error
@@ -163,7 +171,7 @@ class BigQueryStore:
         return Answer(rows[:MAX_ROWS], types, datetime.now(UTC), len(rows) > MAX_ROWS)
 
 
-def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any]) -> Limit:
+def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any], seconds: float) -> Limit:
     """Return what a query may bill: of the events of its days, or, of rejected lines, of all of them."""
     from shopstream.gcp.bigquery import get_table
     from shopstream.tables.limits import limit_of, limit_of_tables, most_events
@@ -173,7 +181,7 @@ def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any]) -> Li
             *(get_table(client, table) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
         )
     days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
-    return limit_of(f"ask {name}", most_events(client, timeout_seconds=QUERY_SECONDS) * days)
+    return limit_of(f"ask {name}", most_events(client, timeout_seconds=seconds) * days)
 
 
 def failed(error: Exception, message: str, store: str = "BigQuery") -> StoreFailed:

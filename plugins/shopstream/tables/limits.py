@@ -12,6 +12,7 @@ import datetime as dt
 import json
 import logging
 import math
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -52,6 +53,7 @@ _RAISED_BY = (
 
 log = logging.getLogger(__name__)
 
+_asking = threading.Lock()
 _kept: WeakKeyDictionary[Client, tuple[float, dict[str, int]]] = WeakKeyDictionary()
 
 
@@ -105,32 +107,43 @@ def most_events(
     Those that streamed in a moment ago may be of any of the days. The answer may be `kept_seconds` old. If
     BigQuery refuses to tell, it is how many the fuller raw table has of all days.
     """
-    asked_at, rows = _kept.get(client, (-math.inf, {}))
-    if time.monotonic() - asked_at >= kept_seconds:
-        try:
-            job = run(
-                client,
-                ROWS,
-                {},
-                job_id_prefix="events-of-days",
-                maximum_bytes_billed=SMALL_MAX_BYTES,
-                timeout_seconds=timeout_seconds,
-            )
-            rows = {row.partition_id: row.events or 0 for row in job.result()}
-        except ClientError as error:
-            # What guards a bill must not stop what it guards.
-            log.warning(
-                "Limits are of the events of all days: BigQuery does not tell those of each: %s", error
-            )
-            rows = {
-                _JUST_STREAMED: max(
-                    all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM)
-                )
-            }
-        _kept[client] = (time.monotonic(), rows)
+    rows = _rows_of_days(client, kept_seconds, timeout_seconds)
     days = range(*(int(f"{day:%Y%m%d}") + more for day, more in ((first_day, 0), (last_day, 1))))
     of_days = (events for part, events in rows.items() if part.isdecimal() and int(part) in days)
     return max(of_days, default=0) + rows.get(_JUST_STREAMED, 0)
+
+
+def _rows_of_days(client: Client, kept_seconds: float, timeout_seconds: float) -> dict[str, int]:
+    """Return what ROWS tells; whoever asks while it is being asked waits for that answer."""
+    until = time.monotonic() + timeout_seconds
+    if not _asking.acquire(timeout=timeout_seconds):
+        raise TimeoutError(f"the events of days were not told within {timeout_seconds:g} s")
+    try:
+        asked_at, rows = _kept.get(client, (-math.inf, {}))
+        if time.monotonic() - asked_at >= kept_seconds:
+            rows = _ask_rows(client, max(until - time.monotonic(), 0.001))
+            _kept[client] = (time.monotonic(), rows)
+        return rows
+    finally:
+        _asking.release()
+
+
+def _ask_rows(client: Client, timeout_seconds: float) -> dict[str, int]:
+    try:
+        job = run(
+            client,
+            ROWS,
+            {},
+            job_id_prefix="events-of-days",
+            maximum_bytes_billed=SMALL_MAX_BYTES,
+            timeout_seconds=timeout_seconds,
+        )
+        return {row.partition_id: row.events or 0 for row in job.result(timeout=timeout_seconds)}
+    except ClientError as error:
+        # What guards a bill must not stop what it guards.
+        log.warning("Limits are of the events of all days, since BigQuery refused to tell of each: %s", error)
+        of_all = (all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM))
+        return {_JUST_STREAMED: max(of_all)}
 
 
 def all_rows(table: Table) -> int:

@@ -140,6 +140,30 @@ def test_however_many_lines_were_rejected_their_cards_are_shown(
     assert sent.limits == {sql: 3 * 2 * 2**40}
 
 
+class Slow(AuthorizedSession):
+    """A session whose requests each take half a second."""
+
+    def request(self, *args: Any, **options: Any) -> Any:
+        time.sleep(0.5)
+        return super().request(*args, **options)
+
+
+@pytest.mark.integration
+def test_the_time_of_an_answer_is_of_all_that_is_asked_for_it(
+    bigquery_tables: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stores, "QUERY_SECONDS", 2.0)
+    options = ClientOptions(api_endpoint=bigquery_tables._connection.API_BASE_URL)
+    slow = bigquery_api.Client(
+        project=bigquery_tables.project, _http=Slow(AnonymousCredentials()), client_options=options
+    )
+    store = BigQueryStore(lambda: slow)
+    with pytest.raises(StoreFailed, match="try again"):
+        store.ask("days", A_NEW_ID, DAY)
+    # The events of the days are known now.
+    assert store.ask("days", A_NEW_ID, DAY).rows
+
+
 @pytest.mark.integration
 def test_a_missing_table_is_told_with_the_dag_that_makes_it(store: BigQueryStore) -> None:
     with pytest.raises(StoreFailed, match="run the DAG apply_schemas"):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from google.cloud import bigquery as bigquery_api
@@ -105,6 +107,25 @@ def test_the_events_of_a_day_are_those_of_the_fuller_raw_table_and_of_days_betwe
 
     audit(client, "20191103-aaaaaaaa", landing_day=DAYS[2])
     assert [most(2, 2), most(3, 3)] == [10, 0], "of a load that has published just now"
+
+
+@pytest.mark.integration
+def test_many_who_ask_at_once_for_the_events_of_days_are_answered_by_one_query(
+    bigquery_tables: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_lot = "SELECT '20191101' AS partition_id, CAST(1000000000 * RAND() AS INT64) AS events"
+    monkeypatch.setattr(limits, "ROWS", by_lot)
+    most_events(bigquery_tables, kept_seconds=0)
+    assert most_events(bigquery_tables, kept_seconds=0) != most_events(bigquery_tables, kept_seconds=0)
+    limits._kept.clear()
+    together = threading.Barrier(8)
+
+    def ask(_: int) -> int:
+        together.wait()
+        return most_events(bigquery_tables)
+
+    with ThreadPoolExecutor(8) as readers:
+        assert len(set(readers.map(ask, range(8)))) == 1
 
 
 @pytest.mark.integration
