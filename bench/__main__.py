@@ -10,8 +10,8 @@ airflow   how long each DAG file takes to parse beyond importing Airflow
 demo      `make demo` from start to end, in a stack that is not up, and a look of keep-alive in it
 page      how soon the dashboard shows its first chart, and its bytes, beside a running stack with events
 
-Each measurement is a process of its own; a ratio compares processes of one run, by medians of several in
-turn. CPU is what compares: rows a second are those of this machine and of what else it does. The figures are
+What is measured is a process of its own; but land, page, and of stream the pulls and appends alone run in
+this one. A ratio compares what one run measured, by medians of several in turn or by the neighbours' mean. CPU is what compares: rows a second are those of this machine and of what else it does. The figures are
 merged into build/bench/result.json.
 """
 

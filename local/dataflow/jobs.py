@@ -63,7 +63,7 @@ BASIC, WARNING, ERROR = IMPORTANCES[2:]
 RUNNER = "--runner=FnApiRunner"
 CANCEL_GRACE_SECONDS = 10
 UPDATE_GRACE_SECONDS = 60
-BUILD_SECONDS = 60
+BUILD_SECONDS = 30
 STOP_GRACE_SECONDS = 5
 ADOPTED_POLL_SECONDS = 0.25
 MAX_PAGE_SIZE = 100
@@ -334,23 +334,27 @@ class Jobs:
 
     def _steps(self, module: str, arguments: list[str]) -> tuple[list[str] | None, str | None]:
         """The names of a pipeline's steps, and why it cannot be built, told by a process of its own."""
-        receiver, sender = self._context.Pipe(duplex=False)
-        with self._mutex:
-            child = self._context.Process(
-                target=worker.tell_steps, args=(sender, module, [RUNNER, *arguments])
-            )
-            child.start()
-        sender.close()
         try:
-            if not receiver.poll(BUILD_SECONDS):
-                child.kill()
-            told: tuple[list[str] | None, str | None] = receiver.recv()
-        except EOFError:
-            told = None, f"The pipeline {module} could not be built."
-        receiver.close()
-        multiprocessing.connection.wait([child.sentinel])
-        with self._mutex:
-            child.join()
+            receiver, sender = self._context.Pipe(duplex=False)
+            with receiver:
+                with sender, self._mutex:
+                    child = self._context.Process(
+                        target=worker.tell_steps, args=(sender, module, [RUNNER, *arguments])
+                    )
+                    child.start()
+                try:
+                    told: tuple[list[str] | None, str | None] = (
+                        receiver.recv()
+                        if receiver.poll(BUILD_SECONDS)
+                        else (None, f"The pipeline {module} was not built within {BUILD_SECONDS} s.")
+                    )
+                finally:
+                    if not multiprocessing.connection.wait([child.sentinel], STOP_GRACE_SECONDS):
+                        child.kill()
+                    with self._mutex:
+                        child.join()
+        except (OSError, EOFError) as error:
+            told = None, f"The pipeline {module} could not be built: {error!r}"
         return told
 
     def _recover(self) -> None:

@@ -21,6 +21,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -248,8 +249,9 @@ class StreamDriver:
                 _log.warning("what is held was not kept or told", exc_info=True)
 
     def _extend_deadlines(self) -> None:
-        for ack_ids in _portions(self._held.ack_ids()):
-            self._subscription.extend(ack_ids)
+        # At once, since each may take as long as a call may, and whatever becomes of the others.
+        with ThreadPoolExecutor(MAX_HELD_MESSAGES // ACK_IDS) as calls:
+            list(calls.map(self._subscription.extend, _portions(self._held.ack_ids())))
 
     def _told(self) -> str:
         oldest = self._held.oldest()

@@ -91,8 +91,9 @@ def tell_steps(sender: Connection, module: str, argv: list[str]) -> None:
         with redirect_stderr(printed):
             steps = getattr(importlib.import_module(module), "steps", None)
             sender.send((steps(argv) if steps else None, None))
-    except SystemExit:
-        sender.send((None, printed.getvalue().strip().rpartition("\n")[2]))
+    except SystemExit as end:
+        last_line = printed.getvalue().strip().rpartition("\n")[2]
+        sender.send((None, last_line or f"The pipeline {module} exited with {end.code}."))
     except Exception as failure:
         sender.send((None, _last_line(failure)))
 

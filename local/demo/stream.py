@@ -12,7 +12,7 @@ from typing import Any
 from google.cloud import bigquery, storage
 
 from local.dataflow.jobs import running_workers
-from local.stack.airflow_client import AirflowClient, RunFailed
+from local.stack.airflow_client import AirflowClient, AirflowRefused, RunFailed
 from local.stack.services import STATE
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB, Action
@@ -65,8 +65,6 @@ class StreamedDay:
     published: int = 0
     kills: int = 0
     seconds_to_recover: float | None = None
-    keep_alive_seconds: float | None = None
-    """What a look of keep_stream_alive took that had nothing to do; the median."""
 
     @classmethod
     def start(
@@ -109,18 +107,6 @@ class StreamedDay:
         self._wait_for(self.published)
         # Its looks every few seconds would take the rest of the demo's CPU.
         self.airflow.pause("keep_stream_alive")
-        self.keep_alive_seconds = self._seconds_of_an_idle_look()
-
-    def _seconds_of_an_idle_look(self) -> float | None:
-        run_ids = self.airflow.scheduled_runs("keep_stream_alive")
-        looks = [("keep_stream_alive", run_id, "keep_alive") for run_id in run_ids]
-        ended = {look: task for look in looks if (task := self.airflow.task(*look))["state"] == "success"}
-        idle = [
-            task["duration"]
-            for look, task in ended.items()
-            if self.airflow.returned(*look)["decision"] == Action.NOTHING
-        ]
-        return round(median(idle), 1) if idle else None
 
     def _see_the_job_recover(self) -> None:
         killed = time.monotonic()
@@ -160,9 +146,24 @@ class StreamedDay:
             "distinct_in_view": in_view["found_ids"],
             "kills": self.kills,
             "seconds_to_recover": self.seconds_to_recover,
-            "keep_alive_seconds": self.keep_alive_seconds,
+            "keep_alive_seconds": self._seconds_of_an_idle_look(),
         }
         return result, sentences
+
+    def _seconds_of_an_idle_look(self) -> float | None:
+        """What a look of keep_stream_alive took that had nothing to do, the median; None if untold."""
+        try:
+            run_ids = self.airflow.scheduled_runs("keep_stream_alive")
+            looks = [("keep_stream_alive", run_id, "keep_alive") for run_id in run_ids]
+            ended = {look: task for look in looks if (task := self.airflow.task(*look))["state"] == "success"}
+            idle = [
+                task["duration"]
+                for look, task in ended.items()
+                if self.airflow.returned(*look)["decision"] == Action.NOTHING
+            ]
+        except AirflowRefused:
+            return None
+        return round(median(idle), 1) if idle else None
 
     def stop(self) -> None:
         """Stop the stream through its DAG."""

@@ -35,7 +35,7 @@ class AirflowRefused(RuntimeError):
 class AirflowClient:
     """A session with one Airflow, logged in by user name and password."""
 
-    who_may = "Its user may look, but not do this."
+    who_may = "Its name or password is wrong, or its user may look, but not do this."
     if_away = "See whether it runs: make status"
 
     def __init__(self, url: str, username: str, password: str) -> None:
@@ -60,21 +60,21 @@ class AirflowClient:
         return AirflowClient(self.url, **self._login)
 
     def _authenticate(self) -> None:
-        answer = self._session.post(
-            f"{self.url}/auth/token", json=self._login, timeout=REQUEST_TIMEOUT_SECONDS
-        )
-        answer.raise_for_status()
-        self._session.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        token = self._told(self._ask("POST", "/auth/token", json=self._login))["access_token"]
+        self._session.headers["Authorization"] = f"Bearer {token}"
 
     def _call(self, method: str, path: str, unless: int | None = None, **kwargs: Any) -> Any:
         """Ask Airflow; None if it answers with nothing, or with the code `unless`."""
-        answer = self._ask(method, path, **kwargs)
+        answer = self._ask(method, f"/api/v2{path}", **kwargs)
         if answer.status_code == requests.codes.unauthorized:  # the token ran out in a long demo
             self._authenticate()
-            answer = self._ask(method, path, **kwargs)
-        if answer.status_code == unless:
-            return None
-        told = f"{answer.status_code} to {method} {path}: {answer.text[:500]}"
+            answer = self._ask(method, f"/api/v2{path}", **kwargs)
+        return None if answer.status_code == unless else self._told(answer)
+
+    def _told(self, answer: requests.Response) -> Any:
+        """What an answer holds; None if nothing."""
+        asked = f"{answer.request.method} {answer.request.path_url}"
+        told = f"{answer.status_code} to {asked}: {answer.text[:500]}"
         if answer.is_redirect or answer.status_code in NOT_LET_IN:
             raise AirflowRefused(f"Airflow at {self.url} does not let this login in. {self.who_may}\n{told}")
         if not answer.ok:
@@ -85,7 +85,7 @@ class AirflowClient:
         try:
             return self._session.request(
                 method,
-                f"{self.url}/api/v2{path}",
+                f"{self.url}{path}",
                 timeout=REQUEST_TIMEOUT_SECONDS,
                 allow_redirects=False,  # which Google's login would be
                 **kwargs,

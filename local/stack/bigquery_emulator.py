@@ -461,10 +461,12 @@ class BytesLimitExceeded(InvalidQueryError):
 async def _execute_within_limit(*, project_id: str, job_id: str, bq_sql: str, **more: Any) -> Any:
     """Run a query job, or fail it if it would read more bytes than its settings allow."""
     ctx, limit = more["ctx"], int(more["query_config"].get("maximumBytesBilled") or 0)
-    read = dict(_tables_read(project_id, bq_sql, ctx)) if limit else {}
+    read: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for table, fields in _tables_read(project_id, bq_sql, ctx) if limit else ():
+        read.setdefault(table, {}).update({field.name: field for field in fields})
     # Most are so small that their columns need not be told apart.
     if sum(_sum(ctx, table, ["1"]) for table in read) * LARGEST_ROW_BYTES > limit:
-        needed = sum(_sum(ctx, table, map(_size, fields)) for table, fields in read.items())
+        needed = sum(_sum(ctx, table, map(_size, fields.values())) for table, fields in read.items())
         if needed > limit:
             told = f"Query exceeded limit for bytes billed: {limit}. {needed} or higher required."
             return jobs._failed_job_meta(

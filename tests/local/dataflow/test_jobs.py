@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import uuid
 from collections.abc import Iterator
@@ -21,8 +22,9 @@ import requests
 from google.cloud import storage
 from googleapiclient.errors import HttpError
 
+from local.dataflow import jobs as job_table
 from local.dataflow import spec
-from local.dataflow.jobs import running_workers
+from local.dataflow.jobs import Jobs, running_workers
 from tests.local.dataflow.service import (
     Service,
     serving,
@@ -33,6 +35,7 @@ from tests.local.dataflow.service import (
 pytestmark = pytest.mark.integration
 
 WAIT_FOR_FILE = "tests.local.dataflow.pipelines.wait_for_file"
+HARD_TO_BUILD = "tests.local.dataflow.pipelines.hard_to_build"
 READ_LETTERS = "tests.local.dataflow.pipelines.read_letters"
 UNTIL = {"name": "until", "label": "Until", "helpText": "Runs until this file exists."}
 TEXT = {"name": "text", "label": "Text", "helpText": "What to read.", "regexes": ["[a-z0-9]+"]}
@@ -409,6 +412,53 @@ def test_an_update_that_cannot_be_built_fails_with_the_reason_and_the_stream_goe
     dataflow.await_state(new["id"], "JOB_STATE_FAILED")
     assert told in dataflow.messages(new["id"], minimumImportance="JOB_MESSAGE_ERROR")
     assert dataflow.get(old["id"])["currentState"] == "JOB_STATE_RUNNING"
+
+
+@pytest.mark.parametrize(
+    ("argument", "names", "told"),
+    [
+        ("--exit=silently", None, "exited with 3"),
+        ("--hang=before", None, "was not built within 1 s"),
+        ("--hang=after", ["Read"], None),
+    ],
+)
+def test_a_pipeline_that_exits_or_hangs_as_it_is_built_is_told_of_within_seconds_and_leaves_no_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, names: list[str] | None, told: str | None
+) -> None:
+    monkeypatch.setattr(job_table, "BUILD_SECONDS", 1)
+    monkeypatch.setattr(job_table, "STOP_GRACE_SECONDS", 1)
+    table = Jobs(tmp_path, 1)
+    there = psutil.Process().children(recursive=True)
+    try:
+        with ThreadPoolExecutor(1) as asking:
+            found, error = asking.submit(table._steps, HARD_TO_BUILD, [argument]).result(20)
+    finally:
+        left = [child for child in psutil.Process().children(recursive=True) if child not in there]
+        for child in left:
+            child.kill()
+        table.close()
+    assert (found, left) == (names, [])
+    assert (error is None) if told is None else (told in str(error))
+
+
+@pytest.mark.parametrize("files", [0, 2])
+def test_a_pipeline_for_whose_process_there_are_no_files_left_is_not_built_and_told_of(
+    tmp_path: Path, files: int
+) -> None:
+    table = Jobs(tmp_path, 1)
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with open(os.devnull) as lowest:
+        first_free = lowest.fileno()
+    opened = set(os.listdir("/proc/self/fd"))
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (first_free + files, limits[1]))
+        found, error = table._steps(HARD_TO_BUILD, ["--hang=after"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        table.close()
+    assert found is None
+    assert "Too many open files" in str(error)
+    assert set(os.listdir("/proc/self/fd")) <= opened
 
 
 def test_an_update_without_a_running_stream_of_the_name_is_refused(

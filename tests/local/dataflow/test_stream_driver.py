@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,7 +21,7 @@ from typing import Any
 import grpc
 import psutil
 import pytest
-from google.api_core.exceptions import RetryError
+from google.api_core.exceptions import RetryError, ServiceUnavailable
 from google.cloud import bigquery as bigquery_api
 from google.cloud import pubsub_v1
 from google.cloud.storage import Bucket
@@ -469,6 +469,31 @@ def test_the_driver_goes_on_when_a_deadline_is_not_extended_and_ends_when_it_can
     # It is the second attempt to extend after which pulling fails.
     with pytest.raises(RetryError, match="600 s"):
         unconnected.wait_until_finish()
+
+
+class Slow:
+    """A subscription that answers when each of three calls has come, and the first of them with an error."""
+
+    def __init__(self) -> None:
+        self.extended: set[str] = set()
+        self._all_came = threading.Barrier(3)
+
+    def extend(self, ack_ids: Sequence[str]) -> None:
+        if self._all_came.wait(5) == 0:
+            raise ServiceUnavailable("busy")
+        self.extended.update(ack_ids)
+
+
+def test_a_portion_of_what_is_held_is_extended_though_another_is_slow_or_fails(
+    unconnected: StreamDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = Slow()
+    monkeypatch.setattr(unconnected, "_subscription", slow)
+    unconnected._held.add(pulled(3 * stream_driver.ACK_IDS))
+
+    with pytest.raises(ServiceUnavailable):
+        unconnected._extend_deadlines()
+    assert len(slow.extended) == 2 * stream_driver.ACK_IDS
 
 
 def pulled(count: int) -> Pulled:

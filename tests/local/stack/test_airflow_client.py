@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from local.stack.airflow_client import AirflowClient
+from local.stack import emulators
+from local.stack.airflow_client import AirflowClient, AirflowRefused
 from local.stack.airflow_settings import USERNAME
 from tests.airflow_home import PASSWORD
 from tests.airflow_server import served
@@ -66,3 +67,15 @@ def test_a_busy_airflow_is_asked_again_and_starts_one_run(
     assert not airflow.is_paused()
     assert list(airflow.runs()) == [run_id]
     assert {request.split()[0] for request in door.refused} == {"POST", "PATCH"}
+
+
+def test_a_wrong_login_is_refused_as_such_and_an_airflow_that_is_away_as_away(
+    busy: tuple[Busy, str],
+) -> None:
+    _, url = busy
+    with pytest.raises(
+        AirflowRefused, match=f"Airflow at {url} does not let this login in.*password is wrong"
+    ):
+        AirflowClient(url, USERNAME, "not it")
+    with pytest.raises(AirflowRefused, match=r"cannot be reached\. See whether it runs"):
+        AirflowClient(f"http://{emulators.HOST}:{emulators.free_port()}", USERNAME, PASSWORD)

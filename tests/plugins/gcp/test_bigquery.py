@@ -80,6 +80,21 @@ def test_a_statement_that_would_read_more_than_its_limit_is_refused_with_what_to
     )
 
 
+@pytest.mark.integration
+def test_a_table_that_a_statement_reaches_twice_is_read_with_all_the_columns_named_of_it(
+    bigquery_clean: bigquery_api.Client,
+) -> None:
+    bigquery_clean.create_dataset("shop")
+    bigquery_clean.query_and_wait(
+        "CREATE TABLE shop.counted AS SELECT n, n AS m FROM UNNEST(GENERATE_ARRAY(1, 100)) AS n"
+    )
+    bigquery_clean.query_and_wait("CREATE VIEW shop.seen AS SELECT m FROM shop.counted")
+    both = "SELECT MAX(counted.n) FROM shop.counted CROSS JOIN shop.seen"
+    limit = bigquery.Limit(1_599, "chosen")
+    with pytest.raises(bigquery.TooManyBytes, match="1600 or higher required"):
+        bigquery.run(bigquery_clean, both, {}, job_id_prefix="both", maximum_bytes_billed=limit)
+
+
 @pytest.fixture
 def forgetful(bigquery_clean: bigquery_api.Client) -> Iterator[bigquery_api.Client]:
     """A client of a BigQuery with the table shop.counted, which begins the first job and answers 503."""
