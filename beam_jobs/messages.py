@@ -6,7 +6,7 @@ contract's order. What starts with `{` is JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import compress
@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.lines import Block, past_bom
-from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object, plain_objects
-from beam_jobs.parse import REJECTED_SCHEMA, ParsedBlock, parse_block, parse_fields
+from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object
+from beam_jobs.parse import ParsedBlock, parse_block, parse_fields
 from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 
@@ -92,7 +92,7 @@ def judge(messages: Sequence[Message], pseudonyms: Pseudonyms | None = None) -> 
         parsed = parse_block(Block(b"\n".join(lines), 0), COLUMN_NAMES)
         parts.append(_judge_parsed(parsed, _starts(lines, 1), line_messages, pseudonyms))
     if objects:
-        parts += _judge_objects(objects, object_messages, pseudonyms)
+        parts.append(_judge_objects(objects, object_messages, pseudonyms))
     return Judged(
         pa.concat_tables([STREAM_SCHEMA.empty_table(), *(part.events for part in parts)]),
         [message for part in parts for message in part.messages],
@@ -119,29 +119,17 @@ def _chosen(of: Sequence[T], mask: np.ndarray) -> list[T]:
     return list(of) if mask.all() else list(compress(of, mask.tolist()))
 
 
-def _judge_objects(
-    texts: list[bytes], messages: list[Message], pseudonyms: Pseudonyms | None
-) -> Iterator[Judged]:
-    rows, plain = plain_objects(texts)
-    if plain:
-        raws = [texts[place] for place in plain]
-        starts = _starts(raws, 0)
-        block = Block(b"".join(raws), 0)
-        lengths = np.diff(starts, append=len(block.data))
-        parsed = ParsedBlock(block, rows, starts, lengths, REJECTED_SCHEMA.empty_table())
-        yield _judge_parsed(parsed, starts, [messages[place] for place in plain], pseudonyms)
-    if len(plain) == len(texts):
-        return
+def _judge_objects(texts: list[bytes], messages: list[Message], pseudonyms: Pseudonyms | None) -> Judged:
     fields, raws, of, rejects = [], [], [], []
-    for place in sorted(set(range(len(texts))).difference(plain)):
+    for text, message in zip(texts, messages, strict=True):
         try:
-            fields.append(fields_of_object(texts[place]))
-            raws.append(texts[place])
-            of.append(messages[place])
+            fields.append(fields_of_object(text))
+            raws.append(text)
+            of.append(message)
         except BadMessage as bad:
-            rejects.append(Reject(messages[place], bad.reason, bad.detail))
+            rejects.append(Reject(message, bad.reason, bad.detail))
     judged = _judge_parsed(parse_fields(fields, raws), _starts(raws, 0), of, pseudonyms)
-    yield replace(judged, rejects=rejects + judged.rejects)
+    return replace(judged, rejects=rejects + judged.rejects)
 
 
 def _judge_parsed(
