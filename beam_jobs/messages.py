@@ -6,7 +6,7 @@ contract's order. What starts with `{` is JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import compress
@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.lines import Block, past_bom
-from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object, plain_objects
-from beam_jobs.parse import REJECTED_SCHEMA, ParsedBlock, parse_block, parse_fields
+from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object
+from beam_jobs.parse import ParsedBlock, parse_block, parse_fields
 from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
 
@@ -32,7 +32,6 @@ STREAM_SCHEMA = pa.schema(
 """An accepted event of the stream: a row of shop_raw.events_stream."""
 
 T = TypeVar("T")
-_NEWLINE, _BRACE, _ZERO, _NINE = b"\n{09"
 
 
 class Message(NamedTuple):
@@ -69,7 +68,8 @@ def judge(messages: Sequence[Message], pseudonyms: Pseudonyms | None = None) -> 
 
     With `pseudonyms` the events have these; rejects are as they came.
     """
-    texts = [message.data.removesuffix(b"\n") for message in messages]
+    # Of one that is too long no more is copied or looked at than shows that it is.
+    texts = [message.data[: MAX_LINE_BYTES + 2].removesuffix(b"\n") for message in messages]
     is_line, is_object = _plain_forms(texts)
     lines, line_messages = _chosen(texts, is_line), _chosen(messages, is_line)
     objects, object_messages = _chosen(texts, is_object), _chosen(messages, is_object)
@@ -92,7 +92,7 @@ def judge(messages: Sequence[Message], pseudonyms: Pseudonyms | None = None) -> 
         parsed = parse_block(Block(b"\n".join(lines), 0), COLUMN_NAMES)
         parts.append(_judge_parsed(parsed, _starts(lines, 1), line_messages, pseudonyms))
     if objects:
-        parts += _judge_objects(objects, object_messages, pseudonyms)
+        parts.append(_judge_objects(objects, object_messages, pseudonyms))
     return Judged(
         pa.concat_tables([STREAM_SCHEMA.empty_table(), *(part.events for part in parts)]),
         [message for part in parts for message in part.messages],
@@ -105,43 +105,27 @@ def _plain_forms(texts: Sequence[bytes]) -> tuple[np.ndarray, np.ndarray]:
 
     None of them is too long. Of the others one by one is to be found out what they are.
     """
-    octets = np.frombuffer(b"\n".join([*texts, b""]), np.uint8)
-    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
-    ends = np.cumsum(lengths + 1)
-    first = octets[ends - lengths - 1]
-    newlines = np.searchsorted(np.flatnonzero(octets == _NEWLINE), ends)
-    is_allowed = lengths <= MAX_LINE_BYTES
-    is_line = is_allowed & (first >= _ZERO) & (first <= _NINE) & (np.diff(newlines, prepend=0) == 1)
-    return is_line, is_allowed & (first == _BRACE)
+    is_allowed = np.fromiter((len(text) <= MAX_LINE_BYTES for text in texts), bool, len(texts))
+    is_line = np.fromiter((text[:1].isdigit() and b"\n" not in text for text in texts), bool, len(texts))
+    is_object = np.fromiter((text[:1] == b"{" for text in texts), bool, len(texts))
+    return is_allowed & is_line, is_allowed & is_object
 
 
 def _chosen(of: Sequence[T], mask: np.ndarray) -> list[T]:
     return list(of) if mask.all() else list(compress(of, mask.tolist()))
 
 
-def _judge_objects(
-    texts: list[bytes], messages: list[Message], pseudonyms: Pseudonyms | None
-) -> Iterator[Judged]:
-    rows, plain = plain_objects(texts)
-    if plain:
-        raws = [texts[place] for place in plain]
-        starts = _starts(raws, 0)
-        block = Block(b"".join(raws), 0)
-        lengths = np.diff(starts, append=len(block.data))
-        parsed = ParsedBlock(block, rows, starts, lengths, REJECTED_SCHEMA.empty_table())
-        yield _judge_parsed(parsed, starts, [messages[place] for place in plain], pseudonyms)
-    if len(plain) == len(texts):
-        return
+def _judge_objects(texts: list[bytes], messages: list[Message], pseudonyms: Pseudonyms | None) -> Judged:
     fields, raws, of, rejects = [], [], [], []
-    for place in sorted(set(range(len(texts))).difference(plain)):
+    for text, message in zip(texts, messages, strict=True):
         try:
-            fields.append(fields_of_object(texts[place]))
-            raws.append(texts[place])
-            of.append(messages[place])
+            fields.append(fields_of_object(text))
+            raws.append(text)
+            of.append(message)
         except BadMessage as bad:
-            rejects.append(Reject(messages[place], bad.reason, bad.detail))
+            rejects.append(Reject(message, bad.reason, bad.detail))
     judged = _judge_parsed(parse_fields(fields, raws), _starts(raws, 0), of, pseudonyms)
-    yield replace(judged, rejects=rejects + judged.rejects)
+    return replace(judged, rejects=rejects + judged.rejects)
 
 
 def _judge_parsed(

@@ -2,37 +2,24 @@
 
 In an object each value is text, a number or null, and a number counts as the text it was written as, so that
 35.70 is the same price in both forms. A missing field is an empty one.
-
-One program writes its objects alike: the same fields in the same order with the same spaces, and nothing
-escaped. So `plain_objects` reads an object by the form of the one before it, with one regular expression for
-the whole; what has another form, or may be no object of an event, is left to `fields_of_object`.
 """
 
 from __future__ import annotations
 
-import functools
 import json
-import re
 from collections import Counter
-from collections.abc import Sequence
-from typing import Any, NamedTuple
-
-import pyarrow as pa
+from typing import Any
 
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.parse import RAW_SCHEMA, excerpt, is_utf8
+from beam_jobs.parse import excerpt
 
 JSON_SPACE = b" \t\r\n"
 
 # Pairs, so that repeated names are seen; numbers as text, so that 35.70 stays so and none is too large.
 _JSON = json.JSONDecoder(object_pairs_hook=tuple, parse_int=str, parse_float=str)
+_NAMES = frozenset(COLUMN_NAMES)
+_TEXT_OR_NULL = frozenset((str, type(None)))
 _NAMES_SHOWN = 5
-
-_TEXT = rb'(?:"([^"\\\x00-\x1f\x7f]*+)"|null)'
-_NUMBER = rb"(?:(-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+)|null)"
-_MEMBER = re.compile(
-    rb'([ \t\r\n]*"([a-z_]++)"[ \t\r\n]*:[ \t\r\n]*)(?:(-?[0-9][0-9.eE+-]*+)|"[^"\\]*+"|null)([ \t\r\n]*[,}])'
-)
 
 
 class BadMessage(ValueError):
@@ -42,40 +29,6 @@ class BadMessage(ValueError):
         super().__init__(detail)
         self.reason = reason
         self.detail = detail
-
-
-class _Plain(NamedTuple):
-    """The objects of one form: the names of their fields in order, a pattern with a group for each, and those
-    found so far, by their places and the texts of their fields.
-    """
-
-    names: tuple[str, ...]
-    pattern: re.Pattern[bytes]
-    places: list[int]
-    rows: list[tuple[bytes, ...]]
-
-
-def plain_objects(texts: Sequence[bytes]) -> tuple[pa.Table, list[int]]:
-    """Read those objects that are plain; return their fields in RAW_SCHEMA, and which of `texts` they are.
-
-    Of an object that is read here `fields_of_object` says the same, and none has a control character.
-    """
-    all_utf8 = is_utf8(b"\n".join(texts))
-    by_form: dict[bytes, _Plain] = {}
-    plain: _Plain | None = None
-    for place, text in enumerate(texts):
-        read = plain and plain.pattern.fullmatch(text)
-        if not read:
-            plain = _plain_form(text, by_form)
-            read = plain and plain.pattern.fullmatch(text)
-        if plain and read and (all_utf8 or is_utf8(text)):
-            plain.places.append(place)
-            plain.rows.append(read.groups(b""))
-    found = [plain for plain in by_form.values() if plain.places]
-    return (
-        pa.concat_tables([RAW_SCHEMA.empty_table(), *map(_table, found)]),
-        [place for plain in found for place in plain.places],
-    )
 
 
 def fields_of_object(text: bytes) -> dict[str, str | None]:
@@ -96,53 +49,26 @@ def fields_of_object(text: bytes) -> dict[str, str | None]:
         raise BadMessage("bad_json", f"The message is not JSON: {error}.") from None
     except RecursionError:
         raise BadMessage("bad_json", "The message is JSON that is nested too deep.") from None
-    return _checked_fields(pairs)
+    fields = dict(pairs)
+    if (
+        len(fields) < len(pairs)
+        or not _NAMES.issuperset(fields)
+        or not _TEXT_OR_NULL.issuperset(map(type, fields.values()))
+    ):
+        raise BadMessage("bad_json", _bad_fields(pairs))
+    return fields
 
 
-def _plain_form(text: bytes, by_form: dict[bytes, _Plain]) -> _Plain | None:
-    """Return what has the form of this object, if that is a plain one of fields of the contract."""
-    members = _MEMBER.findall(text, 1)
-    names = tuple(name.decode() for _, name, _, _ in members)
-    if len(set(names)) < len(names) or not set(names).issubset(COLUMN_NAMES):
-        return None
-    if [after[-1:] for *_, after in members] != [b","] * (len(members) - 1) + [b"}"]:
-        return None
-    values = [
-        re.escape(before) + (_NUMBER if number else _TEXT) + re.escape(after)
-        for before, _, number, after in members
-    ]
-    form = rb"\{" + b"".join(values)
-    if form not in by_form:
-        by_form[form] = _Plain(names, _compiled(form), [], [])
-    return by_form[form]
-
-
-@functools.lru_cache(maxsize=100)
-def _compiled(form: bytes) -> re.Pattern[bytes]:
-    return re.compile(form)
-
-
-def _table(plain: _Plain) -> pa.Table:
-    texts = dict(zip(plain.names, zip(*plain.rows, strict=True), strict=True))
-    none = pa.repeat(pa.scalar(""), len(plain.rows))
-    columns = [pa.array(texts[name], pa.string()) if name in texts else none for name in COLUMN_NAMES]
-    return pa.Table.from_arrays(columns, schema=RAW_SCHEMA)
-
-
-def _checked_fields(pairs: tuple[tuple[str, Any], ...]) -> dict[str, str | None]:
+def _bad_fields(pairs: tuple[tuple[str, Any], ...]) -> str:
     counts = Counter(name for name, _ in pairs)
-    if unknown := [name for name in counts if name not in COLUMN_NAMES]:
-        raise BadMessage(
-            "bad_json",
-            f"The object has unknown fields: {_named(unknown)}; the contract has {', '.join(COLUMN_NAMES)}.",
+    if unknown := [name for name in counts if name not in _NAMES]:
+        return (
+            f"The object has unknown fields: {_named(unknown)}; the contract has {', '.join(COLUMN_NAMES)}."
         )
     if repeated := [name for name, count in counts.items() if count > 1]:
-        raise BadMessage("bad_json", f"The object has fields more than once: {_named(repeated)}.")
-    fields = dict(pairs)
-    for name, value in fields.items():
-        if value is not None and not isinstance(value, str):
-            raise BadMessage("bad_json", f"{name} is {_kind(value)}; expected text, a number or null.")
-    return fields
+        return f"The object has fields more than once: {_named(repeated)}."
+    name, value = next((name, value) for name, value in pairs if type(value) not in _TEXT_OR_NULL)
+    return f"{name} is {_kind(value)}; expected text, a number or null."
 
 
 def _named(names: list[str]) -> str:

@@ -252,21 +252,25 @@ def parse_fields(events: Sequence[Mapping[str, str | None]], raws: Sequence[byte
         "line_too_long",
         lambda line: f"The message has {lengths[line]} bytes; at most {MAX_LINE_BYTES} are allowed.",
     )
+    # A control character is not printable, nor is half of a pair.
     joined = ["".join(fields) for fields in texts]
+    odd = [line for line, text in enumerate(joined) if not text.isprintable()]
+
+    def having(pattern: re.Pattern[str]) -> np.ndarray:
+        mask = np.zeros(len(joined), bool)
+        mask[[line for line in odd if pattern.search(joined[line])]] = True
+        return mask
+
     verdicts.note(
-        np.fromiter((_SURROGATE.search(text) is not None for text in joined), bool, len(joined)),
+        having(_SURROGATE),
         "invalid_utf8",
         lambda line: "A field holds half of a surrogate pair, which is no character.",
     )
-    verdicts.note(
-        np.fromiter((_CONTROL.search(text) is not None for text in joined), bool, len(joined)),
-        "control_character",
-        lambda line: _control_detail(joined[line]),
-    )
+    verdicts.note(having(_CONTROL), "control_character", lambda line: _control_detail(joined[line]))
     good = np.flatnonzero(verdicts.good)
-    kept = [texts[line] for line in good]
-    columns = [pa.array([fields[i] for fields in kept], pa.string()) for i in range(len(COLUMN_NAMES))]
-    rows = pa.Table.from_arrays(columns, schema=RAW_SCHEMA)
+    kept = [texts[line] for line in good.tolist()]
+    columns = list(zip(*kept, strict=True)) or [()] * len(COLUMN_NAMES)
+    rows = pa.Table.from_arrays([pa.array(column, pa.string()) for column in columns], schema=RAW_SCHEMA)
     return ParsedBlock(block, rows, offsets[good], lengths[good], verdicts.rejected())
 
 

@@ -27,7 +27,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beam_jobs import load_events
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import MAX_LINE_BYTES, ContractError
 from beam_jobs.files import count_lines, list_files, plan_ranges, read_range
 from beam_jobs.lines import BLOCK_BYTES, refuse_other_header
 from beam_jobs.load_events import MAX_REJECTS
@@ -353,6 +353,13 @@ elif way == "stream":
     while batch := [Message(data) for _, data in islice(lines, at_once)]:
         judged = judge(batch)
         rows += len(judged.rejects) + len(judged.messages)
+elif way == "messages":
+    from beam_jobs.messages import Message, judge
+    messages = [Message(path.read_bytes()) for path in folder.iterdir()]
+    judge([Message(b"x"), Message(b"{}")])
+    at_first = peak()
+    judged = judge(messages)
+    rows = len(judged.rejects) + len(judged.messages)
 else:
     from shopstream.landing import split
     at_first = peak()
@@ -386,16 +393,49 @@ def test_memory_does_not_grow_with_bad_lines(
     """Where a block's lines are not bounded the load takes 90 MiB, the door 350, the stream 150."""
     ends = b"" if way == "load" else EVENT
     (tmp_path / "a.csv").write_bytes(begins + bad * lines + ends)
+    found, peak = rows_and_peak(tmp_path, way, at_once)
+    assert found == rows
+    assert peak < peak_mebibytes
+
+
+@pytest.mark.parametrize(
+    ("messages", "peak_mebibytes"),
+    [
+        ([b"\n" * 9_900_000] * 2, 25),
+        ([b"1" * 9_900_000] * 2, 25),
+        ([b"{" * 9_900_000] * 2, 25),
+        ([b"\n" * MAX_LINE_BYTES] * 250, 50),
+        ([b"{" + b" " * (MAX_LINE_BYTES - 400 - more) + b'"user_id":1}' for more in range(160)], 100),
+    ],
+    ids=[
+        "newlines, too long",
+        "digits, too long",
+        "braces, too long",
+        "newlines",
+        "objects padded otherwise",
+    ],
+)
+def test_the_memory_of_a_batch_of_bad_messages_is_bounded(
+    tmp_path: Path, messages: list[bytes], peak_mebibytes: int
+) -> None:
+    for number, data in enumerate(messages):
+        (tmp_path / f"{number}.message").write_bytes(data)
+    found, peak = rows_and_peak(tmp_path, "messages", 0)
+    assert found == len(messages)
+    assert peak < peak_mebibytes
+
+
+def rows_and_peak(folder: Path, way: str, at_once: int) -> tuple[int, int]:
+    """How many rows a way reads of a folder in a process of its own, and the MiB that it takes for that."""
     done = subprocess.run(
-        [sys.executable, "-c", PEAK, str(tmp_path), way, str(at_once)],
+        [sys.executable, "-c", PEAK, str(folder), way, str(at_once)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=True,
     )
     found, peak = map(int, done.stdout.split())
-    assert found == rows
-    assert peak < peak_mebibytes
+    return found, peak
 
 
 PIECES = st.sampled_from(

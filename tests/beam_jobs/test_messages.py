@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -323,6 +326,61 @@ def test_each_message_ends_as_one_event_or_one_reject_whatever_comes_with_it(dat
     for reject in judge(messages).rejects:
         assert reject.reason in REASONS
         reject.detail.encode()
+
+
+def cpu_seconds(data: list[bytes]) -> float:
+    """The least CPU of five judgements of a batch."""
+    messages = of(*data)
+    taken = []
+    for _ in range(5):
+        start = time.process_time()
+        judge(messages)
+        taken.append(time.process_time() - start)
+    return min(taken)
+
+
+LONG: dict[str, Callable[[int], bytes]] = {
+    "spaces in an object": lambda size: b"{" + b" " * size + b"}",
+    "newlines before no name": lambda size: b'{"user_id":1,' + b"\n" * size + b"x",
+    "spaces and no end": lambda size: b'{"user_id":1' + b" " * size,
+    "tabs before no colon": lambda size: b'{"user_id"' + b"\t" * size + b"x",
+    "minus signs": lambda size: b'{"user_id":' + b"-" * size + b"}",
+    "digits": lambda size: b'{"user_id":' + b"1" * size + b"}",
+    "text without an end": lambda size: b'{"brand":"' + b"x" * size,
+    "backslashes": lambda size: b'{"brand":"' + b"\\" * size + b'"}',
+    "objects": lambda size: b'{"a":' * (size // 5),
+    "a field again and again": lambda size: b'{"price":1' + b',"price":1' * (size // 10) + b"}",
+    "a line of digits": lambda size: b"1" * size,
+    "commas": lambda size: b"1" + b"," * size,
+    "quotes": lambda size: b'1,"' + b'"' * size,
+    "byte order marks": lambda size: b"\xef\xbb\xbf" * (size // 3),
+    "lines": lambda size: b"1\n" * (size // 2),
+    "levels": lambda size: LINE.replace(b"a.b", b"." * size),
+    "spaces in a field": lambda size: LINE.replace(b"sony", b" " * size + b"x"),
+}
+
+
+@pytest.mark.parametrize("name", LONG)
+def test_a_long_message_takes_no_more_cpu_than_as_many_bytes_in_short_ones(name: str) -> None:
+    """Where the time grows with the square of the length, it is sixteen times as much."""
+    size = MAX_LINE_BYTES - 100
+    assert cpu_seconds([LONG[name](size)]) < 5 * cpu_seconds([LONG[name](size // 16)] * 16)
+
+
+def test_objects_that_are_written_in_many_ways_take_hardly_more_cpu_than_ones_that_are_alike() -> None:
+    """Where each way is remembered, it is five to fifty times as much."""
+    orders = list(itertools.islice(itertools.permutations(FIELDS), 0, 40_000, 80))
+    alike = cpu_seconds([as_json()] * len(orders))
+    varied = [json.dumps({name: FIELDS[name] for name in order}).encode() for order in orders]
+    optional = ("category_code", "brand")
+    omitting = [
+        json.dumps({name: FIELDS[name] for name in FIELDS if name not in optional[: number % 3]}).encode()
+        for number in range(len(orders))
+    ]
+    padded = [b"{" + b" " * number + as_json()[1:] for number in range(len(orders))]
+    for texts in (varied, omitting, padded):
+        assert len(judge(of(*texts)).events) == len(orders)
+        assert cpu_seconds(texts) < 2.5 * alike
 
 
 def test_messages_without_id_or_publish_time_are_events_too() -> None:
