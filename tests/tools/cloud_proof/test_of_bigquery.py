@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from datetime import date
+from datetime import date, datetime, time, timedelta
 
 import pytest
 from google.cloud import bigquery as bigquery_api
@@ -18,7 +18,8 @@ DAY = date(2019, 11, 1)
 
 
 @pytest.mark.integration
-@pytest.mark.usefixtures("spanner_emulator")  # The clients of all stores are made together.
+# The clients of all stores are made together; a build asks for the events of days.
+@pytest.mark.usefixtures("spanner_emulator", "bigquery_tables")
 def test_what_an_emulator_can_answer_is_as_expected_and_the_datasets_are_gone_afterwards(
     ground: Ground, bigquery: bigquery_api.Client
 ) -> None:
@@ -59,6 +60,25 @@ def test_derived_bytes_are_those_of_the_stored_rows_of_the_days_and_columns_read
         "a table": 2 + len(brand) + 8,
         "the day before": 0,
     }
+
+
+@pytest.mark.integration
+def test_what_a_load_replaces_and_counts_is_derived_from_the_stored_rows_of_the_days_it_may_touch(
+    bigquery_tables: bigquery_api.Client,
+) -> None:
+    staging = "shop_raw.staging"
+    schema = bigquery_tables.get_table("shop_raw.events_batch").schema
+    bigquery_tables.create_table(bigquery_api.Table(f"{bigquery_tables.project}.{staging}", schema=schema))
+    noons = [datetime.combine(DAY, time(12)) - timedelta(days=days) for days in (0, 7, 8)]
+    rows = [batch_event(event_id="a", event_time=noon, landing_day=DAY) for noon in noons]
+    fill(bigquery_tables, "shop_raw.events_batch", rows)
+    statements = of_bigquery.statements_with_limits(staging)
+    assert {"build shop.sessions", "check shop.sessions"} <= statements.keys()
+    derived = derive(bigquery_tables, statements, DAY, staging)
+    assert derived.keys() == of_bigquery.told(bigquery_tables, statements, DAY).keys() == statements.keys()
+    # Of two days: event_date, landing_day, and load_id, which has 17 characters.
+    assert derived["write the audit row"] == 2 * (8 + 8 + 2 + 17)
+    assert derived["replace the landing day"] > 2 * derived["write the audit row"]
 
 
 @pytest.mark.integration
