@@ -11,8 +11,9 @@ demo      `make demo` from start to end, in a stack that is not up, and a look o
 page      how soon the dashboard shows its first chart, and its bytes, beside a running stack with events
 
 What is measured is a process of its own; but land, page, and of stream the pulls and appends alone run in
-this one. A ratio compares what one run measured, by medians of several in turn or by the neighbours' mean. CPU is what compares: rows a second are those of this machine and of what else it does. The figures are
-merged into build/bench/result.json.
+this one. A ratio compares what one run measured, by medians of several in turn or by the neighbours' mean.
+CPU is what compares: rows a second are those of this machine and of what else it does. The figures are merged
+into build/bench/result.json.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ import threading
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, date, datetime
 from itertools import cycle, islice
 from pathlib import Path
@@ -26,6 +26,7 @@ from statistics import mean, median
 import apache_beam as beam
 import psutil
 from apache_beam.options.pipeline_options import PipelineOptions
+from google.api_core.exceptions import NotFound
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, pubsub_v1
 
@@ -33,7 +34,7 @@ from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.messages import Message, judge
 from beam_jobs.stream_events import StreamOptions, land, write_events, write_rejects
-from local.dataflow.stream_driver import ACK_IDS, Subscription
+from local.dataflow.stream_driver import ACK_IDS, PULL_MESSAGES, Subscription
 from local.events.files import write_landing_day
 from local.root import ROOT
 from local.stack import emulators
@@ -48,7 +49,6 @@ PEER_TABLE = "shop_raw.peer"
 EVENTS = 100_000
 INSERT_ROWS = 20_000
 PULLED_EVENTS = 20_000
-"""Few enough to be pulled before the first of them is delivered again."""
 MICRO_BATCHES = 5
 BATCH_MESSAGES = 500
 LATENCY_SECONDS = 30
@@ -78,8 +78,15 @@ class Bench:
         )
         self.topic = self.publisher.topic_path(project, settings().topic)
         self.publisher.create_topic(name=self.topic)
-        pubsub_v1.SubscriberClient().create_subscription(
-            name=self.stream.subscription, topic=self.topic, ack_deadline_seconds=ACK_DEADLINE_SECONDS
+        self.subscriber = pubsub_v1.SubscriberClient()
+
+    def renew_subscription(self) -> None:
+        """Make the subscription anew, so that no message of another measurement comes again in the next."""
+        name = self.stream.subscription
+        with suppress(NotFound):
+            self.subscriber.delete_subscription(subscription=name)
+        self.subscriber.create_subscription(
+            name=name, topic=self.topic, ack_deadline_seconds=ACK_DEADLINE_SECONDS
         )
 
     def empty_tables(self) -> None:
@@ -216,19 +223,24 @@ def appends(bench: Bench) -> float:
 
 
 def pulls(bench: Bench) -> float:
-    """Find how fast the Pub/Sub emulator gives messages to who does nothing with them; return events/s."""
+    """Find how fast the Pub/Sub emulator gives messages to who only acknowledges them; return events/s."""
+    bench.renew_subscription()
     bench.publish(list(islice(cycle(bench.lines), PULLED_EVENTS)))
     subscription = Subscription(os.environ["PUBSUB_EMULATOR_HOST"], bench.stream.subscription)
-    ack_ids: list[str] = []
 
     def pull() -> None:
-        while len(ack_ids) < PULLED_EVENTS:
+        held: list[str] = []
+        left = PULLED_EVENTS
+        while left > 0:
             if pulled := subscription.pull():
-                ack_ids.extend(pulled.ack_ids)
+                held += pulled.ack_ids
+                left -= len(pulled.ack_ids)
+            # In portions, so that none waits until it comes again.
+            if len(held) > ACK_IDS - PULL_MESSAGES or left <= 0:
+                subscription.acknowledge(held)
+                held = []
 
     events_s = PULLED_EVENTS / timed(pull)
-    for start in range(0, len(ack_ids), ACK_IDS):
-        subscription.acknowledge(ack_ids[start : start + ACK_IDS])
     print(f"pulls alone, events/s     {events_s:10,.0f}")
     return events_s
 
@@ -259,6 +271,7 @@ def sustained(bench: Bench) -> dict[str, float]:
 def backlog(bench: Bench, what: str, messages: Sequence[bytes], module: str) -> tuple[float, float]:
     """Publish messages and let a program land them; return events/s and us of CPU, from first row to last."""
     bench.empty_tables()
+    bench.renew_subscription()
     bench.publish(list(messages))
     with bench.driver(module) as driver:
         first = bench.await_rows(1, driver)
@@ -294,6 +307,7 @@ def latency(bench: Bench, seconds: int) -> float:
     Which row is not asked: the nth that is counted is taken for the nth that was published.
     """
     bench.empty_tables()
+    bench.renew_subscription()
     warm_up = WARM_UP_SECONDS * LATENCY_RATE
     lines = list(islice(cycle(bench.lines), warm_up + seconds * LATENCY_RATE))
     published: list[float] = []

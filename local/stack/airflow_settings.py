@@ -54,7 +54,7 @@ PRELOADED = (
     "googleapiclient.discovery_cache",
     "jinja2.ext",
 )
-"""What tasks and those that start them import; of this repository but the first, so that edits take effect."""
+"""What tasks and those that start them import; of this repository only the first: edits take effect."""
 
 QUIET = ",".join(
     (

@@ -90,7 +90,7 @@ def test_a_table_that_a_statement_reaches_twice_is_read_with_all_the_columns_nam
     )
     bigquery_clean.query_and_wait("CREATE VIEW shop.seen AS SELECT m FROM shop.counted")
     both = "SELECT MAX(counted.n) FROM shop.counted CROSS JOIN shop.seen"
-    limit = bigquery.Limit(1_599, "chosen")
+    limit = bigquery.Limit(1_599, "chosen", "raise it")
     with pytest.raises(bigquery.TooManyBytes, match="1600 or higher required"):
         bigquery.run(bigquery_clean, both, {}, job_id_prefix="both", maximum_bytes_billed=limit)
 
