@@ -16,6 +16,7 @@ from google.cloud import bigquery, spanner, storage
 
 from beam_jobs.contract import ContractError
 from local.stack.airflow_client import AirflowClient, RunFailed
+from local.stack.emulators import NotReady
 from shopstream.landing.judge import Landed
 from shopstream.landing.split import open_export, split
 from shopstream.layout import SUCCESS, landing
@@ -170,8 +171,15 @@ def rejects(load_ids: Sequence[str]) -> list[tuple[str, int, str]]:
 def ask_bigquery(
     sql: str, parameters: Sequence[bigquery.ScalarQueryParameter | bigquery.ArrayQueryParameter] = ()
 ) -> tuple[list[str], Iterator[Sequence[Any]]]:
-    """The column names and the rows of a statement in BigQuery; it costs at most MAX_BYTES_BILLED."""
+    """The column names and the rows of a query in BigQuery; it costs at most MAX_BYTES_BILLED.
+
+    Raises:
+        NotReady: the statement is no query; nothing was run.
+    """
     config = bigquery.QueryJobConfig(query_parameters=list(parameters), maximum_bytes_billed=MAX_BYTES_BILLED)
+    looked = bigquery.QueryJobConfig(query_parameters=list(parameters), dry_run=True)
+    if (kind := clients()[1].query(sql, job_config=looked).statement_type) != "SELECT":
+        raise NotReady(f"This only reads, and the statement is a {kind}: nothing was run. Give one query.")
     result = clients()[1].query(sql, job_config=config).result()
     return [column.name for column in result.schema], (row.values() for row in result)
 

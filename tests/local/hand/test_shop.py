@@ -10,6 +10,8 @@ from google.cloud.storage import Bucket
 
 from beam_jobs.contract import ContractError
 from local.hand import shop
+from local.stack.emulators import NotReady
+from shopstream.settings import settings
 from tests.bad_input import EVENT, HEADER, line
 
 DAY = date(2019, 11, 1)
@@ -58,3 +60,13 @@ def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
     days = "".join(line(event_time=f"2019-11-{day:02d} 08:00:00 UTC").decode() for day in range(1, 11))
     [many] = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
     assert many.endswith("2019-11-08 (1 row) and 2 more")
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("bigquery_tables")
+def test_a_question_to_bigquery_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
+    assert shop.ask_bigquery("WITH one AS (SELECT 1 AS n) SELECT n FROM one")[0] == ["n"]
+    for changing in ("DELETE FROM shop.daily_event_count WHERE TRUE", "SELECT 1; DROP TABLE shop.sessions"):
+        with pytest.raises(NotReady, match="This only reads"):
+            shop.ask_bigquery(changing)
