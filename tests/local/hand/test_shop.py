@@ -63,7 +63,7 @@ def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.integration
-@pytest.mark.usefixtures("bigquery_tables")
+@pytest.mark.usefixtures("bigquery_tables", "spanner_database", "bucket")
 def test_a_question_to_bigquery_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
     assert shop.ask_bigquery("WITH one AS (SELECT 1 AS n) SELECT n FROM one")[0] == ["n"]
