@@ -242,7 +242,9 @@ def _contract_whatif(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
-    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
+    connected, bucket = _connect(options)
+    shop.refuse_unlanded(bucket, options.day)
+    airflow = connected()
     for dag_id in ("keep_stream_alive", "simulate_stream"):
         airflow.unpause(dag_id)
     airflow.run("keep_stream_alive", {}, _progress)
@@ -313,7 +315,7 @@ def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: 
 
 def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], Any]:
     """Make the environment the meant shop's; return how to reach its Airflow, and its bucket."""
-    if not options.env:
+    if not getattr(options, "env", None):
         os.environ.update(control.environment())
         bucket = shop.clients()[2].bucket(settings().bucket)
         return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket

@@ -20,6 +20,7 @@ from local.stack.emulators import NotReady
 from shopstream.landing.judge import Landed
 from shopstream.landing.split import open_export, split
 from shopstream.layout import SUCCESS, landing
+from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.load.place import place
 from shopstream.settings import settings
 
@@ -136,6 +137,17 @@ def land_day(bucket: storage.Bucket, file: Path, day: date, landed: Landed) -> s
     bucket.blob(name).upload_from_filename(file)
     bucket.blob(f"{landing(day)}/{SUCCESS}").upload_from_string(b"")
     return f"gs://{bucket.name}/{name}"
+
+
+def refuse_unlanded(bucket: storage.Bucket, day: date) -> None:
+    """Do nothing if a day is landed whole.
+
+    Raises:
+        ContractError: it is not; the message says what its folder holds, and how to land it.
+    """
+    found = landed_objects(bucket.client, bucket.name, day)
+    if SUCCESS not in found:
+        raise ContractError(f"{describe_missing(bucket.name, day, found)} By hand: make put FILE=events.csv")
 
 
 def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any]:

@@ -126,7 +126,7 @@ def describe_missing(bucket: str, day: date, found: Iterable[str]) -> str:
         holds = f"holds {_some(names)}. Once the day's files are complete, write an empty object"
     return (
         f"Landing day {day} is not landed whole: {folder} {holds} {layout.SUCCESS}; or land an export with "
-        "land_export. Then trigger the load again; with wait it waits for that."
+        "land_export."
     )
 
 

@@ -61,10 +61,11 @@ def has_landed(**context: Any) -> bool:
     if layout.SUCCESS in found:
         log.info("Landing day %s is landed whole; objects in its folder: %d.", day, len(found))
         return True
+    missing = describe_missing(settings().bucket, day, found)
     is_asked_for = context["dag_run"].run_type in ("manual", "operator_triggered")
     if is_asked_for and not context["params"]["wait"]:
-        raise Refused(describe_missing(settings().bucket, day, found))
-    log.info("%s", describe_missing(settings().bucket, day, found))
+        raise Refused(f"{missing} Then trigger the load again; with wait it waits for that.")
+    log.info("%s", missing)
     return False
 
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,47 @@ def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket
         for blob in made.list_blobs():
             blob.delete()
         return made
+
+
+@contextmanager
+def standing(state: Path, **variables: str) -> Iterator[dict[str, str]]:
+    """The environment of a stack that is up as its folder tells, with these variables and no service."""
+    supervisor = subprocess.Popen(["sleep", "600"], env={**os.environ, hand.control.STACK_ID: str(state)})
+    (state / "supervisor.pid").write_text(str(supervisor.pid))
+    (state / "environment.json").write_text(json.dumps(variables))
+    try:
+        yield {**os.environ, "SHOPSTREAM_STACK_DIR": str(state)}
+    finally:
+        supervisor.kill()
+        supervisor.wait()
+
+
+def refused(environment: dict[str, str], *arguments: str) -> str:
+    """What a command of the shop by hand says on standard error while it fails."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "local.hand", *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    return ended.stderr
+
+
+@pytest.mark.integration
+def test_a_day_that_is_not_landed_is_refused_before_a_stream_is_started_for_it(
+    bucket: storage.Bucket, tmp_path: Path
+) -> None:
+    away = f"http://{emulators.HOST}:{emulators.free_port()}"
+    with standing(tmp_path, AIRFLOW__API__BASE_URL=away) as environment:
+        told = refused(environment, "stream", str(DAY))
+    folder = f"gs://{bucket.name}/landing/events/{DAY}"
+    assert told.startswith(f"Landing day {DAY} is not landed whole: {folder}/ holds nothing.")
+    assert told.endswith("By hand: make put FILE=events.csv\n")
+    bucket.blob(f"landing/events/{DAY}/_SUCCESS").upload_from_string(b"")
+    shop_of_hand.refuse_unlanded(bucket, DAY)
 
 
 @pytest.fixture
