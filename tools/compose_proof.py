@@ -323,7 +323,9 @@ class Stack:
         # Containers of a build reach the internet by the machine's network here, and by Docker's elsewhere.
         network_host.write_text("services: {keys: {build: {network: host}}}\n")
         # Another stack may have the usual ports.
-        os.environ.update({variable: str(free_port()) for variable in DEFAULT_PORTS})
+        os.environ.update(
+            {variable: str(free_port()) for variable in (*DEFAULT_PORTS, "SHOPSTREAM_DASHBOARD_PORT")}
+        )
         self._files = ("--file", "docker-compose.yaml", "--file", str(network_host))
         self.network = f"{PROJECT}_default"
 

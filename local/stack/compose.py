@@ -172,7 +172,7 @@ def _program(name: str) -> Program:
         emulators.gcs(ports["SHOPSTREAM_GCS_PORT"], objects),
         services.bigquery(ports, objects),
         *services.dataflow_and_airflow(ports, API_SERVER),
-        services.dashboard(ports["SHOPSTREAM_DASHBOARD_PORT"]),
+        services.dashboard(),
     ]
     for program in programs:
         if program.name == name:

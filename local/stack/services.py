@@ -20,7 +20,6 @@ BUCKET = "shopstream-local"
 
 DEFAULT_PORTS = {
     "SHOPSTREAM_AIRFLOW_PORT": 8080,
-    "SHOPSTREAM_DASHBOARD_PORT": 8092,
     "SHOPSTREAM_DATAFLOW_PORT": 8091,
     "SHOPSTREAM_SPANNER_PORT": 9010,
     "SHOPSTREAM_PUBSUB_PORT": 8085,
@@ -28,6 +27,8 @@ DEFAULT_PORTS = {
     "SHOPSTREAM_BIGQUERY_STORAGE_PORT": 9060,
     "SHOPSTREAM_GCS_PORT": 4443,
 }
+DASHBOARD_PORT = 8092
+"""Of the dashboard in its container. On its own it is none of `make up`, and lives on after `make down`."""
 
 PRELOAD = (
     "local.stack.seldom_gc",
@@ -104,12 +105,12 @@ def dataflow_and_airflow(
     ]
 
 
-def dashboard(port: int) -> Program:
+def dashboard() -> Program:
     """The dashboard on its own; `make up` does not start it, Airflow has it too."""
     return Program(
         "dashboard",
         (sys.executable, "-m", "shopstream.dashboard"),
-        lambda: emulators.accepts(port),
+        lambda: emulators.accepts(DASHBOARD_PORT),
         keeps_state=True,
     )
 

@@ -166,6 +166,12 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert "Its rows and objects are gone" in after("make down")
 
 
+def test_the_docs_name_each_variable_of_a_second_stack() -> None:
+    rows = re.findall(r"^\| `(SHOPSTREAM_\w+_PORT)` \| (\d+)", WALK.read_text(encoding="utf-8"), re.MULTILINE)
+    named = {**services.DEFAULT_PORTS, "SHOPSTREAM_DASHBOARD_PORT": settings().dashboard_port}
+    assert {name: int(port) for name, port in rows} == named
+
+
 class Project:
     """A real project for who has only its name: stores, Airflow and Google's login are where they tell."""
 

@@ -15,6 +15,7 @@ import yaml
 import local.stack.provision
 from local.root import ROOT
 from local.stack import compose, services
+from shopstream.settings import settings
 
 MAX_MEMORY_MIB = 8 * 1024
 SECRET_WORDS = re.compile(r"password|passwd|secret|token|api_?key|credential", re.IGNORECASE)
@@ -38,7 +39,7 @@ def test_ports_are_published_on_127_0_0_1_only(service: dict[str, Any]) -> None:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{SHOPSTREAM_[A-Z_]+_PORT:-\d+\}:\d+", port)
 
 
-def test_the_published_ports_are_those_of_make_up() -> None:
+def test_the_published_ports_are_those_of_make_up_and_of_the_dashboard() -> None:
     published = {
         variable: int(inside)
         for service in SERVICES.values()
@@ -46,7 +47,8 @@ def test_the_published_ports_are_those_of_make_up() -> None:
         for variable, outside, inside in [re.findall(r"\{(\w+):-(\d+)\}:(\d+)", port)[0]]
         if outside == inside
     }
-    assert published == services.DEFAULT_PORTS
+    assert published == {**services.DEFAULT_PORTS, "SHOPSTREAM_DASHBOARD_PORT": services.DASHBOARD_PORT}
+    assert settings().dashboard_port == services.DASHBOARD_PORT
 
 
 @each_service

@@ -251,8 +251,13 @@ def test_a_taken_port_is_told_in_one_sentence_that_names_its_variable(tmp_path: 
 
 def test_a_missing_program_is_told_in_one_sentence(tmp_path: Path) -> None:
     environment = {**stack_environment(tmp_path), "SHOPSTREAM_SPANNER_EMULATOR": "/nowhere/emulator_main"}
+    # A dashboard of before, which is none of the stack's, is not in its way.
+    with socket.socket() as dashboard:
+        dashboard.bind((emulators.HOST, 0))
+        dashboard.listen()
+        environment["SHOPSTREAM_DASHBOARD_PORT"] = str(dashboard.getsockname()[1])
 
-    ended = run(environment, "up")
+        ended = run(environment, "up")
 
     assert ended.returncode == 1
     assert ended.stderr == (
