@@ -18,8 +18,12 @@ unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
 # put, load, sql and contract-whatif are for the local stack, or with both of these for a real project.
-REAL = $(if $(ENV),--env "$(ENV)") $(if $(PROJECT),--project "$(PROJECT)")
-export Q
+REAL = $(if $(ENV),--env "$$ENV") $(if $(PROJECT),--project "$$PROJECT")
+
+# What people type goes to a command as it is, by the environment: neither make nor the shell reads a $ in it.
+TYPED := DAY ENV FILE INPUT JSON LAST_DAY PAGE PROJECT Q REASON SAMPLE SEED STORE USER_ID VERSION
+$(foreach name,$(TYPED),$(if $(filter command environment,$(firstword $(origin $(name)))),\
+	$(eval override export $(name) := $$(value $(name)))))
 
 .DEFAULT_GOAL := help
 .PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost scale cloud-proof infra-check audit deploy rollback clean
@@ -31,7 +35,7 @@ install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL ana
 	@echo "Everything is installed."
 
 demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, BAD_DAY=1 for one that asks, KEEP=1 to leave it running
-	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$(INPUT)") $(if $(KEEP),--keep) $(if $(REPLACE),--replace) $(if $(BAD_DAY),--bad-day)
+	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$$INPUT") $(if $(KEEP),--keep) $(if $(REPLACE),--replace) $(if $(BAD_DAY),--bad-day)
 
 test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
 	@$(BIN)/pytest $(PROCESSES) $(ARGS)
@@ -86,41 +90,41 @@ fuzz: $(INSTALLED) | $(UV) ## Look, guided by coverage, for bytes that break the
 up: $(INSTALLED) ## Start the local stack, ready to use: emulators, local Dataflow, Airflow, all tables
 	@$(BIN)/python -m local.hand up
 
-down: ## Stop the local stack; its logs and login stay
+down: ## Stop the local stack: all rows and landed files are lost; its logs and login stay
 	@if [ -x $(BIN)/python ]; then $(BIN)/python -m local.stack down; fi
 
-reset: down up ## Stop the local stack and start it anew, empty
+reset: down up ## Stop the local stack, with all rows and landed files, and start it anew, empty
 
 status: $(INSTALLED) ## Tell the local stack's pages, login, what runs, and the rows of its main tables
 	@$(BIN)/python -m local.hand status
 
 put: $(INSTALLED) ## Land a file of events: FILE=; UTC=1 if its times lack a zone, DAY= as all of one landing day
-	@$(BIN)/python -m local.hand put $(REAL) $(if $(DAY),--day "$(DAY)") $(if $(UTC),--utc) "$(FILE)"
+	@$(BIN)/python -m local.hand put $(REAL) $(if $(DAY),--day "$$DAY") $(if $(UTC),--utc) "$$FILE"
 
 load: $(INSTALLED) ## Load a landing day and tell what came of it: DAY=
-	@$(BIN)/python -m local.hand load $(REAL) "$(DAY)"
+	@$(BIN)/python -m local.hand load $(REAL) "$$DAY"
 
 sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql, or a prompt
-	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$(STORE)") $(if $(CSV),--csv) $(if $(value Q),"$$Q")
+	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$$STORE") $(if $(CSV),--csv) $(if $(Q),"$$Q")
 
 contract-whatif: $(INSTALLED) ## Judge kept rejects and a sample of accepted rows by this working tree's contract: DAY=, LAST_DAY=, REASON=, SAMPLE=rows, SEED=
-	@$(BIN)/python -m local.hand contract-whatif $(REAL) $(if $(LAST_DAY),--last-day "$(LAST_DAY)") \
-		$(if $(REASON),--reason "$(REASON)") $(if $(SAMPLE),--sample "$(SAMPLE)") $(if $(SEED),--seed "$(SEED)") "$(DAY)"
+	@$(BIN)/python -m local.hand contract-whatif $(REAL) $(if $(LAST_DAY),--last-day "$$LAST_DAY") \
+		$(if $(REASON),--reason "$$REASON") $(if $(SAMPLE),--sample "$$SAMPLE") $(if $(SEED),--seed "$$SEED") "$$DAY"
 
 stream: $(INSTALLED) ## Start the local stack's stream, and publish a landed day as if it happened now: DAY=
-	@$(BIN)/python -m local.hand stream "$(DAY)"
+	@$(BIN)/python -m local.hand stream "$$DAY"
 
 kill-stream: $(INSTALLED) ## Kill the process of the local stack's stream, as a crash would
 	@$(BIN)/python -m local.hand kill-stream
 
 dashboard: $(INSTALLED) ## Serve the dashboard beside the running stack; PROJECT=id for a real project
-	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$(PROJECT)")
+	@$(BIN)/python -m tools.dashboard $(if $(PROJECT),--project "$$PROJECT")
 
 bi-link: $(INSTALLED) ## Print the addresses that open each summary in Looker Studio; PROJECT=id
-	@$(BIN)/python -m tools.bi_link --project "$(PROJECT)"
+	@$(BIN)/python -m tools.bi_link --project "$$PROJECT"
 
 screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, beside the running stack; USER_ID=a customer's, PAGE=live for one
-	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$(USER_ID)") $(if $(PAGE),--only "$(PAGE)")
+	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$$USER_ID") $(if $(PAGE),--only "$$PAGE")
 
 logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
 	@$(BIN)/python -m local.stack logs $(SERVICE)
@@ -132,7 +136,7 @@ cloud-proof: $(INSTALLED) $(ANALYZER) ## Ask Google Cloud what only it can tell:
 	@$(BIN)/python -m tools.cloud_proof $(REAL) $(if $(YES),--yes) $(PROBE)
 
 cost: $(INSTALLED) $(ANALYZER) ## Print what a month costs, by service and query, at 1, 100 and 10,000 times this shop; JSON= writes it
-	@$(BIN)/python -m tools.cost $(if $(JSON),--json "$(JSON)")
+	@$(BIN)/python -m tools.cost $(if $(JSON),--json "$$JSON")
 
 scale: $(INSTALLED) $(ANALYZER) ## Print what 1, 100 and 10,000 times this shop need, and at how many times each limit is met
 	@$(BIN)/python -m bench.scale

@@ -28,6 +28,7 @@ OF_NO_MODULE = {
     "tests/test_bad_input.py": "of every way into the shop",
     "tests/test_import_rules.py": "of pyproject.toml",
     "tests/test_layout.py": "of tests/",
+    "tests/test_makefile.py": "of the Makefile",
 }
 """Test files that mirror nothing, with what they are of. Those of tests/sql are all of folders of SQL."""
 
