@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from datetime import date
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
 from google.auth.exceptions import GoogleAuthError
@@ -79,20 +80,27 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses in a sentence alone: make has typed the rest, so that the usage says nothing to a person."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{re.sub('^argument (day|file|--store): ', '', message)}\n")
+
+
 def _parse(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m local.hand", description=__doc__)
+    parser = _Parser(prog="python -m local.hand", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("up", help="start the stack, apply the schemas, let the daily DAGs run")
     commands.add_parser("status", help="tell pages, login, what runs, and the rows of the main tables")
     put = commands.add_parser("put", help="land a file of events")
-    put.add_argument("file", type=Path)
+    put.add_argument("file", type=_file)
     put.add_argument("--day", type=_day, help="land it, a CSV file, as all of this landing day")
     put.add_argument("--utc", action="store_true", help="its times without a zone are UTC")
     load = commands.add_parser("load", help="load a landing day and follow the run")
     load.add_argument("day", type=_day)
     sql = commands.add_parser("sql", help="ask a store")
     sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
-    sql.add_argument("--store", choices=("bigquery", "spanner"), default="bigquery")
+    sql.add_argument("--store", type=_store, default="bigquery", help="bigquery or spanner")
     sql.add_argument("--csv", action="store_true", help="as CSV, as it is when not on a terminal")
     what_if = commands.add_parser(
         "contract-whatif",
@@ -118,7 +126,21 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
+def _file(text: str) -> Path:
+    if not text:
+        raise argparse.ArgumentTypeError("Give FILE=events.csv, a file of click events.")
+    return Path(text)
+
+
+def _store(text: str) -> str:
+    if text not in ("bigquery", "spanner"):
+        raise argparse.ArgumentTypeError(f"STORE is {text!r}; give STORE=bigquery or STORE=spanner.")
+    return text
+
+
 def _day(text: str) -> date:
+    if not text:
+        raise argparse.ArgumentTypeError("Give DAY=2019-11-01, or another day.")
     try:
         return date.fromisoformat(text)
     except ValueError:
