@@ -36,7 +36,7 @@ from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerCl
 from local.stack.emulators import NotReady
 from local.stack.services import STATE
 from shopstream.settings import settings
-from shopstream.stream.decide import STREAM_JOB
+from shopstream.stream.decide import STREAM_JOB, Desired, MalformedDesiredState, parse_desired_state
 
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
@@ -66,7 +66,7 @@ def main(argv: list[str] | None = None) -> int:
     }
     try:
         return commands[options.command](options)
-    except (NotReady, ContractError, AirflowRefused, Refused, RunFailed) as error:
+    except (NotReady, ContractError, AirflowRefused, Refused, RunFailed, MalformedDesiredState) as error:
         print(error, file=sys.stderr)
     except GoogleAPICallError as error:
         print(error.message, file=sys.stderr)
@@ -288,10 +288,22 @@ def _kill_stream(options: argparse.Namespace) -> int:
     for worker in killed.values():
         worker.kill()
     if not killed:
-        print("No stream runs. Start it: make stream DAY=2019-11-01", file=sys.stderr)
+        print(_without_stream(seconds), file=sys.stderr)
         return 1
     print(f"Killed. keep_stream_alive looks each {seconds} s and launches it anew; no event is lost.")
     return 0
+
+
+def _without_stream(seconds: str) -> str:
+    """Why no stream runs: it comes back by itself, or nobody has started it, or somebody stopped it."""
+    from shopstream.stream.tasks import DESIRED_STATE  # which imports Airflow, for seconds
+
+    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
+    wanted = parse_desired_state(airflow.variable(DESIRED_STATE)).desired
+    if wanted is Desired.STOPPED or airflow.is_paused("keep_stream_alive"):
+        return "No stream runs. Start it: make stream DAY=2019-11-01"
+    again = f"keep_stream_alive looks each {seconds} s and launches it anew"
+    return f"The stream does not run at this moment; {again}."
 
 
 def _statement(given: str) -> str:

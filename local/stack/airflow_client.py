@@ -170,6 +170,11 @@ class AirflowClient:
         if self._call("PATCH", f"/variables/{key}", unless=requests.codes.not_found, json=body) is None:
             self._call("POST", "/variables", unless=requests.codes.conflict, json=body)
 
+    def variable(self, key: str) -> str | None:
+        """What one of Airflow's Variables holds; None without it."""
+        found = self._call("GET", f"/variables/{key}", unless=requests.codes.not_found)
+        return None if found is None else str(found["value"])
+
     def forget_scheduled_runs(self, dag_id: str) -> None:
         """Delete the run that the schedule starts for yesterday, when nobody lands yesterday's files."""
         for run_id in self.scheduled_runs(dag_id):

@@ -289,6 +289,57 @@ def test_a_day_that_is_not_landed_is_refused_before_a_stream_is_started_for_it(
     shop_of_hand.refuse_unlanded(bucket, DAY)
 
 
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("variable", "is_paused", "words"),
+    [
+        (None, False, "The stream does not run at this moment; keep_stream_alive looks each 60 s and"),
+        ({"desired": "running", "version": None}, False, "The stream does not run at this moment;"),
+        ({"desired": "stopped"}, False, "No stream runs. Start it: make stream DAY=2019-11-01"),
+        (None, True, "No stream runs. Start it: make stream DAY=2019-11-01"),
+        ({"desired": "perhaps"}, False, "perhaps"),
+    ],
+)
+def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
+    variable: dict[str, str] | None, is_paused: bool, words: str, tmp_path: Path
+) -> None:
+    class Airflow(http.server.BaseHTTPRequestHandler):
+        """Airflow's REST API, as far as it is asked."""
+
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.tell({"access_token": "ours"})
+
+        def do_GET(self) -> None:
+            if self.path == "/api/v2/dags/keep_stream_alive":
+                self.tell({"is_paused": is_paused})
+            elif self.path == "/api/v2/variables/shopstream_stream" and variable:
+                self.tell({"value": json.dumps(variable)})
+            else:
+                self.tell({"detail": "not found"}, 404)
+
+        def tell(self, answer: dict[str, Any], code: int = 200) -> None:
+            self.send_response(code)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    airflow = http.server.ThreadingHTTPServer((emulators.HOST, 0), Airflow)
+    threading.Thread(target=airflow.serve_forever, daemon=True).start()
+    variables = {
+        "AIRFLOW__API__BASE_URL": f"http://{emulators.HOST}:{airflow.server_port}",
+        "SHOPSTREAM_KEEP_ALIVE_SECONDS": "60",
+    }
+    try:
+        with standing(tmp_path, **variables) as environment:
+            assert words in refused(environment, "kill-stream")
+    finally:
+        airflow.shutdown()
+        airflow.server_close()
+
+
 @pytest.fixture
 def project(
     shop: Shop,  # noqa: F811
