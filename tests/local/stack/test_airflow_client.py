@@ -79,3 +79,10 @@ def test_a_wrong_login_is_refused_as_such_and_an_airflow_that_is_away_as_away(
         AirflowClient(url, USERNAME, "not it")
     with pytest.raises(AirflowRefused, match=r"cannot be reached\. See whether it runs"):
         AirflowClient(f"http://{emulators.HOST}:{emulators.free_port()}", USERNAME, PASSWORD)
+
+
+def test_a_variable_is_none_until_it_is_set_and_then_what_it_was_set_to(busy: tuple[Busy, str]) -> None:
+    client = AirflowClient(busy[1], USERNAME, PASSWORD)
+    assert client.variable("ours") is None
+    client.set_variable("ours", '{"desired": "stopped"}')
+    assert client.variable("ours") == '{"desired": "stopped"}'
