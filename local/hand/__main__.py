@@ -174,7 +174,7 @@ def _status(options: argparse.Namespace) -> int:
 def _put(options: argparse.Namespace) -> int:
     if not options.file.is_file():
         raise ContractError(f"{options.file} is no file; name a file of click events.")
-    for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc)):
+    for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
         print(line)
     airflow, bucket = _connect(options)
     if options.day:

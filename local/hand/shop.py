@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import islice
@@ -14,7 +15,7 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, spanner, storage
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import ContractError, first_event_day
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream.landing.judge import Landed
 from shopstream.landing.split import open_export, split
@@ -68,8 +69,11 @@ def look(file: Path, *, times_are_utc: bool = False) -> Landed:
         return split(source, str(file), lambda *_: nowhere.open("wb"), lambda *_: None, times_are_utc)
 
 
-def describe(landed: Landed) -> list[str]:
-    """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected."""
+def describe(landed: Landed, day: date | None = None) -> list[str]:
+    """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected.
+
+    With a `day` it is to be all of that landing day, and else of the days of its events.
+    """
     first = sorted(landed.rows.items())[:8]
     days = ", ".join(counted("{day} ({rows:,} rows)", day=day, rows=rows) for day, rows in first)
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
@@ -77,8 +81,21 @@ def describe(landed: Landed) -> list[str]:
     return [
         whole + days + more,
         *(f"translated to plain CSV: {what}" for what in landed.translated),
-        *(f"the load will reject {share}" for share in landed.shares()),
+        *(f"the load will reject {share}" for share in (as_day(landed, day) if day else landed).shares()),
     ]
+
+
+def as_day(landed: Landed, day: date) -> Landed:
+    """What a file comes to as all of one landing day: events too late for it, or after it, are rejected."""
+    reasons = sum(landed.rejected.values(), Counter[str]())
+    for event_day, rows in landed.rows.items():
+        good = rows - landed.rejected.get(event_day, Counter()).total()
+        if event_day > day:
+            reasons["after_landing_day"] += good
+        elif event_day < first_event_day(day):
+            reasons["too_late"] += good
+    rejected = {day: +reasons} if reasons.total() else {}
+    return Landed(Counter({day: landed.rows.total()}), rejected, landed.translated)
 
 
 def counted(text: str, /, **values: Any) -> str:

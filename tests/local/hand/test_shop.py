@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import date
+from collections import Counter
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from google.cloud.storage import Bucket
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import COLUMN_NAMES, ContractError
+from beam_jobs.lines import Block
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import check
 from local.hand import shop
 from tests.bad_input import EVENT, HEADER, line
 
@@ -58,3 +62,23 @@ def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
     days = "".join(line(event_time=f"2019-11-{day:02d} 08:00:00 UTC").decode() for day in range(1, 11))
     [many] = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
     assert many.endswith("2019-11-08 (1 row) and 2 more")
+
+
+@pytest.mark.parametrize("days_off", [-1, 0, 6, 7, 8])
+def test_a_file_that_is_to_be_all_of_a_day_is_told_rejected_as_the_load_of_that_day_rejects_it(
+    days_off: int, tmp_path: Path
+) -> None:
+    late = line(event_time="2019-10-31 08:00:00 UTC")
+    content = HEADER + EVENT * 2 + late * 2 + line(price="free")
+    day = DAY + timedelta(days=days_off)
+    told = shop.describe(shop.look(written(tmp_path / "a.csv", content)), day)
+    judged = check(parse_block(Block(content.removeprefix(HEADER), 0), COLUMN_NAMES), day).rejected
+    reasons = Counter(judged["reason"].to_pylist()).most_common()
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons)
+    share = f"{len(judged)} of 5 lines ({len(judged) / 5:.2%}): {counts}"
+    assert told[1:] == [f"the load will reject {share}", f"the load will reject {day}: {share}"]
+
+
+def test_a_file_without_a_line_to_reject_is_told_so_of_its_day_too(tmp_path: Path) -> None:
+    landed = shop.look(written(tmp_path / "a.csv", HEADER + EVENT))
+    assert shop.describe(landed, DAY) == ["1 row of 1 day: 2019-11-01 (1 row)"]
