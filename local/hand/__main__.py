@@ -182,6 +182,8 @@ def _put(options: argparse.Namespace) -> int:
         print(f"landed as {uri}, and the day marked complete")
         days = [options.day]
     else:
+        for line in shop.neighbours(bucket, options.file, landed):
+            print(line)
         shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
         days = sorted(landed.rows)
         print(f"landed in gs://{bucket.name}/landing/events/, each day marked complete")

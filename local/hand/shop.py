@@ -8,17 +8,18 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, spanner, storage
 
-from beam_jobs.contract import ContractError, first_event_day
+from beam_jobs.contract import NAMES_SHOWN, ContractError, first_event_day
+from beam_jobs.lines import is_events_file
 from local.stack.airflow_client import AirflowClient, RunFailed
-from shopstream.landing.judge import Landed
-from shopstream.landing.split import open_export, split
+from shopstream.landing.judge import DAYS_TOLD, Landed
+from shopstream.landing.split import is_part, open_export, split, stem_of
 from shopstream.layout import SUCCESS, landing
 from shopstream.load.place import place
 from shopstream.settings import settings
@@ -102,6 +103,22 @@ def counted(text: str, /, **values: Any) -> str:
     """Format a text as str.format does; what {count:,} counts loses its s if it is one: 1 row, not 1 rows."""
     counts = re.compile(r"(\{(\w+):,\} [\w{}]+)s\b")
     return counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text).format(**values)
+
+
+def neighbours(bucket: storage.Bucket, file: Path, landed: Landed) -> list[str]:
+    """Say which days of an export, before it is landed, hold files that a load would read beside its own."""
+    told = []
+    for day in sorted(landed.rows):
+        names = [PurePosixPath(blob.name).name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
+        others = [n for n in names if is_events_file(n) and not is_part(n, stem_of(file.name))]
+        if others:
+            more = f" and {len(others) - NAMES_SHOWN:,} more" if len(others) > NAMES_SHOWN else ""
+            told.append(
+                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. To replace "
+                "it, use the same name, and DAY= if it was landed with it."
+            )
+    more_days = [f"and so {len(told) - DAYS_TOLD:,} days more"] if len(told) > DAYS_TOLD else []
+    return [*told[:DAYS_TOLD], *more_days]
 
 
 def land_export(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections import Counter
 from datetime import date, timedelta
 from pathlib import Path
@@ -51,6 +52,24 @@ def test_what_would_make_another_day_of_it_is_refused(bucket: Bucket, tmp_path: 
     with pytest.raises(ContractError, match=r"holds other files, .*theirs\.csv\. Delete them"):
         shop.land_day(bucket, file, DAY, landed)
     assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}theirs.csv"]
+
+
+@pytest.mark.integration
+def test_a_day_that_holds_files_of_other_names_is_told_before_another_is_landed_beside_them(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "my.csv.gz", gzip.compress(HEADER + EVENT))
+    landed = shop.look(file)
+    for own in ("my-00000.csv", "my-00001.csv", "_SUCCESS"):
+        bucket.blob(FOLDER + own).upload_from_string(EVENT)
+    bucket.blob("landing/events/2019-11-02/theirs-00000.csv").upload_from_string(EVENT)
+    assert shop.neighbours(bucket, file, landed) == []
+    for other in ("theirs-00000.csv", "my.csv"):
+        bucket.blob(FOLDER + other).upload_from_string(EVENT)
+    assert shop.neighbours(bucket, file, landed) == [
+        "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. To replace it, use the same "
+        "name, and DAY= if it was landed with it."
+    ]
 
 
 def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
