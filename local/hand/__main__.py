@@ -177,6 +177,8 @@ def _put(options: argparse.Namespace) -> int:
     for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
         print(line)
     airflow, bucket = _connect(options)
+    for line in shop.to_be_asked(shop.as_day(landed, options.day) if options.day else landed):
+        print(line)
     if options.day:
         uri = shop.land_day(bucket, options.file, options.day, landed)
         print(f"landed as {uri}, and the day marked complete")

@@ -105,6 +105,33 @@ def counted(text: str, /, **values: Any) -> str:
     return counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text).format(**values)
 
 
+def to_be_asked(landed: Landed) -> list[str]:
+    """Say of which days the load will stop at its gate, if this file is all of them.
+
+    The share that nobody is asked about is that of the environment, SHOPSTREAM_MAX_REJECTED_SHARE.
+    """
+    most = settings().max_rejected_share
+    asked, refused = [], []
+    for day, reasons in sorted(landed.rejected.items()):
+        if reasons.total() == landed.rows[day]:
+            refused.append(day)
+        elif reasons.total() > most * landed.rows[day]:
+            asked.append(day)
+
+    def told(days: list[date]) -> str:
+        more = f" and {len(days) - DAYS_TOLD:,} days more" if len(days) > DAYS_TOLD else ""
+        return ", ".join(map(str, days[:DAYS_TOLD])) + more
+
+    return [
+        f"{said} {told(days)}"
+        for said, days in (
+            (f"above {most:.2%}, so that the load will ask you whether to publish the day:", asked),
+            ("not a line to accept, so that the load will refuse the day:", refused),
+        )
+        if days
+    ]
+
+
 def neighbours(bucket: storage.Bucket, file: Path, landed: Landed) -> list[str]:
     """Say which days of an export, before it is landed, hold files that a load would read beside its own."""
     told = []

@@ -101,3 +101,18 @@ def test_a_file_that_is_to_be_all_of_a_day_is_told_rejected_as_the_load_of_that_
 def test_a_file_without_a_line_to_reject_is_told_so_of_its_day_too(tmp_path: Path) -> None:
     landed = shop.look(written(tmp_path / "a.csv", HEADER + EVENT))
     assert shop.describe(landed, DAY) == ["1 row of 1 day: 2019-11-01 (1 row)"]
+
+
+def test_a_day_with_so_many_lines_to_reject_that_its_load_will_ask_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_MAX_REJECTED_SHARE", "0.1")
+    bad, next_day = line(price="free"), {"event_time": "2019-11-02 08:00:00 UTC"}
+    content = HEADER + EVENT * 8 + bad * 2 + line(**next_day) * 9 + line(**next_day, price="free")
+    landed = shop.look(written(tmp_path / "a.csv", content))
+    assert shop.to_be_asked(landed) == [
+        "above 10.00%, so that the load will ask you whether to publish the day: 2019-11-01"
+    ]
+    assert shop.to_be_asked(shop.as_day(landed, DAY - timedelta(days=1))) == [
+        "not a line to accept, so that the load will refuse the day: 2019-10-31"
+    ]
