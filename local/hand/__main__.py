@@ -196,14 +196,18 @@ def _status(options: argparse.Namespace) -> int:
 def _put(options: argparse.Namespace) -> int:
     if not options.file.is_file():
         raise ContractError(f"{options.file} is no file; name a file of click events.")
-    for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc)):
+    for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
         print(line)
     airflow, bucket = _connect(options)
+    for line in shop.to_be_asked(shop.as_day(landed, options.day) if options.day else landed):
+        print(line)
     if options.day:
         uri = shop.land_day(bucket, options.file, options.day, landed)
         print(f"landed as {uri}, and the day marked complete")
         days = [options.day]
     else:
+        for line in shop.neighbours(bucket, options.file, landed):
+            print(line)
         shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
         days = sorted(landed.rows)
         print(f"landed in gs://{bucket.name}/landing/events/, each day marked complete")

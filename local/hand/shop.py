@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from itertools import islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery, spanner, storage
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import NAMES_SHOWN, ContractError, first_event_day
+from beam_jobs.lines import is_events_file
 from local.stack.airflow_client import AirflowClient, RunFailed
 from local.stack.emulators import NotReady
-from shopstream.landing.judge import Landed
-from shopstream.landing.split import open_export, split
+from shopstream.landing.judge import DAYS_TOLD, Landed
+from shopstream.landing.split import is_part, open_export, split, stem_of
 from shopstream.layout import SUCCESS, landing
 from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.load.place import place
@@ -70,8 +72,11 @@ def look(file: Path, *, times_are_utc: bool = False) -> Landed:
         return split(source, str(file), lambda *_: nowhere.open("wb"), lambda *_: None, times_are_utc)
 
 
-def describe(landed: Landed) -> list[str]:
-    """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected."""
+def describe(landed: Landed, day: date | None = None) -> list[str]:
+    """What is in a file, in lines for a person: its days and rows, what is translated, what is rejected.
+
+    With a `day` it is to be all of that landing day, and else of the days of its events.
+    """
     first = sorted(landed.rows.items())[:8]
     days = ", ".join(counted("{day} ({rows:,} rows)", day=day, rows=rows) for day, rows in first)
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
@@ -79,14 +84,70 @@ def describe(landed: Landed) -> list[str]:
     return [
         whole + days + more,
         *(f"translated to plain CSV: {what}" for what in landed.translated),
-        *(f"the load will reject {share}" for share in landed.shares()),
+        *(f"the load will reject {share}" for share in (as_day(landed, day) if day else landed).shares()),
     ]
+
+
+def as_day(landed: Landed, day: date) -> Landed:
+    """What a file comes to as all of one landing day: events too late for it, or after it, are rejected."""
+    reasons = sum(landed.rejected.values(), Counter[str]())
+    for event_day, rows in landed.rows.items():
+        good = rows - landed.rejected.get(event_day, Counter()).total()
+        if event_day > day:
+            reasons["after_landing_day"] += good
+        elif event_day < first_event_day(day):
+            reasons["too_late"] += good
+    rejected = {day: +reasons} if reasons.total() else {}
+    return Landed(Counter({day: landed.rows.total()}), rejected, landed.translated)
 
 
 def counted(text: str, /, **values: Any) -> str:
     """Format a text as str.format does; what {count:,} counts loses its s if it is one: 1 row, not 1 rows."""
     counts = re.compile(r"(\{(\w+):,\} [\w{}]+)s\b")
     return counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text).format(**values)
+
+
+def to_be_asked(landed: Landed) -> list[str]:
+    """Say of which days the load will stop at its gate, if this file is all of them.
+
+    The share that nobody is asked about is that of the environment, SHOPSTREAM_MAX_REJECTED_SHARE.
+    """
+    most = settings().max_rejected_share
+    asked, refused = [], []
+    for day, reasons in sorted(landed.rejected.items()):
+        if reasons.total() == landed.rows[day]:
+            refused.append(day)
+        elif reasons.total() > most * landed.rows[day]:
+            asked.append(day)
+
+    def told(days: list[date]) -> str:
+        more = f" and {len(days) - DAYS_TOLD:,} days more" if len(days) > DAYS_TOLD else ""
+        return ", ".join(map(str, days[:DAYS_TOLD])) + more
+
+    return [
+        f"{said} {told(days)}"
+        for said, days in (
+            (f"above {most:.2%}, so that the load will ask you whether to publish the day:", asked),
+            ("not a line to accept, so that the load will refuse the day:", refused),
+        )
+        if days
+    ]
+
+
+def neighbours(bucket: storage.Bucket, file: Path, landed: Landed) -> list[str]:
+    """Say which days of an export, before it is landed, hold files that a load would read beside its own."""
+    told = []
+    for day in sorted(landed.rows):
+        names = [PurePosixPath(blob.name).name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
+        others = [n for n in names if is_events_file(n) and not is_part(n, stem_of(file.name))]
+        if others:
+            more = f" and {len(others) - NAMES_SHOWN:,} more" if len(others) > NAMES_SHOWN else ""
+            told.append(
+                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. To replace "
+                "it, use the same name, and DAY= if it was landed with it."
+            )
+    more_days = [f"and so {len(told) - DAYS_TOLD:,} days more"] if len(told) > DAYS_TOLD else []
+    return [*told[:DAYS_TOLD], *more_days]
 
 
 def land_export(

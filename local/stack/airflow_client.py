@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import google.auth
 import requests
@@ -16,6 +17,8 @@ from urllib3 import Retry
 
 POLL_SECONDS = 1.5
 ANSWER_AFTER_SECONDS = 5.0
+ANSWER_HOURS = 24
+"""As shopstream.questions has it, which takes seconds to import."""
 PAGE_RUNS = 100
 REQUEST_TIMEOUT_SECONDS = 30
 ALERTS = "shopstream.alerts"
@@ -261,13 +264,29 @@ class AirflowClient:
                         label = task["rendered_map_index"] or (
                             str(task["map_index"]) if task["map_index"] >= 0 else ""
                         )
-                        progress(f"{name}: {task['task_id']}{f' [{label}]' if label else ''} {shown}")
+                        said = f"{name}: {task['task_id']}{f' [{label}]' if label else ''} {shown}"
+                        for line in [said, *self._asked(task)]:
+                            progress(line)
                 # Each question costs Airflow 30 ms of CPU, which its tasks then lack.
                 if all(task["state"] in FINAL_STATES for task in tasks):
                     state = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
                     if state in ("success", "failed"):
                         ended[dag_id, run_id] = state
         return ended
+
+    def _asked(self, task: dict[str, Any]) -> list[str]:
+        """What a task asks a person now, and where to answer; nothing if it asks nothing."""
+        if task["state"] != "awaiting_input":
+            return []
+        dag_id, run_id, task_id = (task[name] for name in ("dag_id", "dag_run_id", "task_id"))
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}/{task['map_index']}/hitlDetails"
+        question = self._call("GET", path)
+        return [
+            f"  {question['subject']}",
+            f"  Answer at {self.url}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{task_id}/required_actions",
+            f"  It waits {ANSWER_HOURS} hours; no answer is the answer {question['defaults'][0]!r}. Ctrl-C "
+            "ends this command, and not the run.",
+        ]
 
     def run(self, dag_id: str, conf: dict[str, Any], progress: Callable[[str], None]) -> str:
         """Start a run, wait for its success, and return its run id.
@@ -342,5 +361,5 @@ def _shown_state(task: dict[str, Any]) -> str | None:
     if state == "up_for_reschedule":
         return "waiting"
     if state == "awaiting_input":
-        return "asks you: answer it in Airflow, at Required Actions"
+        return "asks you:"
     return state if state in ("running", "failed", "up_for_retry", "upstream_failed", "skipped") else None

@@ -32,6 +32,10 @@ class Approval:
     reason: str
 
 
+class NoReason(Refused):
+    """The answer was `yes`, but gives no reason that can be kept."""
+
+
 class Question(HITLOperator):
     """Asks for one of two answers with a reason; no answer in time is the answer `no`."""
 
@@ -85,7 +89,8 @@ class Question(HITLOperator):
         """Return who answered yes, and why; `event` is what Airflow gives to execute_complete.
 
         Raises:
-            Refused: the answer is no, gives no reason, or did not come in time.
+            NoReason: the answer is yes, without a reason of 1 to MAX_REASON_CHARS characters.
+            Refused: the answer is no, or did not come in time.
         """
         if "error" in event and event["error_type"] != "timeout":
             self.process_trigger_event_error(event)
@@ -96,9 +101,9 @@ class Question(HITLOperator):
         if event["chosen_options"] != [self.yes]:
             raise Refused(f"{user['name']} refused it: {reason or 'no reason given'}.")
         if not 1 <= len(reason) <= MAX_REASON_CHARS:
-            raise Refused(
-                f"{user['name']} answered {self.yes!r} with a reason of {len(reason)} characters; 1 to "
-                f"{MAX_REASON_CHARS} are kept."
+            raise NoReason(
+                f"{user['name']} answered {self.yes!r} with a reason of {len(reason):,} characters; give one "
+                f"of 1 to {MAX_REASON_CHARS:,}."
             )
         return Approval(user["name"], reason)
 

@@ -84,7 +84,7 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
             "not begin with _ and has none of * ? # [ ] in its name. Upload it under such a name."
         )
     bucket = client.bucket(bucket_name)
-    stem = re.sub(r"(\.csv|\.gz|\.zip)+$", "", export.removeprefix(EXPORTS))
+    stem = stem_of(export.removeprefix(EXPORTS))
     written: set[str] = set()
 
     def open_part(day: date, number: int) -> IO[bytes]:
@@ -131,6 +131,16 @@ def land(client: Client, bucket_name: str, export: str, *, times_are_utc: bool =
         "rejected": {str(day): dict(reasons) for day, reasons in landed.rejected.items()},
         "translated": landed.translated,
     }
+
+
+def stem_of(name: str) -> str:
+    """The name of an export's file without its endings, which its parts have."""
+    return re.sub(r"(\.csv|\.gz|\.zip)+$", "", name)
+
+
+def is_part(name: str, stem: str) -> bool:
+    """Tell whether a name in a landing day's folder is that of a part of the export."""
+    return re.fullmatch(rf"{re.escape(stem)}-\d{{5}}\.csv", name) is not None
 
 
 @contextmanager
@@ -319,11 +329,10 @@ def _delete_leftovers(bucket: Bucket, stem: str, written: set[str]) -> dict[str,
     for blob in blobs:
         day, _, name = blob.name.removeprefix(LANDING).partition("/")
         names[day].add(name)
-    own = re.compile(rf"{re.escape(stem)}-\d{{5}}\.csv")
     waiting = {}
     for day in sorted(names):
         folder = f"{LANDING}{day}/"
-        stale = {name for name in names[day] if own.fullmatch(name) and folder + name not in written}
+        stale = {name for name in names[day] if is_part(name, stem) and folder + name not in written}
         marks = {name for name in names[day] if is_mark(name) and name != SUCCESS}
         if stale and names[day] <= stale | {SUCCESS, UNFINISHED + stem}:
             stale.add(SUCCESS)

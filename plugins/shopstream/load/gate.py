@@ -15,7 +15,7 @@ from shopstream.layout import REJECTED
 from shopstream.lineage import lineage
 from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
-from shopstream.questions import Question
+from shopstream.questions import NoReason, Question
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.tables.names import REJECTED_EVENTS_BATCH
@@ -30,9 +30,12 @@ PUBLISH, REFUSE = "Publish anyway", "Refuse"
 USUAL_DAYS = 28
 """What is usual is told from the loads of so many days before."""
 
-_NEXT = (
-    "The day is not published: readers see it as it was. Its rejected lines are in shop.rejected_events. "
-    "Correct the landing files and trigger load_events_daily for the day."
+_UNPUBLISHED = (
+    "The day is not published: readers see it as it was. Its rejected lines are in shop.rejected_events."
+)
+_CORRECT = "Correct the landing files and trigger load_events_daily for the day."
+_ANSWER_AGAIN = (
+    "The files need no change: trigger load_events_daily for the day again, and answer with a reason."
 )
 
 
@@ -98,7 +101,8 @@ class Gate(Question):
         try:
             approval = self.approval(event)
         except Refused as refused:
-            raise checks.LoadRefused(f"{name}: {refused} {_NEXT}") from None
+            remedy = _ANSWER_AGAIN if isinstance(refused, NoReason) else _CORRECT
+            raise checks.LoadRefused(f"{name}: {refused} {_UNPUBLISHED} {remedy}") from None
         self.log.info("%s: %s has it published: %s.", name, approval.approved_by, approval.reason.rstrip("."))
         return asdict(approval)
 

@@ -12,8 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.hazmat.primitives import serialization
@@ -26,6 +28,9 @@ from local.hand import __main__ as hand
 from local.hand import shop as shop_of_hand
 from local.root import ROOT
 from local.stack import emulators, services
+from local.stack.airflow_client import ComposerClient
+from shopstream.load.gate import PUBLISH
+from shopstream.questions import ANSWER_WITHIN
 from shopstream.settings import settings
 from tests.airflow_home import airflow_home, load_dag, run_dag  # noqa: F401
 from tests.airflow_server import served
@@ -434,6 +439,37 @@ def test_a_real_project_is_put_into_loaded_and_asked_as_the_local_stack_is(
     ):
         assert hand.main(["sql", *asked, *project.options]) == 0
         assert capsys.readouterr().out == "product_id\n1000\n1001\n1002\n"
+
+
+@pytest.mark.integration
+def test_a_load_that_asks_says_what_and_where_to_answer_and_how_long_it_waits(project: Project) -> None:
+    events = [line(event_time=f"{DAY} 08:00:0{n} UTC", product_id=str(1_000 + n)) for n in range(3)]
+    project.shop.land([*(event.decode() for event in events), line(price="free").decode()])
+    load = project.start("load", str(DAY))
+    assert load.stdout
+    told: list[str] = []
+
+    def read_and_answer(run_id: str, task_id: str) -> None:
+        for text in load.stdout or ():
+            told.append(text.strip())
+            if "Ctrl-C" in text:
+                break
+        ComposerClient(project.airflow_url).answer("load_events_daily", run_id, task_id, PUBLISH, "a trial")
+
+    run_id = triggered("load_events_daily")
+    assert project.shop.load(run_id=run_id, when_asked=read_and_answer).errors == {}
+    asks = told.index("load_events_daily: gate asks you:")
+    assert told[asks + 1].endswith("1 of 4 lines (25.00%) were rejected.")
+    page = f"{project.airflow_url}/dags/load_events_daily/runs/{quote(run_id)}/tasks/gate/required_actions"
+    assert told[asks + 2] == f"Answer at {page}"
+    hours = f"{ANSWER_WITHIN / timedelta(hours=1):g}"
+    assert told[asks + 3] == (
+        f"It waits {hours} hours; no answer is the answer 'Refuse'. "
+        "Ctrl-C ends this command, and not the run."
+    )
+    rest, errors = load.communicate(timeout=60)
+    assert load.returncode == 0, errors
+    assert f"{DAY} is loaded: 4 lines read, 3 accepted" in rest
 
 
 @pytest.mark.integration

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import date
+import gzip
+from collections import Counter
+from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
 from google.cloud.storage import Bucket
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import COLUMN_NAMES, ContractError
+from beam_jobs.lines import Block
+from beam_jobs.parse import parse_block
+from beam_jobs.validate import check
 from local.hand import shop
 from local.stack.emulators import NotReady
 from shopstream.settings import settings
@@ -51,6 +56,24 @@ def test_what_would_make_another_day_of_it_is_refused(bucket: Bucket, tmp_path: 
     assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}theirs.csv"]
 
 
+@pytest.mark.integration
+def test_a_day_that_holds_files_of_other_names_is_told_before_another_is_landed_beside_them(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "my.csv.gz", gzip.compress(HEADER + EVENT))
+    landed = shop.look(file)
+    for own in ("my-00000.csv", "my-00001.csv", "_SUCCESS"):
+        bucket.blob(FOLDER + own).upload_from_string(EVENT)
+    bucket.blob("landing/events/2019-11-02/theirs-00000.csv").upload_from_string(EVENT)
+    assert shop.neighbours(bucket, file, landed) == []
+    for other in ("theirs-00000.csv", "my.csv"):
+        bucket.blob(FOLDER + other).upload_from_string(EVENT)
+    assert shop.neighbours(bucket, file, landed) == [
+        "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. To replace it, use the same "
+        "name, and DAY= if it was landed with it."
+    ]
+
+
 def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
     one = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT)))
     assert one == ["1 row of 1 day: 2019-11-01 (1 row)"]
@@ -70,3 +93,38 @@ def test_a_question_to_bigquery_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     for changing in ("DELETE FROM shop.daily_event_count WHERE TRUE", "SELECT 1; DROP TABLE shop.sessions"):
         with pytest.raises(NotReady, match="This only reads"):
             shop.ask_bigquery(changing)
+
+
+@pytest.mark.parametrize("days_off", [-1, 0, 6, 7, 8])
+def test_a_file_that_is_to_be_all_of_a_day_is_told_rejected_as_the_load_of_that_day_rejects_it(
+    days_off: int, tmp_path: Path
+) -> None:
+    late = line(event_time="2019-10-31 08:00:00 UTC")
+    content = HEADER + EVENT * 2 + late * 2 + line(price="free")
+    day = DAY + timedelta(days=days_off)
+    told = shop.describe(shop.look(written(tmp_path / "a.csv", content)), day)
+    judged = check(parse_block(Block(content.removeprefix(HEADER), 0), COLUMN_NAMES), day).rejected
+    reasons = Counter(judged["reason"].to_pylist()).most_common()
+    counts = ", ".join(f"{reason} {count}" for reason, count in reasons)
+    share = f"{len(judged)} of 5 lines ({len(judged) / 5:.2%}): {counts}"
+    assert told[1:] == [f"the load will reject {share}", f"the load will reject {day}: {share}"]
+
+
+def test_a_file_without_a_line_to_reject_is_told_so_of_its_day_too(tmp_path: Path) -> None:
+    landed = shop.look(written(tmp_path / "a.csv", HEADER + EVENT))
+    assert shop.describe(landed, DAY) == ["1 row of 1 day: 2019-11-01 (1 row)"]
+
+
+def test_a_day_with_so_many_lines_to_reject_that_its_load_will_ask_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHOPSTREAM_MAX_REJECTED_SHARE", "0.1")
+    bad, next_day = line(price="free"), {"event_time": "2019-11-02 08:00:00 UTC"}
+    content = HEADER + EVENT * 8 + bad * 2 + line(**next_day) * 9 + line(**next_day, price="free")
+    landed = shop.look(written(tmp_path / "a.csv", content))
+    assert shop.to_be_asked(landed) == [
+        "above 10.00%, so that the load will ask you whether to publish the day: 2019-11-01"
+    ]
+    assert shop.to_be_asked(shop.as_day(landed, DAY - timedelta(days=1))) == [
+        "not a line to accept, so that the load will refuse the day: 2019-10-31"
+    ]

@@ -40,7 +40,7 @@ def test_who_has_a_customer_forgotten_is_known_with_the_reason() -> None:
         ("Leave everything", "", None, "nobody answered within 24 hours"),
         ("Forget", "request 17", None, "nobody answered within 24 hours"),
         ("Forget", " ", OPERATOR, "with a reason of 0 characters"),
-        ("Forget", "x" * 1001, OPERATOR, "with a reason of 1001 characters"),
+        ("Forget", "x" * 1001, OPERATOR, "with a reason of 1,001 characters; give one of 1 to 1,000"),
     ],
 )
 def test_any_other_answer_changes_nothing_and_says_why(

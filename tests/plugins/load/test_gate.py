@@ -50,15 +50,33 @@ def test_a_day_that_somebody_will_have_published_goes_on_with_their_name_and_rea
         # As Airflow answers when the time is over.
         ({"option": "Refuse", "reason": "", "user": None}, "nobody answered within 24 hours"),
         ({"option": "Publish anyway", "user": None}, "nobody answered within 24 hours"),
-        ({"option": "Publish anyway", "reason": " "}, "with a reason of 0 characters"),
-        ({"option": "Publish anyway", "reason": None}, "with a reason of 0 characters"),
-        ({"option": "Publish anyway", "reason": "x" * 1001}, "with a reason of 1001 characters"),
     ],
 )
 def test_any_other_answer_refuses_the_day_and_says_why(answer: dict[str, Any], words: str) -> None:
     with pytest.raises(LoadRefused, match="landing day 2019-11-08, load 20191108-t1: ") as caught:
         answered(**answer)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("reason", "length"), [(" ", "0"), (None, "0"), ("x" * 1001, "1,001")])
+def test_who_publishes_without_a_reason_is_told_to_answer_again_and_not_to_correct_files(
+    reason: str | None, length: str
+) -> None:
+    with pytest.raises(LoadRefused) as caught:
+        answered("Publish anyway", reason)
+    told = str(caught.value)
+    assert f"with a reason of {length} characters; give one of 1 to 1,000. The day is not published" in told
+    assert told.endswith(
+        "The files need no change: trigger load_events_daily for the day again, and answer with a reason."
+    )
+
+
+def test_a_day_refused_for_its_lines_is_to_be_corrected() -> None:
+    with pytest.raises(
+        LoadRefused, match=r"Correct the landing files and trigger load_events_daily"
+    ) as caught:
+        answered("Refuse")
+    assert "The files need no change" not in str(caught.value)
 
 
 def test_a_long_line_of_an_event_may_be_broken_after_each_of_its_commas() -> None:
