@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from google.api_core.exceptions import ClientError
+from google.api_core.exceptions import ClientError, NotFound
 
 from shopstream.gcp.bigquery import JOB_TIMEOUT_SECONDS, SMALL_MAX_BYTES, Limit, get_table, run
 from shopstream.settings import settings
@@ -141,9 +141,12 @@ def _ask_rows(client: Client, timeout_seconds: float) -> dict[str, int]:
         return {row.partition_id: row.events or 0 for row in job.result(timeout=timeout_seconds)}
     except ClientError as error:
         # What guards a bill must not stop what it guards.
+        try:
+            of_all = max(all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM))
+        except NotFound:
+            raise error from None  # It is the schemas that are missing.
         log.warning("Limits are of the events of all days, since BigQuery refused to tell of each: %s", error)
-        of_all = (all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM))
-        return {_JUST_STREAMED: max(of_all)}
+        return {_JUST_STREAMED: of_all}
 
 
 def all_rows(table: Table) -> int:
