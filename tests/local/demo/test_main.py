@@ -56,6 +56,17 @@ def test_an_input_without_an_event_is_refused_before_anything_starts(
     assert sentence in capsys.readouterr().err
 
 
+def test_what_is_in_an_input_and_the_memory_that_it_takes_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(HEADER + line(event_time="2019-11-01 08:00:00 UTC") * 500)
+    demo._parse(["--input", str(file)])
+    assert capsys.readouterr().out.splitlines() == [
+        "a.csv: all 9 columns, 500 rows of 1 day: 2019-11-01 (500 rows), some 3 MB in the Spanner emulator"
+    ]
+
+
 def test_a_wrong_input_does_not_wait_for_what_only_a_run_needs() -> None:
     code = "import sys; from local.demo import __main__; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
