@@ -107,7 +107,7 @@ def test_a_file_of_more_rows_than_the_memory_holds_is_refused_with_both_numbers(
     assert "room for about 9,999" in (demo._too_large(file, free_bytes=4_500 * 9_999) or "")
 
 
-def test_a_stack_that_cannot_start_is_told_in_its_own_sentence_even_with_keep(
+def test_a_stack_that_cannot_start_is_told_once_and_last_in_its_own_sentence_and_without_empty_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (stack, services):
@@ -119,4 +119,9 @@ def test_a_stack_that_cannot_start_is_told_in_its_own_sentence_even_with_keep(
 
     assert demo.main(["--keep", "--out", str(tmp_path / "out")]) == 1
 
-    assert "BROKEN SHOPSTREAM_SPANNER_EMULATOR names /nowhere/emulator_main" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.partition("BROKEN ")[2].startswith("SHOPSTREAM_SPANNER_EMULATOR names /nowhere/emulator_main")
+    assert told.endswith("emulator's file.\n")
+    assert told.count("/nowhere/emulator_main") == 1
+    assert "What came of each landing day" not in told
+    assert "Rows of the summaries" not in told
