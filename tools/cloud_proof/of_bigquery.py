@@ -279,15 +279,10 @@ def _days(dataset: str) -> Table:
         owner="shop-analytics",
         description="Of a probe.",
         grain=("event_date", "n"),
-        partition_by="event_date",
-        cluster_by=(),
         labels={},
         reads=(),
         lookback_days=0,
-        lookahead_days=0,
-        fills_days=0,
-        parameters={},
-        headline=None,
+        partition_by="event_date",
     )
     query = f"SELECT @day AS event_date, n FROM UNNEST(GENERATE_ARRAY(1, {ROWS_A_DAY})) AS n"  # noqa: S608
     return Table(dataset, "days", columns, metadata, query, None, ())
