@@ -21,7 +21,6 @@ from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import psutil
@@ -354,10 +353,6 @@ def _clear_days(bucket: storage.Bucket, days: Iterable[date], *, replace: bool) 
         blob.delete()
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

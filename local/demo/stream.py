@@ -14,6 +14,7 @@ from google.cloud import bigquery, storage
 from local.dataflow.jobs import running_workers
 from local.stack.airflow_client import AirflowClient, AirflowRefused, RunFailed
 from local.stack.services import STATE
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB, Action
 
@@ -207,12 +208,9 @@ class StreamedDay:
         return row["stream_rows"], row["rejected"]
 
     def _query(self, sql: str) -> list[bigquery.Row]:
-        parameters = [
-            bigquery.ScalarQueryParameter("day", "DATE", self.day),
-            bigquery.ScalarQueryParameter("began", "TIMESTAMP", self.began),
-        ]
-        config = bigquery.QueryJobConfig(query_parameters=parameters)
-        return list(self.client.query(sql, job_config=config).result())
+        params = {"day": self.day, "began": self.began}
+        job = run(self.client, sql, params, job_id_prefix="demo", maximum_bytes_billed=SMALL_MAX_BYTES)
+        return list(job.result())
 
 
 def _day_of(line: bytes) -> date | None:
