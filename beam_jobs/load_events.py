@@ -181,16 +181,7 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
     files = (
         pipeline | "Landing directory" >> beam.Impulse() | "List files" >> beam.Map(_list_files, load.landing)
     )
-    read = (
-        files
-        | "Plan work" >> beam.FlatMap(plan_work, load.range_bytes)
-        # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
-        | "Spread work" >> beam.Reshuffle()
-        # One worker unpacks a compressed file; what it unpacks is for all of them.
-        | "Unpack" >> beam.FlatMap(_unpack)
-        | "Spread unpacked blocks" >> beam.Reshuffle()
-        | "Read blocks" >> beam.FlatMap(_read).with_outputs("counts", main="blocks")
-    )
+    read = read_blocks(files, load.range_bytes)
     written = (
         read.blocks
         | "Parse and validate" >> beam.FlatMap(_parse_and_validate, load)
@@ -216,6 +207,20 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
         | "Add counts" >> beam.CombineGlobally(add_counts).without_defaults()
     )
     _ = files | "Write manifest" >> beam.Map(_write_manifest, load, AsSingleton(counts, Counts()))
+
+
+def read_blocks(files: beam.PCollection, range_bytes: int) -> Any:
+    """Add the steps from the listed files to their blocks; return these, as `blocks`, and their `counts`."""
+    return (
+        files
+        | "Plan work" >> beam.FlatMap(plan_work, range_bytes)
+        # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
+        | "Spread work" >> beam.Reshuffle()
+        # One worker unpacks a compressed file; what it unpacks is for all of them.
+        | "Unpack" >> beam.FlatMap(_unpack)
+        | "Spread unpacked blocks" >> beam.Reshuffle()
+        | "Read blocks" >> beam.FlatMap(_read).with_outputs("counts", main="blocks")
+    )
 
 
 def _list_files(_: bytes, landing: str) -> list[LandingFile]:
