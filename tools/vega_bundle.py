@@ -15,7 +15,9 @@ from typing import Any
 
 import vl_convert
 
-LIBRARY = Path(__file__).resolve().parents[1] / "plugins" / "shopstream" / "charts" / "vega.js"
+from local.root import ROOT
+
+LIBRARY = ROOT / "plugins" / "shopstream" / "charts" / "vega.js"
 VEGA_LITE = "6.4"
 GLOBALS = "window.vegaEmbed = vegaEmbed;"
 

@@ -23,6 +23,7 @@ from rich.text import Text
 
 from local.demo.stream import StreamedDay
 from local.hand.shop import clients, counted, rejects
+from shopstream import layout
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES
 from shopstream.gcp.bigquery import run as run_statement
 from shopstream.report.page import CHARTS, chart_specs
@@ -42,7 +43,6 @@ MAX_REASONS = 8
 """So many are told with a place, the most frequent first: the end is a page of a terminal."""
 MIN_SAMPLE = 100
 """A share of fewer is no headline."""
-LATEST_REPORT = "reports/events/latest.html"
 console = Console(width=max(100, Console().width))
 
 
@@ -105,7 +105,7 @@ class Run:
         self.rejects = rejects([load["load_id"] for load in launched])
         drawn.result()
         bucket = storage_client.bucket(os.environ["SHOPSTREAM_BUCKET"])
-        bucket.blob(LATEST_REPORT).download_to_filename(self.out / "report.html")
+        bucket.blob(layout.LATEST_REPORT).download_to_filename(self.out / "report.html")
         self.broken += broken_invariants(self)
         if self.stream:
             self.streamed, sentences = self.stream.result()

@@ -14,6 +14,7 @@ from google.cloud import bigquery, storage
 from local.dataflow.jobs import running_workers
 from local.stack.airflow_client import AirflowClient, AirflowRefused, RunFailed
 from local.stack.services import STATE
+from shopstream import layout
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB, Action
@@ -92,7 +93,7 @@ class StreamedDay:
         Raises:
             RunFailed: nothing came through for STALL_SECONDS and an interval; the message has the counts.
         """
-        name = f"exports/stream-{self.day}.csv"
+        name = f"{layout.EXPORTS}stream-{self.day}.csv"
         lines = list(self._lines_of_the_day())
         self.published = len(lines) - 1  # the first is the header
         self.bucket.blob(name).upload_from_string(b"".join(lines))
@@ -174,7 +175,7 @@ class StreamedDay:
     def _lines_of_the_day(self) -> Iterator[bytes]:
         """The landed lines, but for those that only a landing day makes late or early: a stream has none."""
         header_seen = False
-        for blob in self.bucket.client.list_blobs(self.bucket, prefix=f"landing/events/{self.day}/"):
+        for blob in self.bucket.client.list_blobs(self.bucket, prefix=f"{layout.landing(self.day)}/"):
             if not blob.name.endswith(".csv"):
                 continue
             with blob.open("rb") as lines:

@@ -83,7 +83,7 @@ def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
         CheckFailed: checks of severity fail found rows.
     """
     rows, results = look(client, table, day)
-    judge(results)
+    refuse_failed(results)
     return rows
 
 
@@ -112,7 +112,7 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
     return rows, results
 
 
-def judge(results: Iterable[CheckResult]) -> None:
+def refuse_failed(results: Iterable[CheckResult]) -> None:
     """Log what checks of severity warn found.
 
     Raises:
