@@ -60,6 +60,8 @@ from beam_jobs.waiting import tell_waiting
 PROGRESS_SECONDS = 10.0
 MAX_REJECTS = 1000
 """So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
+SUMS = ("read", "accepted", "rejected", "distinct", "duplicates", "late")
+"""Of Counts and of the manifest."""
 MOMENT_SECONDS = 10
 """Files that are sorted by time share few moments: of a day of 5 million rows, one in fifty."""
 ID_BUCKETS = 64
@@ -465,12 +467,7 @@ def manifest(load: LoadOptions, files: Iterable[LandingFile], counts: Counts) ->
     return Manifest(
         landing_day=load.landing_day,
         load_id=load.load_id,
-        read=counts.read,
-        accepted=counts.accepted,
-        rejected=counts.rejected,
-        distinct=counts.distinct,
-        duplicates=counts.duplicates,
-        late=counts.late,
+        **{name: getattr(counts, name) for name in SUMS},
         rejected_by_reason=dict(sorted(counts.rejected_by_reason.items())),
         event_dates=dict(sorted(counts.event_dates.items())),
         files=tuple(

@@ -554,13 +554,14 @@ def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
     database.execute(WHOLE_SESSIONS)
     frames = {name: database.sql(query).df() for name, query in (SUMMARIES | VIEWS).items()}
     for frame in frames.values():
-        for column in frame:
+        for column in frame.columns:
             if types()[column] == "NUMERIC":
-                values = [None if pd.isna(text) else _amount(text) for text in frame[column]]
-                frame[column] = pd.Series(values, dtype=object)
+                amounts = [None if pd.isna(text) else _amount(text) for text in frame[column]]
+                frame[column] = pd.Series(amounts, dtype=object)
             elif types()[column] == "FLOAT64" and frame[column].dtype == object:
-                values = [math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]]
-                frame[column] = values
+                frame[column] = [
+                    math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]
+                ]
     return {
         name: _with_dates(frame).sort_values(list(tables()[name].metadata.grain), ignore_index=True)
         for name, frame in frames.items()
@@ -599,7 +600,7 @@ def _landing_counts(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 
 def _with_dates(frame: pd.DataFrame) -> pd.DataFrame:
-    dates = [column for column in frame if types()[column] == "DATE"]
+    dates = [column for column in frame.columns if types()[column] == "DATE"]
     return frame.assign(**{column: pd.to_datetime(frame[column]).dt.date.astype(object) for column in dates})
 
 
