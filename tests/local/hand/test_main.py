@@ -184,6 +184,7 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert "all would pass again, as the same events" in whatif
     assert len(after("make sql Q='SELECT reason").splitlines()) >= 6
     assert after("make sql Q='SELECT COUNT(*) AS rejected_lines").split() == ["rejected_lines", "0"]
+    assert "2019-11-01," in after("make sql Q='SELECT event_date, views")
     assert ",purchase," in after("make sql STORE=spanner")
     proof = after("make cloud-proof")
     rows = [line.split(" | ") for line in proof.splitlines() if line.startswith("| ")][1:]
