@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -37,6 +38,7 @@ from tests.airflow_server import served
 from tests.bad_input import FIELDS, HEADER, line
 from tests.dags.conftest import dataflow, shop  # noqa: F401
 from tests.dags.shop import DAY, Shop
+from tests.local.dataflow.service import until
 from tools.cloud_proof.__main__ import PROBES
 
 WALK = ROOT / "docs" / "local.md"
@@ -238,8 +240,8 @@ class Project:
 
 
 @pytest.fixture
-def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
-    """The empty bucket of the name that infra/ gives it."""
+def bucket(gcs_emulator: str, spanner_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
+    """The empty bucket of the name that infra/ gives it; the shop by hand asks Spanner beside it."""
     monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
     client = shop_of_hand.clients()[2]
     name = read_place("small", client.project).bucket.removeprefix("gs://")
@@ -257,6 +259,8 @@ def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket
 def standing(state: Path, **variables: str) -> Iterator[dict[str, str]]:
     """The environment of a stack that is up as its folder tells, with these variables and no service."""
     supervisor = subprocess.Popen(["sleep", "600"], env={**os.environ, hand.control.STACK_ID: str(state)})
+    # A process has its environment a moment after it has begun.
+    until(lambda: hand.control.STACK_ID in psutil.Process(supervisor.pid).environ(), "the stack to stand")
     (state / "supervisor.pid").write_text(str(supervisor.pid))
     (state / "environment.json").write_text(json.dumps(variables))
     try:
@@ -306,7 +310,12 @@ def test_a_day_that_is_not_landed_is_refused_before_a_stream_is_started_for_it(
     ],
 )
 def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
-    variable: dict[str, str] | None, is_paused: bool, words: str, tmp_path: Path
+    variable: dict[str, str] | None,
+    is_paused: bool,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     class Airflow(http.server.BaseHTTPRequestHandler):
         """Airflow's REST API, as far as it is asked."""
@@ -337,12 +346,17 @@ def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
         "AIRFLOW__API__BASE_URL": f"http://{emulators.HOST}:{airflow.server_port}",
         "SHOPSTREAM_KEEP_ALIVE_SECONDS": "60",
     }
+    for module in (hand, hand.control):
+        monkeypatch.setattr(module, "STATE", tmp_path)
     try:
-        with standing(tmp_path, **variables) as environment:
-            assert words in refused(environment, "kill-stream")
+        with standing(tmp_path, **variables):
+            assert hand.main(["kill-stream"]) == 1
     finally:
         airflow.shutdown()
         airflow.server_close()
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert words in told.err
 
 
 @pytest.fixture
