@@ -7,6 +7,7 @@ stores what came of them, and holds the counts against what must always be true.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -26,7 +27,7 @@ from typing import NamedTuple
 import psutil
 from google.cloud import storage
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import COLUMN_NAMES, ContractError
 from local.demo.run import Run, console
 from local.demo.stream import StreamedDay
 from local.events.files import write_landing_day
@@ -165,7 +166,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             landed = shop.look(options.input)
         except ContractError as error:
             parser.error(str(error))
-        for line in shop.describe(landed):
+        found, *more = shop.describe(landed)
+        megabytes = math.ceil(landed.rows.total() * EMULATOR_BYTES_A_ROW / 1e6)
+        for line in (
+            f"all {len(COLUMN_NAMES)} columns, {found}, some {megabytes:,} MB in the Spanner emulator",
+            *more,
+        ):
             console.print(f"{options.input.name}: {line}", highlight=False, markup=False)
         options.input = Input(options.input, list(landed.rows), options.replace)
     return options

@@ -178,15 +178,16 @@ class Run:
 
     def tell(self) -> int:
         """Print the table and the headlines, write result.json; 1 when anything is broken."""
-        table = Table(title="What came of each landing day")
-        columns = day_columns()
-        for name in columns:
-            table.add_column(name, justify="left" if name == "landing_day" else "right")
-        for day in self.days:
-            table.add_row(
-                *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
-            )
-        console.print(table)
+        if self.days:
+            table = Table(title="What came of each landing day")
+            columns = day_columns()
+            for name in columns:
+                table.add_column(name, justify="left" if name == "landing_day" else "right")
+            for day in self.days:
+                table.add_row(
+                    *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
+                )
+            console.print(table)
         if self.rejects:
             told_rejects = Table(title="Rejected lines")
             for name in ("reason", "lines", "such as"):
@@ -206,8 +207,9 @@ class Run:
             console.print("[bold]What customers did[/bold]")
             for sentence in told_customers:
                 console.print(f"  {sentence}", highlight=False, markup=False)
-        rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
-        console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
+        if self.summaries:
+            rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
+            console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
         if self.streamed:
             told = ", ".join(
                 f"{name} {value:,}" for name, value in self.streamed.items() if value is not None

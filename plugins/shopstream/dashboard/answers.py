@@ -240,9 +240,10 @@ def _sessions(rows: Sequence[Row]) -> str | None:
 
 
 def _paths(rows: Sequence[Row]) -> str | None:
-    bought = [row for row in rows if row["purchasing_sessions"]]
+    if sum(row["purchasing_sessions"] for row in rows) < SMALL_SAMPLE:
+        return None
     return _most(
-        bought,
+        rows,
         "purchasing_sessions",
         lambda row: (
             f"Most purchases come by {_name(row['path'])}: {_count(row['purchasing_sessions'], 'session')}."
