@@ -11,7 +11,6 @@ import argparse
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -52,8 +51,7 @@ console = Console()
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when what was asked for holds."""
     options = _parse(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    control.take_interrupts()
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "up": _up,
         "status": _status,
@@ -393,11 +391,6 @@ def _airflow_uri(place: Place) -> str:
 
 def _progress(line: str) -> None:
     print(f"  {line}", flush=True)
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    control.interrupted.set()
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from local.stack.airflow_client import AirflowClient, RunFailed
 from local.stack.emulators import NotReady
 from shopstream.landing.judge import DAYS_TOLD, Landed
 from shopstream.landing.split import is_part, open_export, split, stem_of
-from shopstream.layout import SUCCESS, landing
+from shopstream.layout import EXPORTS, SUCCESS, landing
 from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.load.place import place
 from shopstream.settings import settings
@@ -163,7 +163,7 @@ def land_export(
     Raises:
         RunFailed: the DAG refused it; the message says why.
     """
-    name = f"exports/{file.name}"
+    name = f"{EXPORTS}{file.name}"
     bucket.blob(name).upload_from_filename(file)
     progress(f"uploaded {file} as gs://{bucket.name}/{name}")
     run_id = airflow.run("land_export", {"object": name, "times_are_utc": times_are_utc}, progress)

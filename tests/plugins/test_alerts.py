@@ -47,11 +47,27 @@ def test_a_question_is_told_when_it_is_asked(caplog: pytest.LogCaptureFixture) -
 
 def test_figures_that_are_not_as_usual_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
     task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
-    alerts.figures_found({"ti": task}, ["No purchases.", "No orders." * 1000])
+    alerts.figures_found({"ti": task}, ["No purchases.", "No orders."])
     alert = alert_in(caplog)
-    assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
-    assert alert.pop("reason").startswith("No purchases.\nNo orders.No")
-    assert alert == {"kind": "figures_found", "dag_id": "watch_figures", "run_id": "r"}
+    assert alert == {
+        "kind": "figures_found",
+        "dag_id": "watch_figures",
+        "run_id": "r",
+        "reason": "No purchases.\nNo orders.",
+    }
+
+
+@pytest.mark.parametrize(("length", "shown"), [(199, 10), (200, 9), (990, 1), (1960, 1), (1970, 0)])
+def test_of_figures_that_are_too_many_for_a_line_whole_sentences_are_told_and_how_many_more_there_are(
+    length: int, shown: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
+    sentences = [f"{number} {'x' * (length - 2)}" for number in range(10)]
+    alerts.figures_found({"ti": task}, sentences)
+    reason = alert_in(caplog)["reason"]
+    assert len(reason) <= alerts.MAX_REASON_CHARS
+    rest = [f"and {10 - shown} more in shop_ops.figure_findings"] if shown < 10 else []
+    assert reason.split("\n") == sentences[:shown] + rest
 
 
 def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_promise(

@@ -271,7 +271,7 @@ def test_every_kind_of_difference_is_told_with_its_row_and_values(landed: Path) 
     ],
 )
 def test_an_average_is_rounded_once(quotient: str, average: str) -> None:
-    assert str(reference._average(quotient)) == average
+    assert str(reference._amount(quotient)) == average
 
 
 def test_a_ratio_of_null_is_no_ratio_of_zero(landed: Path) -> None:

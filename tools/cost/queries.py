@@ -101,9 +101,9 @@ class Query:
         return once * self.runs_a_day * DAYS_A_MONTH
 
 
-def read_shop(path: Path = SHOP) -> dict[str, Any]:
+def read_shop() -> dict[str, Any]:
     """Read shop.yaml."""
-    shop: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    shop: dict[str, Any] = yaml.safe_load(SHOP.read_text(encoding="utf-8"))
     return shop
 
 

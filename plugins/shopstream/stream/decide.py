@@ -264,7 +264,7 @@ def keep_to_budget(
         case Action.LAUNCH:
             begun, done, stays = launches_counted(recent, state, now), "launched", "down"
         case Action.UPDATE:
-            begun, done, stays = _updates_counted(recent, state, now), "updated", "as it is"
+            begun, done, stays = _counted(recent, state, now, updates=True), "updated", "as it is"
         case _:
             return decision
     if len(begun) < max_launches:
@@ -283,15 +283,12 @@ def launches_counted(recent: Sequence[StreamJob], state: DesiredState, now: date
 
     An update is no launch: the stream was not down.
     """
-    since = _counted_since(state, now)
-    return sorted(job.created for job in recent if job.created >= since and job.replaces is None)
+    return _counted(recent, state, now, updates=False)
 
 
-def _updates_counted(recent: Sequence[StreamJob], state: DesiredState, now: datetime) -> list[datetime]:
-    since = _counted_since(state, now)
-    return sorted(job.created for job in recent if job.created >= since and job.replaces is not None)
-
-
-def _counted_since(state: DesiredState, now: datetime) -> datetime:
+def _counted(
+    recent: Sequence[StreamJob], state: DesiredState, now: datetime, *, updates: bool
+) -> list[datetime]:
     begin = now - BUDGET_WINDOW
-    return begin if state.since is None else max(begin, state.since)
+    since = begin if state.since is None else max(begin, state.since)
+    return sorted(job.created for job in recent if job.created >= since and bool(job.replaces) == updates)
