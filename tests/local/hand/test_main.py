@@ -72,6 +72,15 @@ def test_wrong_arguments_are_refused_in_the_words_of_make(
     assert "usage" not in told
 
 
+def test_make_up_waits_for_no_client_of_google_to_be_imported() -> None:
+    code = "import local.hand.__main__, sys; print(*sys.modules)"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    clients = {"google.cloud.bigquery", "google.cloud.spanner", "google.cloud.storage", "pandas", "pyarrow"}
+    assert not clients & set(imported)
+
+
 @pytest.mark.parametrize(
     ("environment", "project", "words"),
     [
