@@ -5,6 +5,7 @@ python -m local.hand contract-whatif DAY [--last-day DAY] [--reason REASON] [--s
 python -m local.hand stream DAY | kill-stream     on the local stack alone
 """
 
+# The shop imports all of Google's clients, for a second that `up` need not wait: so who asks it imports it.
 from __future__ import annotations
 
 import argparse
@@ -29,7 +30,6 @@ from rich.table import Table
 from beam_jobs.contract import REASONS, ContractError
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, Refused, read_place
 from local.dataflow.jobs import known_jobs, running_workers
-from local.hand import shop, whatif
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
@@ -156,6 +156,8 @@ def _day(text: str) -> date:
 
 
 def _sample(text: str) -> int:
+    from local.hand import whatif
+
     if not text.isdecimal() or not 1 <= int(text) <= whatif.MAX_SAMPLE:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of rows from 1 to {whatif.MAX_SAMPLE:,}")
     return int(text)
@@ -182,6 +184,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     states = control.status()
     if not states:
         print("The stack is down. Start it: make up")
@@ -202,6 +206,8 @@ def _status(options: argparse.Namespace) -> int:
 
 
 def _put(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     if not options.file.is_file():
         raise ContractError(f"{options.file} is no file; name a file of click events.")
     for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
@@ -229,6 +235,8 @@ def _put(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     airflow, _ = _connect(options)
     counts = shop.load(airflow(), options.day, _progress)
     told = (
@@ -248,6 +256,8 @@ def _load(options: argparse.Namespace) -> int:
 
 
 def _sql(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     _connect(options)
     ask = shop.ask_spanner if options.store == "spanner" else shop.ask_bigquery
     as_csv = options.csv or not sys.stdout.isatty()
@@ -266,6 +276,8 @@ def _sql(options: argparse.Namespace) -> int:
 
 
 def _contract_whatif(options: argparse.Namespace) -> int:
+    from local.hand import whatif
+
     last_day = options.last_day or options.day
     if last_day < options.day:
         raise ContractError(f"The days from {options.day} to {last_day} are none; swap them.")
@@ -276,6 +288,8 @@ def _contract_whatif(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     connected, bucket = _connect(options)
     shop.refuse_unlanded(bucket, options.day)
     airflow = connected()
@@ -368,6 +382,8 @@ def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: 
 
 def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], Any]:
     """Make the environment the meant shop's; return how to reach its Airflow, and its bucket."""
+    from local.hand import shop
+
     if not getattr(options, "env", None):
         os.environ.update(control.environment())
         bucket = shop.clients()[2].bucket(settings().bucket)

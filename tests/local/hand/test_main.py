@@ -41,6 +41,7 @@ from tests.airflow_server import served
 from tests.bad_input import FIELDS, HEADER, line
 from tests.dags.conftest import dataflow, shop  # noqa: F401
 from tests.dags.shop import DAY, Shop
+from tests.local.dataflow.service import until
 from tools.cloud_proof.__main__ import PROBES
 
 WALK = ROOT / "docs" / "local.md"
@@ -69,6 +70,15 @@ def test_wrong_arguments_are_refused_in_the_words_of_make(
     told = capsys.readouterr().err
     assert told.startswith(words)
     assert "usage" not in told
+
+
+def test_make_up_waits_for_no_client_of_google_to_be_imported() -> None:
+    code = "import local.hand.__main__, sys; print(*sys.modules)"
+    imported = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.split()
+    clients = {"google.cloud.bigquery", "google.cloud.spanner", "google.cloud.storage", "pandas", "pyarrow"}
+    assert not clients & set(imported)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +269,8 @@ class Project:
 
 
 @pytest.fixture
-def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
-    """The empty bucket of the name that infra/ gives it."""
+def bucket(gcs_emulator: str, spanner_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
+    """The empty bucket of the name that infra/ gives it; the shop by hand asks Spanner beside it."""
     monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
     client = shop_of_hand.clients()[2]
     name = read_place("small", client.project).bucket.removeprefix("gs://")
@@ -278,6 +288,8 @@ def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket
 def standing(state: Path, **variables: str) -> Iterator[dict[str, str]]:
     """The environment of a stack that is up as its folder tells, with these variables and no service."""
     supervisor = subprocess.Popen(["sleep", "600"], env={**os.environ, hand.control.STACK_ID: str(state)})
+    # A process has its environment a moment after it has begun.
+    until(lambda: hand.control.STACK_ID in psutil.Process(supervisor.pid).environ(), "the stack to stand")
     (state / "supervisor.pid").write_text(str(supervisor.pid))
     (state / "environment.json").write_text(json.dumps(variables))
     try:
@@ -384,13 +396,24 @@ def airflow_that_knows(variable: dict[str, Any] | None, *, is_paused: bool) -> I
     ],
 )
 def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
-    variable: dict[str, str] | None, is_paused: bool, words: str, tmp_path: Path
+    variable: dict[str, str] | None,
+    is_paused: bool,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with (
-        airflow_that_knows(variable, is_paused=is_paused) as url,
-        standing(tmp_path, AIRFLOW__API__BASE_URL=url, SHOPSTREAM_KEEP_ALIVE_SECONDS="60") as environment,
-    ):
-        assert words in refused(environment, "kill-stream")
+    for module in (hand, hand.control):
+        monkeypatch.setattr(module, "STATE", tmp_path)
+    with airflow_that_knows(variable, is_paused=is_paused) as url:
+        variables = {"AIRFLOW__API__BASE_URL": url, "SHOPSTREAM_KEEP_ALIVE_SECONDS": "60"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)  # which the command does too, and for good
+        with standing(tmp_path, **variables):
+            assert hand.main(["kill-stream"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert words in told.err
 
 
 @pytest.mark.integration
