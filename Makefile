@@ -68,7 +68,7 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	if [ $$failed != 0 ]; then echo "== $$failed of 8 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
-bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; PART=demo, and beside a running stack PART=page, too
+bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; beside a running stack PART=page too
 	@$(BIN)/python -m bench $(if $(PART),"$$PART")
 	@test -n "$$PART" || $(BIN)/python -m bench.bench_parse
 	@test -n "$$PART" || $(BIN)/python -m bench.bench_spanner_sink

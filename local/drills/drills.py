@@ -21,7 +21,7 @@ from local.root import ROOT
 from local.stack import control
 from shopstream import layout
 from shopstream.load.gate import REFUSE
-from shopstream.stream.tasks import DESIRED_STATE
+from shopstream.stream.decide import DESIRED_STATE
 
 COUNTS = "shop.daily_event_count"
 Drill = Callable[[Ground], tuple[int, int]]

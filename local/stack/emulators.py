@@ -192,7 +192,7 @@ def _from_gcloud_sdk(title: str, variable: str, pattern: str, component: str) ->
         if not Path(named).is_file():
             raise NotReady(f"{variable} names {named}, which is no file; name the {title} emulator's file.")
         return Path(named)
-    found = sorted(sdk.glob(pattern)) if (sdk := _gcloud_sdk()) else []
+    found = sorted(sdk.glob(pattern)) if (sdk := gcloud_sdk()) else []
     if not found:
         image = {
             "cloud-spanner": "gcr.io/cloud-spanner-emulator/emulator",
@@ -211,7 +211,8 @@ def _from_gcloud_sdk(title: str, variable: str, pattern: str, component: str) ->
 
 
 @functools.cache
-def _gcloud_sdk() -> Path | None:
+def gcloud_sdk() -> Path | None:
+    """The folder of the gcloud SDK, None without gcloud."""
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         return None
