@@ -334,7 +334,7 @@ def test_a_block_of_bad_lines_alone_is_rejected_whole() -> None:
 
 
 def test_a_message_gets_the_id_that_its_line_gets() -> None:
-    streamed = validate(parse_fields([FIELDS], [b"{}"]), None)
+    streamed = validate(parse_fields([{**FIELDS}], [b"{}"]), None)
     assert streamed.accepted.equals(validated(EVENT).accepted)
 
 
