@@ -7,7 +7,7 @@
 ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
 ARG SPANNER_IMAGE=gcr.io/cloud-spanner-emulator/emulator:1.5.28
 ARG BEAM_IMAGE=apache/beam_python3.11_sdk:2.77.0
-ARG LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+ARG LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20260720_RC00
 
 
 FROM ${PYTHON_IMAGE} AS python

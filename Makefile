@@ -21,7 +21,9 @@ export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 REAL = $(if $(ENV),--env "$$ENV") $(if $(PROJECT),--project "$$PROJECT")
 
 # What people type goes to a command as it is, by the environment: neither make nor the shell reads a $ in it.
-TYPED := DAY ENV FILE INPUT JSON LAST_DAY PAGE PROJECT Q REASON SAMPLE SEED STORE USER_ID VERSION
+# Not ARGS, which is several words that the shell tells apart.
+TYPED := DAY ENV FILE INPUT JSON LAST_DAY PAGE PART PROBE PROJECT Q REASON SAMPLE SECONDS SEED SERVICE STORE USER_ID \
+	VERSION
 $(foreach name,$(TYPED),$(if $(filter command environment,$(firstword $(origin $(name)))),\
 	$(eval override export $(name) := $$(value $(name)))))
 
@@ -66,10 +68,10 @@ check: $(INSTALLED) $(ANALYZER) ## Check lint, format, types, imports, SQL and g
 	if [ $$failed != 0 ]; then echo "== $$failed of 8 checks failed"; exit 1; fi; \
 	echo "== all checks passed"
 
-bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; PART=demo, and beside a running stack PART=page, too
-	@$(BIN)/python -m bench $(PART)
-	@test -n "$(PART)" || $(BIN)/python -m bench.bench_parse
-	@test -n "$(PART)" || $(BIN)/python -m bench.bench_spanner_sink
+bench: $(INSTALLED) ## Measure what all costs into build/bench/result.json; PART=load for one part; beside a running stack PART=page too
+	@$(BIN)/python -m bench $(if $(PART),"$$PART")
+	@test -n "$$PART" || $(BIN)/python -m bench.bench_parse
+	@test -n "$$PART" || $(BIN)/python -m bench.bench_spanner_sink
 
 bench-month: $(INSTALLED) $(ANALYZER) ## Compare all summaries of a generated month with other means; their seconds and bytes
 	@$(BIN)/python -m bench.month
@@ -85,7 +87,7 @@ drill: $(INSTALLED) ## Carry out the runbooks on the local stack and print what 
 
 fuzz: $(INSTALLED) | $(UV) ## Look, guided by coverage, for bytes that break the reader or the parser; SECONDS=600
 	@test -d build/fuzz/atheris || $(UV) pip install --quiet --python $(BIN)/python --target build/fuzz atheris==3.0.0
-	@PYTHONPATH="$$PYTHONPATH:build/fuzz" $(BIN)/python -m bench.fuzz $(or $(SECONDS),600)
+	@PYTHONPATH="$$PYTHONPATH:build/fuzz" $(BIN)/python -m bench.fuzz $(if $(SECONDS),"$$SECONDS",600)
 
 up: $(INSTALLED) ## Start the local stack, ready to use: emulators, local Dataflow, Airflow, all tables
 	@$(BIN)/python -m local.hand up
@@ -127,13 +129,13 @@ screenshots: $(INSTALLED) ## Look at each page of the dashboard in Chromium, bes
 	@$(BIN)/python -m tools.screenshots --out docs $(if $(USER_ID),--user "$$USER_ID") $(if $(PAGE),--only "$$PAGE")
 
 logs: $(INSTALLED) ## Follow the local stack's logs; SERVICE=scheduler for one
-	@$(BIN)/python -m local.stack logs $(SERVICE)
+	@$(BIN)/python -m local.stack logs $(if $(SERVICE),"$$SERVICE")
 
 compose-proof: $(INSTALLED) ## Prove docker-compose.yaml and the Dockerfile with a Docker engine of its own (as root)
 	@$(BIN)/python -m tools.compose_proof
 
 cloud-proof: $(INSTALLED) $(ANALYZER) ## Ask Google Cloud what only it can tell: ENV= PROJECT=, or the running stack; YES=1 asks, PROBE=name for one
-	@$(BIN)/python -m tools.cloud_proof $(REAL) $(if $(YES),--yes) $(PROBE)
+	@$(BIN)/python -m tools.cloud_proof $(REAL) $(if $(YES),--yes) $(if $(PROBE),"$$PROBE")
 
 cost: $(INSTALLED) $(ANALYZER) ## Print what a month costs, by service and query, at 1, 100 and 10,000 times this shop; JSON= writes it
 	@$(BIN)/python -m tools.cost $(if $(JSON),--json "$$JSON")

@@ -111,7 +111,7 @@ REASONS: dict[str, str] = {
     "missing_value": "A required field is empty.",
     "too_long": "A text field has more characters than the contract allows.",
     "time_without_zone": "event_time does not say its zone, so nobody knows which hour it is.",
-    "ambiguous_date": "event_time begins with day and month in an order that nobody says; write 2019-11-05.",
+    "ambiguous_date": "event_time begins with day and month in an order that nobody says.",
     "bad_event_time": "event_time is not a time of the calendar such as 2019-11-01 00:00:00 UTC.",
     "bad_event_type": "event_type is not one of view, cart, purchase.",
     "rounded_number": "An id was a floating point number, or in a spreadsheet, and may have lost digits.",
@@ -153,10 +153,11 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
         return None
     wanted = f"Give exactly these columns, in any order: {', '.join(COLUMN_NAMES)}."
     if names is None:
-        raise ContractError(
-            f"{file}: the first line is neither an event nor a header: {_without_numbers(line)!r}. "
-            f"{_what_instead(line)} {wanted}"
-        )
+        neither = f"{file}: the first line is neither an event nor a header"
+        # Of a file of another kind the line would say nothing to a person.
+        if kind := _other_kind(line):
+            raise ContractError(f"{neither}. This is {kind}. {wanted}")
+        raise ContractError(f"{neither}: {_without_numbers(line)!r}. {_what_instead(line)} {wanted}")
     problems = []
     if extra := [name for name in names if name not in COLUMN_NAMES]:
         more = f" and {len(extra) - NAMES_SHOWN:,} more" if len(extra) > NAMES_SHOWN else ""
@@ -181,14 +182,19 @@ def _without_numbers(line: str) -> str:
     return re.sub(r"\w*\d\w*", shape, line.strip()[: 10 * LINE_CHARS_SHOWN])[:LINE_CHARS_SHOWN]
 
 
-def _what_instead(line: str) -> str:
-    """Name what a file seems to be that begins so, and what to do with it."""
+def _other_kind(line: str) -> str | None:
+    """Name what a file is that begins so, and what to do with it; None if it may be a CSV."""
     start = line.lstrip("\ufeff \t\r\n")
     for called, begins in _OTHER_FILES.items():
         if start.startswith(begins) or start.lower().startswith(begins):
-            return f"This is {called}."
+            return called
     if "\0" in line and header_names(line.replace("\0", "").lstrip("\ufffd")):
-        return "This is text in UTF-16 or UTF-32: save it as UTF-8."
+        return "text in UTF-16 or UTF-32: save it as UTF-8"
+    return None
+
+
+def _what_instead(line: str) -> str:
+    """Say what to do with a CSV whose first line is this."""
     for separator, called in {";": "semicolons", "\t": "tabs", "|": "pipes"}.items():
         text = line.replace(separator, ",")
         if separator in line and (header_names(text) or _is_event(_split(text))):

@@ -51,7 +51,7 @@ from beam_jobs.identity import EVENT_ID_BYTES, shards
 from beam_jobs.lines import refuse_other_header
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
-from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
+from beam_jobs.pseudonyms import add_key_option, pseudonyms_by
 from beam_jobs.rejected import Refusal, batch_envelopes
 from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
@@ -60,6 +60,8 @@ from beam_jobs.waiting import tell_waiting
 PROGRESS_SECONDS = 10.0
 MAX_REJECTS = 1000
 """So many lines of a block are kept for each reason; of further ones the range is kept, and their number."""
+SUMS = ("read", "accepted", "rejected", "distinct", "duplicates", "late")
+"""Of Counts and of the manifest."""
 MOMENT_SECONDS = 10
 """Files that are sorted by time share few moments: of a day of 5 million rows, one in fifty."""
 ID_BUCKETS = 64
@@ -164,12 +166,7 @@ def parse_options(argv: list[str] | None = None) -> tuple[LoadOptions, list[str]
         default=RANGE_BYTES,
         help="How many bytes of a file one worker takes at a time (default: %(default)s).",
     )
-    add(
-        "--pseudonym_key",
-        type=_key_name,
-        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
-        "they are written as they are.",
-    )
+    add_key_option(parser)
     options, beam_arguments = parser.parse_known_args(argv)
     return LoadOptions(**vars(options)), beam_arguments
 
@@ -179,16 +176,7 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
     files = (
         pipeline | "Landing directory" >> beam.Impulse() | "List files" >> beam.Map(_list_files, load.landing)
     )
-    read = (
-        files
-        | "Plan work" >> beam.FlatMap(plan_work, load.range_bytes)
-        # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
-        | "Spread work" >> beam.Reshuffle()
-        # One worker unpacks a compressed file; what it unpacks is for all of them.
-        | "Unpack" >> beam.FlatMap(_unpack)
-        | "Spread unpacked blocks" >> beam.Reshuffle()
-        | "Read blocks" >> beam.FlatMap(_read).with_outputs("counts", main="blocks")
-    )
+    read = read_blocks(files, load.range_bytes)
     written = (
         read.blocks
         | "Parse and validate" >> beam.FlatMap(_parse_and_validate, load)
@@ -214,6 +202,20 @@ def build(pipeline: beam.Pipeline, load: LoadOptions) -> None:
         | "Add counts" >> beam.CombineGlobally(add_counts).without_defaults()
     )
     _ = files | "Write manifest" >> beam.Map(_write_manifest, load, AsSingleton(counts, Counts()))
+
+
+def read_blocks(files: beam.PCollection, range_bytes: int) -> Any:
+    """Add the steps from the listed files to their blocks; return these, as `blocks`, and their `counts`."""
+    return (
+        files
+        | "Plan work" >> beam.FlatMap(plan_work, range_bytes)
+        # Past this, all headers have been read: a file that breaks the contract fails the load unwritten.
+        | "Spread work" >> beam.Reshuffle()
+        # One worker unpacks a compressed file; what it unpacks is for all of them.
+        | "Unpack" >> beam.FlatMap(_unpack)
+        | "Spread unpacked blocks" >> beam.Reshuffle()
+        | "Read blocks" >> beam.FlatMap(_read).with_outputs("counts", main="blocks")
+    )
 
 
 def _list_files(_: bytes, landing: str) -> list[LandingFile]:
@@ -460,12 +462,7 @@ def manifest(load: LoadOptions, files: Iterable[LandingFile], counts: Counts) ->
     return Manifest(
         landing_day=load.landing_day,
         load_id=load.load_id,
-        read=counts.read,
-        accepted=counts.accepted,
-        rejected=counts.rejected,
-        distinct=counts.distinct,
-        duplicates=counts.duplicates,
-        late=counts.late,
+        **{name: getattr(counts, name) for name in SUMS},
         rejected_by_reason=dict(sorted(counts.rejected_by_reason.items())),
         event_dates=dict(sorted(counts.event_dates.items())),
         files=tuple(
@@ -496,13 +493,6 @@ def _write(path: str, content: bytes) -> str:
     with FileSystems.create(path) as file:
         file.write(content)
     return path
-
-
-def _key_name(text: str) -> str:
-    try:
-        return check_key_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _day(text: str) -> date:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date, datetime
 from typing import Any
 
@@ -28,18 +28,18 @@ class Manifest:
 
     landing_day: date
     load_id: str
-    read: int
-    accepted: int
-    rejected: int
-    distinct: int
-    duplicates: int
-    late: int
-    rejected_by_reason: Mapping[str, int]
-    event_dates: Mapping[date, int]
-    files: tuple[LandedFile, ...]
-    accepted_files: tuple[str, ...]
-    rejected_files: tuple[str, ...]
     finished_at: datetime
+    read: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    distinct: int = 0
+    duplicates: int = 0
+    late: int = 0
+    rejected_by_reason: Mapping[str, int] = field(default_factory=dict)
+    event_dates: Mapping[date, int] = field(default_factory=dict)
+    files: tuple[LandedFile, ...] = ()
+    accepted_files: tuple[str, ...] = ()
+    rejected_files: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """Return it as a JSON object; days and times in ISO form."""
@@ -54,7 +54,7 @@ class Manifest:
             ValueError: it is no such object; the message names what is missing, unknown or malformed.
         """
         value = json.loads(text)
-        names = {field.name for field in fields(cls)}
+        names = {one.name for one in fields(cls)}
         if not isinstance(value, dict) or value.keys() != names:
             found = sorted(value) if isinstance(value, dict) else value
             raise ValueError(f"a manifest has {', '.join(sorted(names))}; this has {found}")

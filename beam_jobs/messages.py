@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from beam_jobs.contract import COLUMN_NAMES, COLUMNS, MAX_LINE_BYTES
 from beam_jobs.lines import Block, past_bom
-from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object
+from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_objects
 from beam_jobs.parse import ParsedBlock, parse_block, parse_fields
 from beam_jobs.pseudonyms import Pseudonyms
 from beam_jobs.validate import ACCEPTED_SCHEMA, validate
@@ -117,13 +117,13 @@ def _chosen(of: Sequence[T], mask: np.ndarray) -> list[T]:
 
 def _judge_objects(texts: list[bytes], messages: list[Message], pseudonyms: Pseudonyms | None) -> Judged:
     fields, raws, of, rejects = [], [], [], []
-    for text, message in zip(texts, messages, strict=True):
-        try:
-            fields.append(fields_of_object(text))
+    for text, message, found in zip(texts, messages, fields_of_objects(texts), strict=True):
+        if isinstance(found, BadMessage):
+            rejects.append(Reject(message, found.reason, found.detail))
+        else:
+            fields.append(found)
             raws.append(text)
             of.append(message)
-        except BadMessage as bad:
-            rejects.append(Reject(message, bad.reason, bad.detail))
     judged = _judge_parsed(parse_fields(fields, raws), _starts(raws, 0), of, pseudonyms)
     return replace(judged, rejects=rejects + judged.rejects)
 

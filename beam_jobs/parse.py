@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pa_csv
 
 from beam_jobs.contract import COLUMN_NAMES, MAX_LINE_BYTES
@@ -46,6 +47,7 @@ tells: where the first starts, the range's length to the end of the last, and th
 reads the range again finds them by the same rules.
 """
 
+_FIELDS = pa.struct([(name, pa.string()) for name in COLUMN_NAMES])
 _NEWLINE, _RETURN, _QUOTE, _COMMA, _DELETE = b'\n\r",\x7f'
 _FIRST_PRINTABLE = ord(" ")
 _QUOTED_OR_PLAIN = r'(?:"(?:[^"]|"")*+"|[^",]*+)'
@@ -236,12 +238,26 @@ def parse_line_by_line(block: Block, columns: Sequence[str], max_rejects: int | 
     return ParsedBlock(block, rows, offsets[numbers], lengths[numbers], verdicts.rejected(), max_rejects)
 
 
-def parse_fields(events: Sequence[Mapping[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:
+def parse_fields(events: Sequence[dict[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:
     """Bring events that are no CSV lines, such as messages, into the form that `validate` takes.
 
     `events` map column names to text; a field that is missing or None is empty. `raws` are the bytes that
     they came from; offsets in the result are those in the concatenation of `raws`.
     """
+    lengths = np.fromiter(map(len, raws), np.int64, len(raws))
+    try:
+        columns = pa.array(events, _FIELDS).flatten()
+    except UnicodeEncodeError:  # Half of a pair is no character.
+        return parse_fields_one_by_one(events, raws)
+    if (lengths > MAX_LINE_BYTES).any() or any(map(_has_control, columns)):
+        return parse_fields_one_by_one(events, raws)
+    rows = pa.Table.from_arrays([pc.fill_null(column, "") for column in columns], schema=RAW_SCHEMA)
+    offsets = np.cumsum(lengths) - lengths
+    return ParsedBlock(Block(b"".join(raws), 0), rows, offsets, lengths, REJECTED_SCHEMA.empty_table())
+
+
+def parse_fields_one_by_one(events: Sequence[dict[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:
+    """Bring events into that form as `parse_fields` does, whatever they hold."""
     lengths = np.fromiter(map(len, raws), np.int64, len(raws))
     offsets = np.cumsum(lengths) - lengths
     block = Block(b"".join(raws), 0)
@@ -252,14 +268,10 @@ def parse_fields(events: Sequence[Mapping[str, str | None]], raws: Sequence[byte
         "line_too_long",
         lambda line: f"The message has {lengths[line]} bytes; at most {MAX_LINE_BYTES} are allowed.",
     )
-    # A control character is not printable, nor is half of a pair.
     joined = ["".join(fields) for fields in texts]
-    odd = [line for line, text in enumerate(joined) if not text.isprintable()]
 
     def having(pattern: re.Pattern[str]) -> np.ndarray:
-        mask = np.zeros(len(joined), bool)
-        mask[[line for line in odd if pattern.search(joined[line])]] = True
-        return mask
+        return np.fromiter((bool(pattern.search(text)) for text in joined), bool, len(joined))
 
     verdicts.note(
         having(_SURROGATE),
@@ -303,6 +315,11 @@ def _control_positions(octets: np.ndarray) -> np.ndarray:
     next_octets = octets[np.minimum(positions + 1, len(octets) - 1)]
     ends_line = (next_octets == _NEWLINE) | (positions == len(octets) - 1)
     return positions[~((octets[positions] == _RETURN) & ends_line)]
+
+
+def _has_control(column: pa.StringArray) -> bool:
+    octets = np.frombuffer(column.buffers()[2] or b"", np.uint8)
+    return bool(((octets < _FIRST_PRINTABLE) | (octets == _DELETE)).any())
 
 
 def is_utf8(text: bytes) -> bool:

@@ -27,7 +27,17 @@ from google.cloud import spanner
 
 from beam_jobs import load_events, spanner_sink
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.files import ByteRange, list_files, plan_ranges, read_range
+from beam_jobs.files import (
+    RANGE_BYTES,
+    ByteRange,
+    LandedBlock,
+    UnpackedBlock,
+    list_files,
+    plan_ranges,
+    plan_work,
+    read_range,
+    read_work,
+)
 from beam_jobs.identity import shard, shards
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
@@ -133,6 +143,41 @@ def checked_rows(part: ByteRange) -> int:
     """Parse and check a range; return its accepted rows."""
     blocks = (parse_block(block, part.columns) for block in read_range(part))
     return sum(len(validate(block, DAY).accepted) for block in blocks)
+
+
+def unpack_cpu(landing: str) -> float:
+    """Unpack a compressed landing day for other workers, as one worker does; return the CPU seconds."""
+    began = time.process_time()
+    for work in plan_work(list_files(landing), RANGE_BYTES):
+        for landed in read_work(work):
+            UnpackedBlock.of(landed)
+    return time.process_time() - began
+
+
+def workers_cpu(landing: str, workers: int) -> list[float]:
+    """Parse and check a landing day by the job's own steps, in worker processes of Beam's local runner.
+
+    Returns the CPU seconds of each process that had blocks, threads and all, from its first to its last one.
+    """
+    runner = [*RUNNER, f"--direct_num_workers={workers}", "--direct_running_mode=multi_processing"]
+    with tempfile.NamedTemporaryFile("r") as told:
+        with beam.Pipeline(options=PipelineOptions(runner)) as pipeline:
+            files = pipeline | beam.Create([landing]) | beam.Map(list_files)
+            blocks = load_events.read_blocks(files, RANGE_BYTES).blocks
+            _ = blocks | "Check" >> beam.Map(tell_checked, told.name)
+        looks = [json.loads(line) for line in told]
+    return [
+        max(ended for by, _, ended in looks if by == process) - began
+        for process, began in {by: began for by, began, _ in reversed(looks)}.items()
+    ]
+
+
+def tell_checked(landed: LandedBlock, file: str) -> None:
+    """Parse and check a block; append this process and its CPU seconds before and after to a file."""
+    began = time.process_time()
+    validate(parse_block(landed.block, landed.columns), DAY)
+    with Path(file).open("a", encoding="utf-8") as told:
+        told.write(f"{json.dumps([os.getpid(), began, time.process_time()])}\n")
 
 
 class ParseLine(beam.DoFn):

@@ -190,20 +190,13 @@ def load_day(client: bigquery_api.Client, folder: Path, landing_day: dt.date) ->
     accepted = accepted.append_column("load_id", pa.repeat(load_id, len(accepted)))
     uri = write_object(folder, f"accepted/{load_id}.parquet", accepted)
     manifest = Manifest(
-        landing_day=landing_day,
-        load_id=load_id,
+        landing_day,
+        load_id,
+        finished_at=dt.datetime.now(dt.UTC),
         read=len(accepted),
         accepted=len(accepted),
-        rejected=0,
         distinct=len(accepted),
-        duplicates=0,
-        late=0,
-        rejected_by_reason={},
-        event_dates={},
-        files=(),
         accepted_files=(uri,),
-        rejected_files=(),
-        finished_at=dt.datetime.now(dt.UTC),
     )
     staged = stage_load(client, manifest)
     dates = publish_day(client, manifest, staged)

@@ -47,7 +47,7 @@ from tools.cost.services import (
 
 RESULT = ROOT / "build" / "bench" / "result.json"
 PRODUCTION = "production"
-TB, TIB = 10**12, 2**40
+TIB = 2**40
 SECONDS_A_DAY = 86_400
 COMMIT_ROWS = MAX_COMMIT_MUTATIONS // len(STORED_COLUMNS)
 COMMIT_SECONDS = 0.2
@@ -58,7 +58,6 @@ LEAST_SHARE = 0.01
 """What the sample does not tell apart from chance."""
 
 QUERY_BYTES_A_DAY = 200 * TIB
-LOAD_JOB_BYTES = 15 * TB
 LOAD_JOBS_A_TABLE = 1_500
 APPEND_BYTES_A_SECOND = 300e6
 PUBLISH_BYTES_A_SECOND = 800e6

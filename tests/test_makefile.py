@@ -25,6 +25,10 @@ TYPED = """SELECT "$1.50" AS p, '$$' AS q, `$(shell echo made)` AS r, "$HOME" AS
         ("cost", "JSON"),
         ("bi-link", "PROJECT"),
         ("rollback", "VERSION"),
+        ("bench", "PART"),
+        ("cloud-proof", "PROBE"),
+        ("logs", "SERVICE"),
+        ("fuzz", "SECONDS"),
     ],
 )
 def test_what_is_typed_for_a_variable_reaches_its_command_unchanged(
@@ -35,8 +39,9 @@ def test_what_is_typed_for_a_variable_reaches_its_command_unchanged(
     python.chmod(0o755)
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     given = [] if is_in_the_environment else [f"{variable}={TYPED}"]
+    nothing_is_installed = ["INSTALLED=", "ANALYZER=", f"UV={python}"]
     told = subprocess.run(
-        ["make", "--no-print-directory", f"BIN={tmp_path}", "INSTALLED=", "ANALYZER=", target, *given],
+        ["make", "--no-print-directory", f"BIN={tmp_path}", *nothing_is_installed, target, *given],
         cwd=ROOT,
         env={**environment, variable: TYPED},
         capture_output=True,

@@ -1,7 +1,8 @@
 """What the summaries must say, computed a second time, straight from the CSV files, by other means.
 
 Nothing of the pipeline is used here: the contract's rules are written again, line by line, in plain Python,
-and the summaries again in DuckDB's SQL. So an error would have to be made twice to go unseen.
+and the summaries again in DuckDB's SQL. So an error would have to be made twice to go unseen. Of a column
+only its type is taken from its table, and whether it names a row.
 
     python -m tools.reference --csv build/demo/2019-*.csv --against build/demo
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import functools
 import gzip
 import json
 import math
@@ -29,6 +31,9 @@ from typing import IO, Any
 
 import duckdb
 import pandas as pd
+
+from local.root import ROOT
+from shopstream.tables.folder import Table, all_tables
 
 COLUMNS = (
     "event_time",
@@ -308,7 +313,8 @@ SUMMARIES = {
 """The summaries over the distinct events of all files; `events` has the typed columns, event_date, and
 subcategory, the second level of the category code; `days` has each day from the first event to the last.
 
-An average is given as its sum and its count, "12.5/3"."""
+An average is given as its sum and its count, "12.5/3", and a change as two amounts, so that nothing is lost
+before they are divided."""
 
 VIEWS = {
     "session_funnels": """
@@ -452,131 +458,30 @@ PERFORMANCE = """
     ON sessions.event_date = sums.event_date AND sessions.what IS NOT DISTINCT FROM sums.what"""
 """What the events say of each product or brand, named `what`, on each day."""
 
-KEYS = (
-    "event_date",
-    "subcategory",
-    "event_hour",
-    "weekday",
-    "weekday_name",
-    "event_type",
-    "user_id",
-    "user_session",
-    "cohort_week",
-    "scope",
-    "unit",
-    "kind",
-    "landing_subcategory",
-    "cart_hour",
-    "place",
-    "product_id",
-    "category_code",
-    "brand",
-)
-"""Columns that say which row it is; the others are what is measured."""
-INTEGERS = (
-    "event_hour",
-    "weekday",
-    "events",
-    "users",
-    "sessions",
-    "views",
-    "user_id",
-    "orders",
-    "purchases",
-    "recency_days",
-    "recency_score",
-    "frequency_score",
-    "monetary_score",
-    "weeks_since",
-    "customers",
-    "active_customers",
-    "units",
-    "viewed",
-    "carted",
-    "purchased",
-    "view_cart",
-    "view_cart_purchase",
-    "view_purchase",
-    "cart_view_purchase",
-    "purchase_before_view",
-    "purchase_without_view",
-    "cart_hour",
-    "carts",
-    "abandoned_carts",
-    "carts_without_order",
-    "product_id",
-    "viewing_sessions",
-    "converted_sessions",
-    "place",
-    "buyers",
-    "orders_week_before",
-    "buyers_week_before",
-    "seconds",
-    "events_after_midnight",
-    "products",
-    "carted_products",
-    "abandoned_products",
-    "steps",
-    "baskets",
-    "baskets_a",
-    "baskets_b",
-    "all_baskets",
-    "all_sessions",
-    "purchasing_sessions",
-    "viewed_purchases",
-    "up_to_1_minute",
-    "up_to_10_minutes",
-    "up_to_1_hour",
-    "up_to_1_day",
-    "up_to_7_days",
-    "first_quartile_seconds",
-    "median_seconds",
-    "third_quartile_seconds",
-    "ninth_decile_seconds",
-)
-AVERAGES = (
-    "price_average",
-    "average_price_viewed",
-    "average_price_paid",
-    "average_order_value",
-    "average_order_value_week_before",
-)
-MONEY = (
-    "price_sum",
-    "revenue",
-    "cart_value",
-    "abandoned_value",
-    "value_without_order",
-    "revenue_week_before",
-    *AVERAGES,
-)
-RATIOS = (
-    "share_of_events",
-    "purchases_per_view",
-    "retention_rate",
-    "view_cart_rate",
-    "cart_purchase_rate",
-    "view_cart_purchase_rate",
-    "view_purchase_rate",
-    "conversion_rate",
-    "abandonment_rate",
-    "revenue_change",
-    "share_of_sessions",
-    "support",
-    "confidence_a",
-    "confidence_b",
-    "lift",
-)
-DATES = ("event_date", "landing_day", "last_purchase_date", "cohort_week")
-TIMES = ("started_at",)
-"""In UTC, with or without saying so."""
-CHANGES = ("revenue_change",)
-"""Ratios that are given as two amounts, "0.5/12.5", so that nothing is lost before they are divided."""
 AVERAGE_DECIMALS = 6
 RATIO_TOLERANCE = 1e-9
 """Relative; shares and ratios are FLOAT64."""
 MAX_DIFFERENCES = 20
 COUNTS = ("read", "accepted", "rejected", "distinct", "duplicates", "late")
+
+
+@functools.cache
+def tables() -> dict[str, Table]:
+    """Return the tables and views of dataset shop, which say of each column what it is, by name."""
+    return {table.name: table for table in all_tables(ROOT / "sql") if table.dataset == "shop"}
+
+
+@functools.cache
+def types() -> dict[str, str]:
+    """Return the type of each column of `tables` and of `landing_counts`; of one name it is the same."""
+    columns = {column.name: column.type for table in tables().values() for column in table.schema}
+    return columns | dict.fromkeys(COUNTS, "INT64") | {"landing_day": "DATE"}
+
+
+@functools.cache
+def keys() -> frozenset[str]:
+    """Return the columns that say which row it is; the others are what is measured."""
+    return frozenset({"landing_day"}.union(*(table.metadata.grain for table in tables().values())))
 
 
 def reference_summaries(csv_paths: Iterable[Path]) -> dict[str, pd.DataFrame]:
@@ -613,19 +518,19 @@ def compare(expected: pd.DataFrame, actual: pd.DataFrame) -> list[str]:
     """
     if set(expected.columns) != set(actual.columns):
         return [f"columns are {', '.join(actual.columns)}; expected {', '.join(expected.columns)}"]
-    keys = [column for column in expected.columns if column in KEYS or column == "landing_day"]
-    measures = [column for column in expected.columns if column not in keys]
-    wanted, found = _rows_by_key(expected, keys, measures), _rows_by_key(actual, keys, measures)
+    key_columns = [column for column in expected.columns if column in keys()]
+    measures = [column for column in expected.columns if column not in key_columns]
+    wanted, found = (_rows_by_key(frame, key_columns, measures) for frame in (expected, actual))
     differences = []
     if len(found) < len(actual):
         differences.append(
-            f"{len(actual) - len(found)} rows repeat the key ({', '.join(keys)}) of another row"
+            f"{len(actual) - len(found)} rows repeat the key ({', '.join(key_columns)}) of another row"
         )
-    differences += [f"{_named(keys, key)} is missing" for key in wanted if key not in found]
-    differences += [f"{_named(keys, key)} is not expected" for key in found if key not in wanted]
+    differences += [f"{_named(key_columns, key)} is missing" for key in wanted if key not in found]
+    differences += [f"{_named(key_columns, key)} is not expected" for key in found if key not in wanted]
     for key in wanted.keys() & found.keys():
         differences += [
-            f"{_named(keys, key)}: {measure} is {found[key][measure]}; expected {wanted[key][measure]}"
+            f"{_named(key_columns, key)}: {measure} is {found[key][measure]}; expected {wanted[key][measure]}"
             for measure in measures
             if not _same(measure, wanted[key][measure], found[key][measure])
         ]
@@ -649,20 +554,27 @@ def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
     database.execute(WHOLE_SESSIONS)
     frames = {name: database.sql(query).df() for name, query in (SUMMARIES | VIEWS).items()}
     for frame in frames.values():
-        for column in frame.columns.intersection(list(MONEY)):
-            read = _average if column in AVERAGES else Decimal
-            values = [None if pd.isna(text) else read(text) for text in frame[column]]
-            frame[column] = pd.Series(values, dtype=object)
-        for column in frame.columns.intersection(list(CHANGES)):
-            frame[column] = [math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]]
+        for column in frame.columns:
+            if types()[column] == "NUMERIC":
+                amounts = [None if pd.isna(text) else _amount(text) for text in frame[column]]
+                frame[column] = pd.Series(amounts, dtype=object)
+            elif types()[column] == "FLOAT64" and not pd.api.types.is_float_dtype(frame[column]):
+                frame[column] = [
+                    math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]
+                ]
     return {
-        name: _with_dates(frame).sort_values([key for key in KEYS if key in frame], ignore_index=True)
+        name: _with_dates(frame).sort_values(list(tables()[name].metadata.grain), ignore_index=True)
         for name, frame in frames.items()
     }
 
 
-def _average(text: str) -> Decimal:
-    """Return the average of a sum and a count such as "12.5/3", rounded once, to 6 decimals; halves go up."""
+def _amount(text: str) -> Decimal:
+    """Return an amount, or the average of a sum and a count such as "12.5/3".
+
+    That is rounded once, to 6 decimals; halves go up.
+    """
+    if "/" not in text:
+        return Decimal(text)
     units = math.floor(_quotient(text) * 10**AVERAGE_DECIMALS + Fraction(1, 2))
     return Decimal(units).scaleb(-AVERAGE_DECIMALS)
 
@@ -688,7 +600,7 @@ def _landing_counts(database: duckdb.DuckDBPyConnection) -> pd.DataFrame:
 
 
 def _with_dates(frame: pd.DataFrame) -> pd.DataFrame:
-    dates = [column for column in DATES if column in frame]
+    dates = [column for column in frame.columns if types()[column] == "DATE"]
     return frame.assign(**{column: pd.to_datetime(frame[column]).dt.date.astype(object) for column in dates})
 
 
@@ -874,15 +786,18 @@ def _plain(column: str, value: Any) -> Any:
     """Return a typed or written value as int, Decimal, float, text, or None for NULL."""
     if value is None or value is pd.NA or value == "" or value != value:
         return None
-    if column in INTEGERS or column in COUNTS:
-        return int(Decimal(str(value)))
-    if column in MONEY:
-        return Decimal(str(value))
-    if column in RATIOS:
-        return float(value)
-    if column in TIMES:
-        return pd.Timestamp(value).tz_localize(None)
-    return str(value)[:10] if column in DATES else str(value)
+    match types()[column]:
+        case "INT64":
+            return int(Decimal(str(value)))
+        case "NUMERIC":
+            return Decimal(str(value))
+        case "FLOAT64":
+            return float(value)
+        case "TIMESTAMP":  # in UTC, with or without saying so
+            return pd.Timestamp(value).tz_localize(None)
+        case "DATE":
+            return str(value)[:10]
+    return str(value)
 
 
 def _same(measure: str, wanted: Any, found: Any) -> bool:

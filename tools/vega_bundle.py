@@ -3,7 +3,7 @@
     python -m tools.vega_bundle
 
 The library comes out of the pinned PyPI package vl-convert-python, so that it needs no network, is no
-third-party code in this repository, and is of the versions with which `local.demo.charts_to_png` draws.
+third-party code in this repository, and is of the versions with which `png` draws.
 `make install` runs this; a deployment copies the file with the rest of plugins/.
 """
 
@@ -11,10 +11,13 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import vl_convert
 
-LIBRARY = Path(__file__).resolve().parents[1] / "plugins" / "shopstream" / "charts" / "vega.js"
+from local.root import ROOT
+
+LIBRARY = ROOT / "plugins" / "shopstream" / "charts" / "vega.js"
 VEGA_LITE = "6.4"
 GLOBALS = "window.vegaEmbed = vegaEmbed;"
 
@@ -38,6 +41,11 @@ def javascript() -> str:
         if character in script:
             raise ValueError(f"the bundle holds {character!r}, which HTML changes; strip it in {__file__}")
     return script
+
+
+def png(spec: dict[str, Any]) -> bytes:
+    """Draw a Vega-Lite specification that holds its data, at 2 pixels a point."""
+    return vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
 
 
 def write(path: Path = LIBRARY) -> None:

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from local.dataflow import page
+from local.dataflow.api_error import ApiError
 from local.dataflow.jobs import Jobs
 from local.dataflow.monitoring import Monitoring
-from local.dataflow.refusal import Refusal
 from local.dataflow.templates import check_environment, check_parameters, parse_template
 
 LOCATION = "/v1b3/projects/{project}/locations/{location}"
@@ -87,7 +87,7 @@ def application(jobs: Jobs) -> FastAPI:
             if job["id"] == job_id:
                 messages = jobs.messages(job["projectId"], job["location"], job_id, "JOB_MESSAGE_DEBUG")
                 return page.of_job(job, messages, jobs.log(job_id, page.LOG_BYTES))
-        raise Refusal("NOT_FOUND", f"There is no job {job_id}. All jobs are at /.")
+        raise ApiError("NOT_FOUND", f"There is no job {job_id}. All jobs are at /.")
 
     @app.post(f"{LOCATION}/flexTemplates:launch")
     def launch(project: str, location: str, request: LaunchRequest) -> dict[str, Any]:
@@ -163,9 +163,9 @@ def application(jobs: Jobs) -> FastAPI:
     def list_time_series(project: str, wanted: Annotated[str, Query(alias="filter")]) -> dict[str, Any]:
         return monitoring.time_series(project, wanted)
 
-    @app.exception_handler(Refusal)
-    def refuse(_: Request, refusal: Refusal) -> JSONResponse:
-        return JSONResponse(refusal.body(), refusal.http_code)
+    @app.exception_handler(ApiError)
+    def refuse(_: Request, error: ApiError) -> JSONResponse:
+        return JSONResponse(error.body(), error.http_code)
 
     @app.exception_handler(RequestValidationError)
     def refuse_shape(request: Request, error: RequestValidationError) -> JSONResponse:
@@ -173,16 +173,16 @@ def application(jobs: Jobs) -> FastAPI:
             f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
             for problem in error.errors()
         )
-        return refuse(request, Refusal("INVALID_ARGUMENT", f"Invalid request: {problems}"))
+        return refuse(request, ApiError("INVALID_ARGUMENT", f"Invalid request: {problems}"))
 
     @app.exception_handler(HTTPException)
     def refuse_path(request: Request, error: HTTPException) -> JSONResponse:
         message = f"The local Dataflow does not speak {request.method} {request.url.path}: {error.detail}"
-        return refuse(request, Refusal("NOT_FOUND", message))
+        return refuse(request, ApiError("NOT_FOUND", message))
 
     @app.exception_handler(Exception)
     def fail(request: Request, error: Exception) -> JSONResponse:
-        return refuse(request, Refusal("INTERNAL", f"Internal error encountered: {error!r}"))
+        return refuse(request, ApiError("INTERNAL", f"Internal error encountered: {error!r}"))
 
     return app
 
@@ -195,11 +195,11 @@ def _read(project: str, uri: str) -> bytes:
     found = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
     if found is None:
         message = f"Invalid template file: {uri!r} is not of the form gs://bucket/object"
-        raise Refusal("INVALID_ARGUMENT", message)
+        raise ApiError("INVALID_ARGUMENT", message)
     try:
         text: bytes = _storage_client(project).bucket(found[1]).blob(found[2]).download_as_bytes()
     except NotFound:
-        raise Refusal("INVALID_ARGUMENT", f"Unable to open template file: {uri}") from None
+        raise ApiError("INVALID_ARGUMENT", f"Unable to open template file: {uri}") from None
     return text
 
 

@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 
 from local.dataflow import worker
-from local.dataflow.refusal import Refusal
+from local.dataflow.api_error import ApiError
 from local.dataflow.templates import Template
 from local.dataflow.worker import EXIT_FILE, write_json
 
@@ -163,7 +163,7 @@ class Jobs:
         or to "" if it has them no more.
 
         Raises:
-            Refusal: ALREADY_EXISTS, a job of this name is active; with `update` NOT_FOUND, none of this name
+            ApiError: ALREADY_EXISTS, a job of this name is active; with `update` NOT_FOUND, none of this name
                 runs, or INVALID_ARGUMENT, it is a batch job.
         """
         arguments = [f"--{key}={value}" for key, value in parameters.items()]
@@ -175,7 +175,7 @@ class Jobs:
                 if job.is_active and job.is_of(project, location) and job.resource["name"] == name
             ]
             if active and not update:
-                raise Refusal(
+                raise ApiError(
                     "ALREADY_EXISTS",
                     _not_created(
                         f"There is already an active job named {name}. If you want to submit a second job, "
@@ -221,7 +221,7 @@ class Jobs:
         """The job as v1b3 shows it.
 
         Raises:
-            Refusal: NOT_FOUND.
+            ApiError: NOT_FOUND.
         """
         with self._mutex:
             return copy.deepcopy(self._find(project, location, job_id).resource)
@@ -235,11 +235,11 @@ class Jobs:
         any. A page holds at most `page_size` jobs, or MAX_PAGE_SIZE if that is 0 or more than it.
 
         Raises:
-            Refusal: INVALID_ARGUMENT, the token is none of ours.
+            ApiError: INVALID_ARGUMENT, the token is none of ours.
         """
         with self._mutex:
             if page_token and page_token not in self._jobs:
-                raise Refusal(
+                raise ApiError(
                     "INVALID_ARGUMENT",
                     f"pageToken {page_token!r} is not valid; give a nextPageToken as it was answered.",
                 )
@@ -264,7 +264,7 @@ class Jobs:
         """Cancel or drain a job, and return it as it is now; its end comes later.
 
         Raises:
-            Refusal: NOT_FOUND; FAILED_PRECONDITION, the job has ended, or a batch job or a stream that does
+            ApiError: NOT_FOUND; FAILED_PRECONDITION, the job has ended, or a batch job or a stream that does
                 not run is to be drained; INVALID_ARGUMENT, another state is requested.
         """
         with self._mutex:
@@ -277,7 +277,7 @@ class Jobs:
             elif requested == DRAINED:
                 self._drain(job)
             else:
-                raise Refusal(
+                raise ApiError(
                     "INVALID_ARGUMENT",
                     f"requestedState is {requested!r}; the local Dataflow takes {CANCELLED} and {DRAINED}.",
                 )
@@ -298,7 +298,7 @@ class Jobs:
         """The job's messages of at least the importance `least`, oldest first.
 
         Raises:
-            Refusal: NOT_FOUND.
+            ApiError: NOT_FOUND.
         """
         wanted = IMPORTANCES[IMPORTANCES.index(least) :]
         with self._mutex:
@@ -508,7 +508,7 @@ class Jobs:
     def _find(self, project: str, location: str, job_id: str) -> Job:
         job = self._jobs.get(job_id)
         if job is None or not job.is_of(project, location):
-            raise Refusal(
+            raise ApiError(
                 "NOT_FOUND",
                 f"({_code()}): Information about job {job_id} could not be found in our system. Please "
                 f"double check the id is correct, and that it is a job of {project} in {location}.",
@@ -534,27 +534,28 @@ class Jobs:
         write_json(self._dir / job.id / "job.json", content)
 
 
+def known_jobs(state_dir: Path, name: str = "") -> list[dict[str, Any]]:
+    """The jobs in `state_dir`, of one `name` if it is given, each as v1b3 shows it."""
+    jobs = [json.loads(path.read_text())["resource"] for path in state_dir.glob("*/job.json")]
+    return [job for job in jobs if name in ("", job["name"])]
+
+
 def running_workers(state_dir: Path, name: str = "") -> dict[str, psutil.Process]:
     """The live workers of the jobs in `state_dir`, of one `name` if it is given, by job id."""
-    found = {}
-    for path in state_dir.glob("*/job.json"):
-        if name in ("", json.loads(path.read_text())["resource"]["name"]) and (
-            process := worker.running(path.parent)
-        ):
-            found[path.parent.name] = process
-    return found
+    workers = {job["id"]: worker.running(state_dir / job["id"]) for job in known_jobs(state_dir, name)}
+    return {job_id: process for job_id, process in workers.items() if process}
 
 
 def _to_replace(active: Sequence[Job], name: str) -> Job:
     running = [job for job in active if job.state == RUNNING and "replacedByJobId" not in job.resource]
     if len(active) != 1 or not running:
         states = ", ".join(job.state for job in active) or "none is active"
-        raise Refusal(
+        raise ApiError(
             "NOT_FOUND",
             _not_created(f"There is no running job named {name} to update ({states})."),
         )
     if not running[0].is_streaming:
-        raise Refusal(
+        raise ApiError(
             "INVALID_ARGUMENT",
             _not_created(f"{name} is a batch job; only a streaming job can be updated."),
         )
@@ -588,8 +589,8 @@ def _not_created(cause: str) -> str:
     return f"({_code()}): The workflow could not be created. Causes: ({_code()}): {cause}"
 
 
-def _not_allowed(operation: str, job: Job, why: str) -> Refusal:
-    return Refusal(
+def _not_allowed(operation: str, job: Job, why: str) -> ApiError:
+    return ApiError(
         "FAILED_PRECONDITION",
         f"({_code()}): Workflow modification failed. Causes: ({_code()}): Operation {operation} not allowed "
         f"for job {job.id}: {why}",

@@ -22,7 +22,7 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud import pubsub_v1
 
 from local.dataflow import backlog
-from local.dataflow.refusal import Refusal
+from local.dataflow.api_error import ApiError
 
 METRIC = "pubsub.googleapis.com/subscription/oldest_unacked_message_age"
 FILTER = re.compile(
@@ -47,11 +47,11 @@ class Monitoring:
         """What timeSeries.list answers to a filter: one series with one point, of now.
 
         Raises:
-            Refusal: INVALID_ARGUMENT, the filter is not for this metric of one subscription.
+            ApiError: INVALID_ARGUMENT, the filter is not for this metric of one subscription.
         """
         found = FILTER.fullmatch(text)
         if found is None:
-            raise Refusal(
+            raise ApiError(
                 "INVALID_ARGUMENT",
                 f"Only a filter on {METRIC} and one subscription_id is answered here, not {text!r}.",
             )

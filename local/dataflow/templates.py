@@ -11,7 +11,7 @@ from typing import Any
 
 from googleapiclient import discovery_cache
 
-from local.dataflow.refusal import Refusal
+from local.dataflow.api_error import ApiError
 
 IMAGE_SCHEME = "python://"
 """An image of this scheme names a Python module of this machine instead of a container image."""
@@ -43,7 +43,7 @@ def parse_template(text: bytes, uri: str) -> Template:
     """Read a specification; `uri` names it in errors.
 
     Raises:
-        Refusal: it is not JSON of the shape that `spec` writes, or its image is no local module.
+        ApiError: it is not JSON of the shape that `spec` writes, or its image is no local module.
     """
     try:
         content = json.loads(text)
@@ -51,9 +51,9 @@ def parse_template(text: bytes, uri: str) -> Template:
         parameters = {parameter["name"]: parameter for parameter in metadata.get("parameters", [])}
         streaming = bool(metadata.get("streaming", False))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise Refusal("INVALID_ARGUMENT", f"Invalid template file: {uri}: {error!r}") from error
+        raise ApiError("INVALID_ARGUMENT", f"Invalid template file: {uri}: {error!r}") from error
     if not str(image).startswith(IMAGE_SCHEME):
-        raise Refusal(
+        raise ApiError(
             "INVALID_ARGUMENT",
             f"Invalid template file: {uri} names the image {image!r}; the local Dataflow runs "
             f"{IMAGE_SCHEME}<module> only. Write the specification with local.dataflow.spec.",
@@ -65,7 +65,7 @@ def check_parameters(template: Template, parameters: Mapping[str, str]) -> None:
     """Hold a launch's parameters against the template's metadata, as Dataflow does.
 
     Raises:
-        Refusal: a required parameter is missing, one is unknown, or a value does not match its regexes.
+        ApiError: a required parameter is missing, one is unknown, or a value does not match its regexes.
             It names every violation, in the message and as InvalidTemplateParameters in the details.
     """
     violations = [(name, "Unrecognized parameter") for name in parameters if name not in template.parameters]
@@ -80,7 +80,7 @@ def check_parameters(template: Template, parameters: Mapping[str, str]) -> None:
             if not re.fullmatch(regex, parameters[name])
         ]
     if violations:
-        raise Refusal(
+        raise ApiError(
             "INVALID_ARGUMENT",
             "The template parameters are invalid. Details: \n"
             + "\n".join(f"{name}: {description}" for name, description in violations),
@@ -101,27 +101,27 @@ def check_environment(environment: Mapping[str, Any], *, streaming: bool) -> Non
     Names and types are those of Dataflow's discovery document.
 
     Raises:
-        Refusal: a field is unknown, is of another type, or its value is none that Dataflow takes.
+        ApiError: a field is unknown, is of another type, or its value is none that Dataflow takes.
     """
     fields = _environment_fields()
     for name, value in environment.items():
-        where = f"'launch_parameter.environment.{name}'"
         if name not in fields:
-            raise Refusal(
+            raise ApiError(
                 "INVALID_ARGUMENT",
                 f"Invalid JSON payload received. Unknown name \"{name}\" at 'launch_parameter.environment': "
                 "Cannot find field.",
             )
-        if not isinstance(value, _TYPES[fields[name].get("type", "object")]) or (
-            isinstance(value, bool) and fields[name].get("type") == "integer"
+        kind = fields[name].get("type", "object")
+        if (
+            not isinstance(value, _TYPES[kind])
+            or (isinstance(value, bool) and kind == "integer")
+            or (name in _VALUES and not _VALUES[name](value))
+            or ("enum" in fields[name] and value not in fields[name]["enum"])
         ):
-            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
-        if name in _VALUES and not _VALUES[name](value):
-            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
-        if "enum" in fields[name] and value not in fields[name]["enum"]:
-            raise Refusal("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
+            where = f"'launch_parameter.environment.{name}'"
+            raise ApiError("INVALID_ARGUMENT", f"Invalid value at {where}: {json.dumps(value)}")
     if streaming and "streamingMode" in environment and not environment.get("enableStreamingEngine"):
-        raise Refusal(
+        raise ApiError(
             "INVALID_ARGUMENT", "The streaming mode at least once is only available with Streaming Engine."
         )
 

@@ -7,6 +7,7 @@ stores what came of them, and holds the counts against what must always be true.
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import re
 import shutil
@@ -21,13 +22,12 @@ from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from itertools import chain
 from pathlib import Path
-from types import FrameType
 from typing import NamedTuple
 
 import psutil
 from google.cloud import storage
 
-from beam_jobs.contract import ContractError
+from beam_jobs.contract import COLUMN_NAMES, ContractError
 from local.demo.run import Run, console
 from local.demo.stream import StreamedDay
 from local.events.files import write_landing_day
@@ -158,7 +158,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             parser.error(f"INPUT={options.input} is no file; name a file of click events.")
         if not options.input.name.endswith(INPUT_SUFFIXES):
             parser.error(f"INPUT={options.input} must end in one of {', '.join(INPUT_SUFFIXES)}.")
-        if not re.fullmatch(EXPORT_PATTERN, f"exports/{options.input.name}"):
+        if not re.fullmatch(EXPORT_PATTERN, f"{layout.EXPORTS}{options.input.name}"):
             parser.error(f"INPUT={options.input}: an export may have none of * ? # [ ] in its name.")
         if too_large := _too_large(options.input, psutil.virtual_memory().available):
             parser.error(too_large)
@@ -166,7 +166,12 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
             landed = shop.look(options.input)
         except ContractError as error:
             parser.error(str(error))
-        for line in shop.describe(landed):
+        found, *more = shop.describe(landed)
+        megabytes = math.ceil(landed.rows.total() * EMULATOR_BYTES_A_ROW / 1e6)
+        for line in (
+            f"all {len(COLUMN_NAMES)} columns, {found}, some {megabytes:,} MB in the Spanner emulator",
+            *more,
+        ):
             console.print(f"{options.input.name}: {line}", highlight=False, markup=False)
         options.input = Input(options.input, list(landed.rows), options.replace)
     return options
@@ -327,13 +332,13 @@ def _land_generated(run: Run, bucket: storage.Bucket, *, bad_day: bool) -> None:
                 late_days=max(1, (day - GENERATED_DAYS[0]).days),
                 bad_share=BAD_DAY_SHARE if bad_day and day == BAD_DAY else BAD_SHARE,
             )
-            folder_of_day = f"landing/events/{day}"
+            folder_of_day = layout.landing(day)
             for earlier in bucket.client.list_blobs(bucket, prefix=f"{folder_of_day}/"):
                 earlier.delete()  # of a demo before in this stack, with other files
             for path in sorted((Path(folder) / str(day)).glob("*.csv*")):
                 bucket.blob(f"{folder_of_day}/{path.name}").upload_from_filename(path)
                 shutil.copy(path, run.out / f"{day}-{path.name}")
-            bucket.blob(f"{folder_of_day}/_SUCCESS").upload_from_string(b"")
+            bucket.blob(f"{folder_of_day}/{layout.SUCCESS}").upload_from_string(b"")
             run.landed[str(day)] = truth
             progress(f"landed {day}: {truth['rows']:,} rows")
 
@@ -354,10 +359,6 @@ def _clear_days(bucket: storage.Bucket, days: Iterable[date], *, replace: bool) 
         blob.delete()
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,13 +21,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from local.demo import charts_to_png
 from local.demo.stream import StreamedDay
 from local.hand.shop import clients, counted, rejects
-from shopstream.report.page import chart_specs, summary_columns
+from shopstream import layout
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES
+from shopstream.gcp.bigquery import run as run_statement
+from shopstream.report.page import CHARTS, chart_specs
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
 from shopstream.tables.names import LOADS
+from tools.vega_bundle import png
 
 SENTENCES = (
     ("daily_event_count",),
@@ -40,7 +43,6 @@ MAX_REASONS = 8
 """So many are told with a place, the most frequent first: the end is a page of a terminal."""
 MIN_SAMPLE = 100
 """A share of fewer is no headline."""
-LATEST_REPORT = "reports/events/latest.html"
 console = Console(width=max(100, Console().width))
 
 
@@ -91,7 +93,7 @@ class Run:
         """Read what the loads left in the stores, write each summary's file, and tell what is broken."""
         spanner_client, bigquery_client, storage_client = clients()
         touched = self._count_days(spanner_client, bigquery_client, launched)
-        charted = {f"shop.{table}" for table in summary_columns()}
+        charted = {f"shop.{table}" for table in CHARTS}
         with ThreadPoolExecutor(1) as background:
             names = summaries_in_order(settings().sql_dir)
             for table in sorted(names, key=lambda table: table not in charted):
@@ -103,7 +105,7 @@ class Run:
         self.rejects = rejects([load["load_id"] for load in launched])
         drawn.result()
         bucket = storage_client.bucket(os.environ["SHOPSTREAM_BUCKET"])
-        bucket.blob(LATEST_REPORT).download_to_filename(self.out / "report.html")
+        bucket.blob(layout.LATEST_REPORT).download_to_filename(self.out / "report.html")
         self.broken += broken_invariants(self)
         if self.stream:
             self.streamed, sentences = self.stream.result()
@@ -170,21 +172,22 @@ class Run:
             )
 
     def _draw_charts(self) -> None:
-        """Draw the report's charts as PNGs, once their tables' files are there."""
-        for name, spec in chart_specs(charts_to_png.read_datasets(self.out)).items():
-            (self.out / f"{name}.png").write_bytes(charts_to_png.png(spec))
+        """Draw the report's charts as PNGs, once their tables are fetched."""
+        for name, spec in chart_specs({table: self.summaries[table] for table in CHARTS}).items():
+            (self.out / f"{name}.png").write_bytes(png(spec))
 
     def tell(self) -> int:
         """Print the table and the headlines, write result.json; 1 when anything is broken."""
-        table = Table(title="What came of each landing day")
-        columns = day_columns()
-        for name in columns:
-            table.add_column(name, justify="left" if name == "landing_day" else "right")
-        for day in self.days:
-            table.add_row(
-                *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
-            )
-        console.print(table)
+        if self.days:
+            table = Table(title="What came of each landing day")
+            columns = day_columns()
+            for name in columns:
+                table.add_column(name, justify="left" if name == "landing_day" else "right")
+            for day in self.days:
+                table.add_row(
+                    *(f"{day[name]:,}" if isinstance(day[name], int) else str(day[name]) for name in columns)
+                )
+            console.print(table)
         if self.rejects:
             told_rejects = Table(title="Rejected lines")
             for name in ("reason", "lines", "such as"):
@@ -204,13 +207,11 @@ class Run:
             console.print("[bold]What customers did[/bold]")
             for sentence in told_customers:
                 console.print(f"  {sentence}", highlight=False, markup=False)
-        rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
-        console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
+        if self.summaries:
+            rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
+            console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
         if self.streamed:
-            told = ", ".join(
-                f"{name} {value:,}" for name, value in self.streamed.items() if value is not None
-            )
-            console.print(f"[bold]stream[/bold]: {told}", highlight=False)
+            console.print(f"[bold]Stream[/bold]: {told_stream(self.streamed)}", highlight=False)
         report = self.out / "report.html"
         where = self.out if self.broken else self.final
         result = {
@@ -311,6 +312,19 @@ def day_columns() -> list[str]:
     return ["landing_day", *counts]
 
 
+def told_stream(streamed: Mapping[str, Any]) -> str:
+    """What came of the stream, as StreamedDay.result tells it, in a sentence."""
+    told = ["{published:,} messages published: {stream_rows:,} rows of {distinct_in_view:,} events"]
+    told.append("{rejected:,} messages rejected")
+    if streamed["kills"]:
+        told.append("killed {kills:,} times")
+    if streamed["seconds_to_recover"] is not None:
+        told.append("the next message {seconds_to_recover} s later")
+    if streamed["keep_alive_seconds"] is not None:
+        told.append("a look of keep_stream_alive {keep_alive_seconds} s")
+    return f"{counted(', '.join(told), **streamed)}."
+
+
 def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
     """What a reader of a summary looks for first, as its metadata.yaml words it; "" if it does not."""
     if not rows:
@@ -334,18 +348,14 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
             if whole < MIN_SAMPLE:
                 continue
             figures["share"] = figures[wanted.most] / whole
-        told.append((figures, counted(wanted.text, **figures, **{wanted.by: value}, rows=len(group))))
+        others = {wanted.by: value, "rows": len(group), "currency": f"{settings().currency} ".lstrip()}
+        told.append((figures, counted(wanted.text, **figures, **others)))
     if wanted.most:
         told.sort(key=lambda one: -one[0][wanted.most])
     return ", ".join(text for _, text in told[: wanted.first or None])
 
 
-def _query(client: bigquery.Client, sql: str, **parameters: Any) -> list[bigquery.Row]:
-    """The rows of a query; dates and texts, or lists of dates, for its parameters."""
-    given = [
-        bigquery.ArrayQueryParameter(name, "DATE", value)
-        if isinstance(value, list)
-        else bigquery.ScalarQueryParameter(name, "DATE" if isinstance(value, date) else "STRING", value)
-        for name, value in parameters.items()
-    ]
-    return list(client.query(sql, job_config=bigquery.QueryJobConfig(query_parameters=given)).result())
+def _query(client: bigquery.Client, sql: str, **params: Any) -> list[bigquery.Row]:
+    """The rows of a query with these parameters."""
+    job = run_statement(client, sql, params, job_id_prefix="demo", maximum_bytes_billed=SMALL_MAX_BYTES)
+    return list(job.result())

@@ -14,6 +14,8 @@ from google.cloud import bigquery, storage
 from local.dataflow.jobs import running_workers
 from local.stack.airflow_client import AirflowClient, AirflowRefused, RunFailed
 from local.stack.services import STATE
+from shopstream import layout
+from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.settings import settings
 from shopstream.stream.decide import STREAM_JOB, Action
 
@@ -91,7 +93,7 @@ class StreamedDay:
         Raises:
             RunFailed: nothing came through for STALL_SECONDS and an interval; the message has the counts.
         """
-        name = f"exports/stream-{self.day}.csv"
+        name = f"{layout.EXPORTS}stream-{self.day}.csv"
         lines = list(self._lines_of_the_day())
         self.published = len(lines) - 1  # the first is the header
         self.bucket.blob(name).upload_from_string(b"".join(lines))
@@ -173,7 +175,7 @@ class StreamedDay:
     def _lines_of_the_day(self) -> Iterator[bytes]:
         """The landed lines, but for those that only a landing day makes late or early: a stream has none."""
         header_seen = False
-        for blob in self.bucket.client.list_blobs(self.bucket, prefix=f"landing/events/{self.day}/"):
+        for blob in self.bucket.client.list_blobs(self.bucket, prefix=f"{layout.landing(self.day)}/"):
             if not blob.name.endswith(".csv"):
                 continue
             with blob.open("rb") as lines:
@@ -207,12 +209,9 @@ class StreamedDay:
         return row["stream_rows"], row["rejected"]
 
     def _query(self, sql: str) -> list[bigquery.Row]:
-        parameters = [
-            bigquery.ScalarQueryParameter("day", "DATE", self.day),
-            bigquery.ScalarQueryParameter("began", "TIMESTAMP", self.began),
-        ]
-        config = bigquery.QueryJobConfig(query_parameters=parameters)
-        return list(self.client.query(sql, job_config=config).result())
+        params = {"day": self.day, "began": self.began}
+        job = run(self.client, sql, params, job_id_prefix="demo", maximum_bytes_billed=SMALL_MAX_BYTES)
+        return list(job.result())
 
 
 def _day_of(line: bytes) -> date | None:

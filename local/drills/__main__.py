@@ -9,7 +9,6 @@ import sys
 import time
 from dataclasses import dataclass
 from datetime import date, timedelta
-from types import FrameType
 
 from rich.console import Console
 from rich.table import Table
@@ -135,10 +134,6 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     return options
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
-
-
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(main())

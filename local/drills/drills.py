@@ -21,7 +21,7 @@ from local.root import ROOT
 from local.stack import control
 from shopstream import layout
 from shopstream.load.gate import REFUSE
-from shopstream.stream.tasks import DESIRED_STATE
+from shopstream.stream.decide import DESIRED_STATE
 
 COUNTS = "shop.daily_event_count"
 Drill = Callable[[Ground], tuple[int, int]]
@@ -264,4 +264,4 @@ def _export_of(ground: Ground, day: date) -> tuple[str, bytes, int]:
     with tempfile.TemporaryDirectory() as folder:
         truth = write_landing_day(Path(folder), day, ground.events, SEED)
         text = (Path(folder) / str(day) / "events.csv").read_bytes()
-    return f"exports/drill-{day}.csv.gz", gzip.compress(text), int(truth["distinct"])
+    return f"{layout.EXPORTS}drill-{day}.csv.gz", gzip.compress(text), int(truth["distinct"])

@@ -5,17 +5,17 @@ python -m local.hand contract-whatif DAY [--last-day DAY] [--reason REASON] [--s
 python -m local.hand stream DAY | kill-stream     on the local stack alone
 """
 
+# The shop imports all of Google's clients, for a second that `up` need not wait: so who asks it imports it.
 from __future__ import annotations
 
 import argparse
 import csv
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -29,14 +29,23 @@ from rich.table import Table
 
 from beam_jobs.contract import REASONS, ContractError
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, Refused, read_place
-from local.dataflow.jobs import running_workers
-from local.hand import shop, whatif
+from local.dataflow.jobs import known_jobs, running_workers
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
 from local.stack.services import STATE
 from shopstream.settings import settings
-from shopstream.stream.decide import STREAM_JOB, Desired, MalformedDesiredState, parse_desired_state
+from shopstream.stream.decide import (
+    DESIRED_STATE,
+    STREAM_JOB,
+    Action,
+    Decision,
+    Desired,
+    MalformedDesiredState,
+    keep_to_budget,
+    parse_desired_state,
+)
+from shopstream.stream.jobs import stream_job
 
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
@@ -52,8 +61,7 @@ console = Console()
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when what was asked for holds."""
     options = _parse(argv)
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    control.take_interrupts()
     commands: dict[str, Callable[[argparse.Namespace], int]] = {
         "up": _up,
         "status": _status,
@@ -148,6 +156,8 @@ def _day(text: str) -> date:
 
 
 def _sample(text: str) -> int:
+    from local.hand import whatif
+
     if not text.isdecimal() or not 1 <= int(text) <= whatif.MAX_SAMPLE:
         raise argparse.ArgumentTypeError(f"{text!r} is no number of rows from 1 to {whatif.MAX_SAMPLE:,}")
     return int(text)
@@ -174,6 +184,8 @@ def _up(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     states = control.status()
     if not states:
         print("The stack is down. Start it: make up")
@@ -182,6 +194,7 @@ def _status(options: argparse.Namespace) -> int:
     for name, state in states.items():
         print(f"{name:14} {state}")
     print(control.describe())
+    print(f"Jobs that run: {', '.join(_running_jobs()) or 'none'}")
     print("Rows")
     for table in COUNTED:
         try:
@@ -193,7 +206,15 @@ def _status(options: argparse.Namespace) -> int:
     return 0 if set(states.values()) == {"healthy"} else 1
 
 
+def _running_jobs() -> list[str]:
+    """The names of the local Dataflow's jobs that have a worker."""
+    workers = running_workers(STATE / "dataflow")
+    return sorted(job["name"] for job in known_jobs(STATE / "dataflow") if job["id"] in workers)
+
+
 def _put(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     if not options.file.is_file():
         raise ContractError(f"{options.file} is no file; name a file of click events.")
     for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
@@ -221,6 +242,8 @@ def _put(options: argparse.Namespace) -> int:
 
 
 def _load(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     airflow, _ = _connect(options)
     counts = shop.load(airflow(), options.day, _progress)
     told = (
@@ -240,6 +263,8 @@ def _load(options: argparse.Namespace) -> int:
 
 
 def _sql(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     _connect(options)
     ask = shop.ask_spanner if options.store == "spanner" else shop.ask_bigquery
     as_csv = options.csv or not sys.stdout.isatty()
@@ -258,6 +283,8 @@ def _sql(options: argparse.Namespace) -> int:
 
 
 def _contract_whatif(options: argparse.Namespace) -> int:
+    from local.hand import whatif
+
     last_day = options.last_day or options.day
     if last_day < options.day:
         raise ContractError(f"The days from {options.day} to {last_day} are none; swap them.")
@@ -268,6 +295,8 @@ def _contract_whatif(options: argparse.Namespace) -> int:
 
 
 def _stream(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
     connected, bucket = _connect(options)
     shop.refuse_unlanded(bucket, options.day)
     airflow = connected()
@@ -287,27 +316,34 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _kill_stream(options: argparse.Namespace) -> int:
-    seconds = control.environment()["SHOPSTREAM_KEEP_ALIVE_SECONDS"]
+    os.environ.update(control.environment())
     killed = running_workers(STATE / "dataflow", STREAM_JOB)
     for worker in killed.values():
         worker.kill()
-    if not killed:
-        print(_without_stream(seconds), file=sys.stderr)
-        return 1
-    print(f"Killed. keep_stream_alive looks each {seconds} s and launches it anew; no event is lost.")
-    return 0
+    if killed:
+        print("Killed.", flush=True)
+    comes_back = _told_of_keep_alive()
+    if killed:
+        print(f"{comes_back or 'It was to stop, or is not kept alive'}; no event is lost.")
+        return 0
+    if comes_back:
+        print(f"The stream does not run at this moment: {comes_back}.", file=sys.stderr)
+    else:
+        print("No stream runs. Start it: make stream DAY=2019-11-01", file=sys.stderr)
+    return 1
 
 
-def _without_stream(seconds: str) -> str:
-    """Why no stream runs: it comes back by itself, or nobody has started it, or somebody stopped it."""
-    from shopstream.stream.tasks import DESIRED_STATE  # which imports Airflow, for seconds
-
+def _told_of_keep_alive() -> str | None:
+    """When keep_stream_alive launches the stream anew; None if nobody started it, or somebody stopped it."""
     airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
-    wanted = parse_desired_state(airflow.variable(DESIRED_STATE)).desired
-    if wanted is Desired.STOPPED or airflow.is_paused("keep_stream_alive"):
-        return "No stream runs. Start it: make stream DAY=2019-11-01"
-    again = f"keep_stream_alive looks each {seconds} s and launches it anew"
-    return f"The stream does not run at this moment; {again}."
+    wanted = parse_desired_state(airflow.variable(DESIRED_STATE))
+    if wanted.desired is Desired.STOPPED or airflow.is_paused("keep_stream_alive"):
+        return None
+    looks = f"keep_stream_alive looks each {settings().keep_alive_seconds} s"
+    launched = [stream_job(job) for job in known_jobs(STATE / "dataflow", STREAM_JOB)]
+    most, launch = settings().stream_max_launches, Decision(Action.LAUNCH, looks)
+    decision = keep_to_budget(launch, launched, wanted, most, datetime.now(UTC))
+    return f"{looks} and launches it anew" if decision is launch else decision.reason
 
 
 def _statement(given: str) -> str:
@@ -353,11 +389,15 @@ def _print_rows(names: Sequence[str], rows: Iterator[Sequence[Any]], *, as_csv: 
 
 def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], Any]:
     """Make the environment the meant shop's; return how to reach its Airflow, and its bucket."""
+    from local.hand import shop
+
     if not getattr(options, "env", None):
         os.environ.update(control.environment())
         bucket = shop.clients()[2].bucket(settings().bucket)
         return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket
     place = read_place(options.env, options.project)
+    # Which infra/ leaves as it is, whatever this shell says for a stack.
+    os.environ.pop("SHOPSTREAM_MAX_REJECTED_SHARE", None)
     if emulated := {name: os.environ[name] for name in EMULATED if os.environ.get(name)}:
         told = ", ".join(f"{name}={address}" for name, address in emulated.items())
         print(f"Not Google, but {told} answers for {place.project}.", file=sys.stderr)
@@ -393,11 +433,6 @@ def _airflow_uri(place: Place) -> str:
 
 def _progress(line: str) -> None:
     print(f"  {line}", flush=True)
-
-
-def _interrupt(signum: int, frame: Any) -> None:
-    control.interrupted.set()
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
-from types import FrameType
 
-from local.stack.control import describe, down, interrupted, logs_dir, status, up
+from local.stack.control import describe, down, logs_dir, status, take_interrupts, up
 from local.stack.emulators import NotReady
 
 
@@ -33,25 +31,13 @@ def _follow_logs(service: str | None) -> int:
     os.execvp("tail", ["tail", "-n", "50", "-F", *map(str, logs)])  # noqa: S606 (no shell is wanted)
 
 
-def _interrupt(signum: int, frame: FrameType | None) -> None:
-    """End what runs; also kept, since Python drops what is raised while it closes a forgotten socket.
-
-    Each question to supervisor forgets one. Python handles a signal when it next enters a function, which
-    after such a question is often the one that closes.
-    """
-    interrupted.set()
-    raise KeyboardInterrupt
-
-
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when what was asked for holds."""
     parser = argparse.ArgumentParser(prog="python -m local.stack", description=__doc__)
     parser.add_argument("command", choices=("up", "down", "status", "logs"))
     parser.add_argument("service", nargs="?", help="whose log to follow; all without it")
     options = parser.parse_args(argv)
-    # SIGINT too: a shell may have whatever it starts in the background ignore it.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
+    take_interrupts()
     try:
         if options.command == "up":
             up()

@@ -40,7 +40,22 @@ STOP_SECONDS = 1
 MAX_SOCKET_PATH_BYTES = 107
 
 Progress = Callable[[str], None]
-interrupted = threading.Event()
+_interrupted = threading.Event()
+
+
+def take_interrupts() -> None:
+    """Let Ctrl-C and SIGTERM end what this process does, `up` too."""
+
+    def interrupt(*_: object) -> None:
+        # Also kept, since Python drops what is raised while it closes a forgotten socket: each question to
+        # supervisor forgets one, and Python handles a signal when it next enters a function, which after such
+        # a question is often the one that closes.
+        _interrupted.set()
+        raise KeyboardInterrupt
+
+    # SIGINT too: a shell may have whatever it starts in the background ignore it.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
 
 
 def up(progress: Progress = print) -> None:
@@ -59,14 +74,14 @@ def up(progress: Progress = print) -> None:
         try:
             _start(ports, progress)
         except BaseException:
-            with _no_interrupts():
+            with no_interrupts():
                 _stop_everything(progress)
             raise
 
 
 def down(progress: Progress = print) -> None:
     """Stop everything that the stack started; harmless when nothing runs."""
-    with _lock(progress), _no_interrupts():
+    with _lock(progress), no_interrupts():
         if not _stop_everything(progress):
             progress("The stack is down already.")
             return
@@ -195,7 +210,7 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
         if supervisor.poll() is not None:
             raise NotReady(f"supervisor ended at its start; read {logs_dir() / 'supervisor.log'}.")
         _check_start(waiting.values(), time.monotonic() - began)
-        if interrupted.is_set():
+        if _interrupted.is_set():
             raise KeyboardInterrupt
         time.sleep(0.2)
 
@@ -350,8 +365,8 @@ def _lock(progress: Progress) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Let a second Ctrl-C not stop the stopping."""
+def no_interrupts() -> Iterator[None]:
+    """Let Ctrl-C and a termination not stop what ends or clears away something."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -118,14 +118,18 @@ def run_failed(context: Mapping[str, Any]) -> None:
 
 
 def figures_found(context: Mapping[str, Any], sentences: Sequence[str]) -> None:
-    """Tell of business figures that are not as usual: one line a run, whose `reason` has the sentences."""
+    """Tell of business figures that are not as usual: one line a run, whose `reason` has the sentences.
+
+    Those that do not fit are counted in it: nothing else will ever tell that there are more.
+    """
     task = context["ti"]
-    _alert(
-        kind="figures_found",
-        dag_id=task.dag_id,
-        run_id=task.run_id,
-        reason="\n".join(sentences)[:MAX_REASON_CHARS],
-    )
+    for shown in range(len(sentences), -1, -1):
+        rest = len(sentences) - shown
+        more = [f"and {rest} more in shop_ops.figure_findings"] if rest else []
+        reason = "\n".join([*sentences[:shown], *more])
+        if len(reason) <= MAX_REASON_CHARS:
+            break
+    _alert(kind="figures_found", dag_id=task.dag_id, run_id=task.run_id, reason=reason)
 
 
 def tell_digest(words: str) -> None:

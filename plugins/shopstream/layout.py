@@ -20,6 +20,8 @@ MAX_OBJECT_CHARS = 1024
 ACCEPTED = "accepted/events/"
 REJECTED = "rejected/events/"
 REPORTS = "reports/events/"
+LATEST_REPORT = f"{REPORTS}latest.html"
+LOADS = "loads/"
 FORGET = "forget/"
 """Lists of the customers whom somebody has asked to forget."""
 LIST_PATTERN = rf"^{FORGET}[A-Za-z0-9][A-Za-z0-9._-]{{0,99}}{_END}"
@@ -47,7 +49,7 @@ def rejected(day: date, load_id: str) -> str:
 
 def manifest(day: date, load_id: str) -> str:
     """The object with a load's counters."""
-    return f"loads/{day}/{load_id}.json"
+    return f"{LOADS}{day}/{load_id}.json"
 
 
 def template(version: str, pipeline: str) -> str:

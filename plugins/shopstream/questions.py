@@ -36,6 +36,10 @@ class NoReason(Refused):
     """The answer was `yes`, but gives no reason that can be kept."""
 
 
+class NoAnswer(Refused):
+    """Nobody answered in time."""
+
+
 class Question(HITLOperator):
     """Asks for one of two answers with a reason; no answer in time is the answer `no`."""
 
@@ -89,14 +93,15 @@ class Question(HITLOperator):
         """Return who answered yes, and why; `event` is what Airflow gives to execute_complete.
 
         Raises:
+            NoAnswer: nobody answered in time.
             NoReason: the answer is yes, without a reason of 1 to MAX_REASON_CHARS characters.
-            Refused: the answer is no, or did not come in time.
+            Refused: the answer is no.
         """
         if "error" in event and event["error_type"] != "timeout":
             self.process_trigger_event_error(event)
         user = event.get("responded_by_user")
         if not user:
-            raise Refused(f"nobody answered {_WITHIN}.")
+            raise NoAnswer(f"nobody answered {_WITHIN}.")
         reason = str(event["params_input"].get("reason") or "").strip()
         if event["chosen_options"] != [self.yes]:
             raise Refused(f"{user['name']} refused it: {reason or 'no reason given'}.")

@@ -89,7 +89,6 @@ def test_a_bad_event_is_still_an_event_and_no_header(line: str) -> None:
         "time,type,product,category,code,make,cost,user,session",
         "zeit,typ,produkt,kategorie,code,marke,preis,kunde,sitzung",
         "view,view,view,view,view,view,view,view,view",
-        "PK\x03\x04",
         EVENT.replace(",", ";"),
         EVENT.replace(",", "\t"),
     ],
@@ -101,6 +100,26 @@ def test_what_is_neither_event_nor_header_is_refused_by_name(line: str) -> None:
     ):
         header_columns(line + "\n", "gs://b/a.csv")
     assert header_names(line) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"PAR1\x15\x04\x15\x10", "Parquet: export it as CSV"),
+        (
+            b"PK\x03\x04\0\0",
+            "a workbook of Excel or another zip: save the sheet as CSV in UTF-8, or unpack it",
+        ),
+        (b"<!DOCTYPE html>", "a page of HTML, as a failed download leaves: get the file again"),
+        (b'{"event_time": 1}', "JSON: publish it as messages, or export it as CSV"),
+        (",".join(COLUMN_NAMES).encode("utf-16"), "text in UTF-16 or UTF-32: save it as UTF-8"),
+    ],
+)
+def test_a_file_of_another_kind_is_named_as_such_without_its_bytes(content: bytes, kind: str) -> None:
+    with pytest.raises(ContractError) as caught:
+        header_columns(content.decode("utf-8", "replace"), "a.csv")
+    told = str(caught.value)
+    assert told.startswith(f"a.csv: the first line is neither an event nor a header. This is {kind}. Give ")
 
 
 @pytest.mark.parametrize(

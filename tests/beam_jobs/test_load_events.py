@@ -12,6 +12,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
@@ -35,16 +36,18 @@ from hypothesis import strategies as st
 from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.files import (
+    RANGE_BYTES,
     ByteRange,
     LandedBlock,
     LandingFile,
     Origin,
     count_lines,
+    list_files,
     plan_work,
     read_work,
 )
 from beam_jobs.identity import event_id, shard
-from beam_jobs.lines import Block
+from beam_jobs.lines import BLOCK_BYTES, Block
 from beam_jobs.manifest import Manifest
 from beam_jobs.parse import ParsedBlock
 from beam_jobs.pseudonyms import Pseudonyms
@@ -781,6 +784,26 @@ def test_many_small_files_make_few_files_and_each_reject_names_its_own(shop: Sho
     assert [reject["file"][-6:] for reject in rejects] == ["00.csv", "20.csv", "40.csv"]
     for reject in rejects:
         assert shop.read(reject["file"])[reject["byte_offset"] :] == b"not an event"
+
+
+def write_thread(_: LandedBlock, file: str) -> None:
+    with Path(file).open("a", encoding="utf-8") as threads:
+        threads.write(f"{threading.get_ident()}\n")
+
+
+def test_the_blocks_that_one_worker_unpacks_of_a_compressed_file_are_parsed_by_the_others_too(
+    tmp_path: Path,
+) -> None:
+    [line] = lines_of_day(1)
+    text = as_csv([line]) + as_csv([line], columns=None) * (3 * BLOCK_BYTES // 100)
+    (tmp_path / "one.csv.gz").write_bytes(gzip.compress(text, 1))
+    of_two = ["--runner=FnApiRunner", "--direct_num_workers=2", "--direct_running_mode=multi_threading"]
+    with beam.Pipeline(options=PipelineOptions(of_two)) as pipeline:
+        files = pipeline | beam.Create([str(tmp_path)]) | beam.Map(list_files)
+        blocks = load_events.read_blocks(files, RANGE_BYTES).blocks
+        _ = blocks | "Write" >> beam.Map(write_thread, f"{tmp_path}/threads")
+    by_thread = Counter((tmp_path / "threads").read_text().split())
+    assert len(by_thread) == 2, by_thread
 
 
 # One process, since the import of Beam takes longer than the first load.

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from beam_jobs.contract import COLUMN_NAMES
-from beam_jobs.objects import BadMessage, fields_of_object
+from beam_jobs.objects import JSON_SPACE, BadMessage, fields_of_object, fields_of_objects
 from tests.beam_jobs.samples import FIELDS, POISON, as_json
 
 TEXTS = (
@@ -73,6 +73,48 @@ def test_what_another_reader_of_json_refuses_is_refused_and_its_texts_are_the_sa
     assert read.keys() == fields.keys()
     for name, value in read.items():
         assert fields[name] == value if isinstance(value, str | None) else float(fields[name] or "") == value
+
+
+def one_by_one(texts: list[bytes]) -> list[object]:
+    found: list[object] = []
+    for text in texts:
+        try:
+            found.append(fields_of_object(text))
+        except BadMessage as bad:
+            found.append((bad.reason, bad.detail))
+    return found
+
+
+def together(texts: list[bytes]) -> list[object]:
+    found = fields_of_objects(texts)
+    return [(one.reason, one.detail) if isinstance(one, BadMessage) else one for one in found]
+
+
+GOOD = st.builds(
+    lambda fields, style: json.dumps(fields, **style).encode(),
+    st.dictionaries(NAMES, TEXTS | st.integers(), max_size=9),
+    STYLES,
+)
+PIECES = st.lists(
+    st.sampled_from([b"{", b"}", b"[", b"]", b",", b":", b'"brand"', b'"price"', b"1", b'"', b"\n", b" "]),
+    max_size=12,
+).map(lambda pieces: b"{" + b"".join(pieces))
+
+
+@given(st.lists(GOOD, max_size=70) | st.lists(GOOD | OBJECTS | DAMAGED | PIECES, max_size=6))
+@example([b'{"brand":"a"},{"brand":"b"}', b'{"brand":[1', b'{"brand":2}]}'])
+@example([b'{"brand":"a"},{"brand":"b"}', b'{"brand":"c', b'{d"}'])
+@example([b'{"brand":"a"},[["brand","b"]', b'{"brand":2}]'])
+@example([b'{"brand":"a"},{"brand":"b"}'])
+@example([b'{"brand":"a"},', b'{"brand":"b"}'])
+@example([b'{"brand":"a"}],[{"brand":"b"}', b'{"brand":"c"}'])
+@example([b'{"brand":"a","brand":"a"}', b'{"brand":"b"}'])
+@example([b'{"brand":"a"}', b"{}", b'{"brand":{"price":1}}'])
+@example([b'{"brand":"\xc3', b'\xa9"}'])
+@example([b'{"a":' * 5000, b'{"brand":"b"}'])
+def test_objects_that_are_read_together_have_the_fields_and_faults_of_each_alone(texts: list[bytes]) -> None:
+    objects = [text for text in texts if text.lstrip(JSON_SPACE).startswith(b"{")]
+    assert together(objects) == one_by_one(objects)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from beam_jobs.parse import (
     ParsedBlock,
     parse_block,
     parse_fields,
+    parse_fields_one_by_one,
     parse_line_by_line,
 )
 from beam_jobs.validate import validate
@@ -272,10 +273,34 @@ def test_events_that_are_no_lines_become_rows_too() -> None:
     ],
 )
 def test_events_that_no_line_could_hold_are_rejected(session: str, raw: bytes, reason: str) -> None:
-    parsed = parse_fields([{**FIELDS, "user_session": session}, FIELDS], [raw, b"{good}"])
+    events: list[dict[str, str | None]] = [{**FIELDS, "user_session": session}, {**FIELDS}]
+    parsed = parse_fields(events, [raw, b"{good}"])
     assert parsed.rows.to_pylist() == [FIELDS]
     [reject] = parsed.rejected.to_pylist()
     assert (reject["reason"], reject["raw"]) == (reason, raw[:MAX_LINE_BYTES])
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(COLUMN_NAMES), st.none() | st.text(st.characters(), max_size=3), max_size=9
+        ),
+        max_size=5,
+    )
+)
+@example([])
+@example([{"brand": "é\x85"}, {"brand": "\x7f"}])
+@example([{"brand": "\ud800"}, {"price": None}])
+def test_events_are_brought_into_the_form_of_rows_together_as_one_by_one(
+    events: list[dict[str, str | None]],
+) -> None:
+    raws = [b"{%d}" % number for number in range(len(events))]
+    together, alone = parse_fields(events, raws), parse_fields_one_by_one(events, raws)
+    assert together.rows == alone.rows
+    assert together.rejected == alone.rejected
+    assert together.offsets.tolist() == alone.offsets.tolist()
+    assert together.lengths.tolist() == alone.lengths.tolist()
+    assert together.block == alone.block
 
 
 HEADER = ",".join(COLUMN_NAMES).encode()

@@ -99,7 +99,7 @@ def test_an_event_is_typed_and_given_its_id_day_and_category_levels() -> None:
         (
             with_field("event_time", "05/11/2019 00:00:00 UTC"),
             "ambiguous_date",
-            "event_time is '05/11/2019 00:00:00 UTC'; expected year, month and day in this order; write "
+            "event_time is '05/11/2019 00:00:00 UTC'; expected year, month and day in this order, such as "
             "2019-11-05.",
         ),
         (
@@ -334,7 +334,7 @@ def test_a_block_of_bad_lines_alone_is_rejected_whole() -> None:
 
 
 def test_a_message_gets_the_id_that_its_line_gets() -> None:
-    streamed = validate(parse_fields([FIELDS], [b"{}"]), None)
+    streamed = validate(parse_fields([{**FIELDS}], [b"{}"]), None)
     assert streamed.accepted.equals(validated(EVENT).accepted)
 
 

@@ -28,6 +28,8 @@ from shopstream.settings import settings
 from shopstream.tables.folder import all_tables, built_in_order, summaries_in_order
 from shopstream.tables.names import EVENTS_BATCH, EVENTS_STREAM, REJECTED_EVENTS_STREAM
 from shopstream.tags import Tag
+from tests.airflow_home import named_in
+from tests.dags.shop import line
 
 DAGS = ROOT / "dags"
 DAG_IDS = {
@@ -565,3 +567,12 @@ def steps(dag: Any) -> list[list[str]]:
     for task in dag.topological_sort():
         levels[task.task_id] = 1 + max((levels[name] for name in task.upstream_task_ids), default=-1)
     return [[name for name in levels if levels[name] == level] for level in range(max(levels.values()) + 1)]
+
+
+def test_a_customer_who_is_named_by_a_run_of_these_tests_is_found() -> None:
+    number, session = line(7).rstrip("\n").split(",")[-2:]
+    named = [f"user_id = {number}, price = 1.", json.dumps({"found": {session: 2}})]
+    assert named_in([*named, "rows: 500,000,007; load 20191108-t500000007; event 5e5510"]) == [
+        number,
+        session,
+    ]

@@ -16,7 +16,7 @@ from local.drills.drills import DRILLS
 from shopstream import settings as settings_module
 from shopstream.tables.folder import all_tables
 from tests.infra.gcloud import unknown_to_gcloud
-from tools.googlesql.analyzer import Analyzer, Refused, running_analyzer
+from tools.googlesql.analyzer import Analyzer, StatementRefused, running_analyzer
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNBOOKS = ROOT / "docs" / "runbooks"
@@ -315,7 +315,7 @@ def wrong_sql(analyzer: Analyzer, text: str) -> Iterator[str]:
     for sql in statements:
         try:
             analyzer.analyze(sql, {"day": "DATE"})
-        except Refused as error:
+        except StatementRefused as error:
             is_elsewhere = error.message.startswith("Table not found") and any(
                 one in sql for one in ELSEWHERE
             )

@@ -35,15 +35,15 @@ make check infra-check
 gcloud auth configure-docker us-central1-docker.pkg.dev --quiet
 gcloud artifacts docker images describe us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 --project=my-shop
 # Only if that fails, since there is no such image yet:
-docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
-docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20260720_RC00
+docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20260720_RC00
 docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=load_events --build-arg=LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --label=shopstream.launcher=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --tag=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 .
 docker push us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123
 gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/load_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/load_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/load_events.json --service-account-email=shopstream-batch@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream-dataflow/staging --temp-location=gs://my-shop-shopstream-dataflow/temp --worker-machine-type=n2-standard-2 --max-workers=4
 gcloud artifacts docker images describe us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 --project=my-shop
 # Only if that fails, since there is no such image yet:
-docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
-docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20240628_RC00
+docker pull --quiet --platform=linux/amd64 gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20260720_RC00
+docker image inspect '--format={{index .RepoDigests 0}}' gcr.io/dataflow-templates-base/python311-template-launcher-base:flex_templates_base_image_release_20260720_RC00
 docker build --platform=linux/amd64 --target=flex-template --build-arg=PIPELINE=stream_events --build-arg=LAUNCHER_IMAGE=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --label=shopstream.launcher=gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:... --tag=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 .
 docker push us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123
 gcloud dataflow flex-template build gs://my-shop-shopstream/templates/v1-2-0-3-gabc123/stream_events.json --project=my-shop --image=us-central1-docker.pkg.dev/my-shop/shopstream/stream_events:v1-2-0-3-gabc123 --sdk-language=PYTHON --metadata-file=beam_jobs/templates/stream_events.json --service-account-email=shopstream-stream@my-shop.iam.gserviceaccount.com --subnetwork=regions/us-central1/subnetworks/shopstream-dataflow --disable-public-ips --staging-location=gs://my-shop-shopstream-dataflow/staging --temp-location=gs://my-shop-shopstream-dataflow/temp --worker-machine-type=n2-standard-2 --max-workers=2 --enable-streaming-engine

@@ -15,7 +15,7 @@ from airflow.sdk.execution_time.callback_supervisor import execute_callback
 
 from shopstream import alerts
 from shopstream.settings import settings
-from tests.airflow_home import airflow_home, load_dag  # noqa: F401
+from tests.airflow_home import airflow_home, load_dag, stored  # noqa: F401
 
 
 def alert_in(caplog: pytest.LogCaptureFixture) -> Any:
@@ -47,11 +47,27 @@ def test_a_question_is_told_when_it_is_asked(caplog: pytest.LogCaptureFixture) -
 
 def test_figures_that_are_not_as_usual_are_one_line(caplog: pytest.LogCaptureFixture) -> None:
     task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
-    alerts.figures_found({"ti": task}, ["No purchases.", "No orders." * 1000])
+    alerts.figures_found({"ti": task}, ["No purchases.", "No orders."])
     alert = alert_in(caplog)
-    assert len(alert["reason"]) == alerts.MAX_REASON_CHARS
-    assert alert.pop("reason").startswith("No purchases.\nNo orders.No")
-    assert alert == {"kind": "figures_found", "dag_id": "watch_figures", "run_id": "r"}
+    assert alert == {
+        "kind": "figures_found",
+        "dag_id": "watch_figures",
+        "run_id": "r",
+        "reason": "No purchases.\nNo orders.",
+    }
+
+
+@pytest.mark.parametrize(("length", "shown"), [(199, 10), (200, 9), (990, 1), (1960, 1), (1970, 0)])
+def test_of_figures_that_are_too_many_for_a_line_whole_sentences_are_told_and_how_many_more_there_are(
+    length: int, shown: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
+    sentences = [f"{number} {'x' * (length - 2)}" for number in range(10)]
+    alerts.figures_found({"ti": task}, sentences)
+    reason = alert_in(caplog)["reason"]
+    assert len(reason) <= alerts.MAX_REASON_CHARS
+    rest = [f"and {10 - shown} more in shop_ops.figure_findings"] if shown < 10 else []
+    assert reason.split("\n") == sentences[:shown] + rest
 
 
 def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_promise(
@@ -61,17 +77,14 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
     """From the queued run to the callback as Airflow makes them; only the hours between are left out."""
     from airflow.models.callback import ExecutorCallback
     from airflow.models.deadline import Deadline
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
-    load_dag("load_events_daily")
-    stored = SerializedDagModel.get("load_events_daily")
-    assert stored is not None
+    dag = load_dag("load_events_daily")
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with create_session() as session:
-        run = stored.dag.create_dagrun(
+        run = stored(dag).create_dagrun(
             run_id="late",
             run_after=midnight,
             logical_date=midnight - timedelta(days=1),
@@ -140,16 +153,13 @@ def test_a_run_that_times_out_is_told_by_the_dag_processor(
     from airflow.jobs.job import Job
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
     from airflow.models import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
     dag = load_dag("build_summaries")
-    stored = SerializedDagModel.get(dag.dag_id)
-    assert stored is not None
     long_ago = datetime.now(UTC) - dag.dagrun_timeout - timedelta(minutes=1)
-    stored.dag.create_dagrun(
+    stored(dag).create_dagrun(
         run_id="endless",
         run_after=long_ago,
         start_date=long_ago,

@@ -16,7 +16,7 @@ from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from tools.googlesql import __main__ as googlesql
 from tools.googlesql import analyzer as analyzers
-from tools.googlesql.analyzer import Analyzer, Refused, running_analyzer
+from tools.googlesql.analyzer import Analyzer, StatementRefused, running_analyzer
 from tools.googlesql.reads import Read, reads_of
 from tools.googlesql.statements import statements_of
 
@@ -188,7 +188,7 @@ def test_a_missing_analyzer_is_told_in_one_sentence(
     ],
 )
 def test_what_bigquery_does_not_have_is_refused(analyzer: Analyzer, sql: str) -> None:
-    with pytest.raises(Refused):
+    with pytest.raises(StatementRefused):
         analyzer.analyze(sql, {})
 
 

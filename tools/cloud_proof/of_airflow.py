@@ -154,7 +154,7 @@ def take_away(undo: ExitStack, ground: Ground, airflow: AirflowClient, since: dt
         if (column := table.metadata.partition_by) and table.full_name not in STREAMED:
             undo.callback(_delete_rows, ground, table.full_name, column)
     undo.callback(_delete_reports, ground)
-    for prefix in (layout.LANDING, layout.ACCEPTED, layout.REJECTED, "loads/"):
+    for prefix in (layout.LANDING, layout.ACCEPTED, layout.REJECTED, layout.LOADS):
         undo.callback(_delete_objects, ground, f"{prefix}{DAY}/")
     undo.callback(_wait_for_followers, ground, airflow, since)
     undo.callback(_cancel_load, ground)

@@ -50,7 +50,7 @@ EMULATOR = "BIGQUERY_EMULATOR_HOST"
 def build_twice(ground: Ground, undo: ExitStack) -> str:
     """Let two threads build the same empty day at the same moment, some days one after the other."""
     client = ground.bigquery
-    table = _days(ground.dataset(undo))
+    table = _table_of_days(ground.dataset(undo))
     apply(client, table)
     found = {}
     for day in (DAY + dt.timedelta(days=number) for number in range(ROUNDS)):
@@ -65,7 +65,7 @@ def build_twice(ground: Ground, undo: ExitStack) -> str:
 def job_id_twice(ground: Ground, undo: ExitStack) -> str:
     """Let two threads send the same statement under the id that follows from it, at the same moment."""
     client = ground.bigquery
-    table = _days(ground.dataset(undo))
+    table = _table_of_days(ground.dataset(undo))
     apply(client, table)
     sql = replace_statement(
         table.full_name, table.column_names, table.query or "", "target.event_date = @day"
@@ -269,7 +269,7 @@ def at_once(work: Callable[[], T]) -> list[T]:
         return list(threads.map(begin, range(2)))
 
 
-def _days(dataset: str) -> Table:
+def _table_of_days(dataset: str) -> Table:
     """A table of days with ROWS_A_DAY rows each, built as summaries are."""
     columns = tuple(
         Column(name, kind, "NULLABLE", "Of a probe.")
@@ -279,15 +279,10 @@ def _days(dataset: str) -> Table:
         owner="shop-analytics",
         description="Of a probe.",
         grain=("event_date", "n"),
-        partition_by="event_date",
-        cluster_by=(),
         labels={},
         reads=(),
         lookback_days=0,
-        lookahead_days=0,
-        fills_days=0,
-        parameters={},
-        headline=None,
+        partition_by="event_date",
     )
     query = f"SELECT @day AS event_date, n FROM UNNEST(GENERATE_ARRAY(1, {ROWS_A_DAY})) AS n"  # noqa: S608
     return Table(dataset, "days", columns, metadata, query, None, ())

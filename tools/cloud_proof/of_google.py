@@ -28,6 +28,7 @@ from tools.cloud_proof.probe import Open, Otherwise, Probe
 DAY = dt.date(2001, 1, 1)
 COUNTERS = ("read", "accepted", "rejected")
 """Of beam_jobs/stream_events.py, as infra/alerts.tf asks Cloud Monitoring for them."""
+SUMMARY = "shop.daily_event_count"
 LAUNCHED_SECONDS = 900
 POLL_SECONDS = 5
 ENDED = (
@@ -43,22 +44,8 @@ DATAFLOW, MONITORING = "SHOPSTREAM_DATAFLOW_ENDPOINT", "SHOPSTREAM_MONITORING_EN
 def data_boost(ground: Ground, undo: ExitStack) -> str:
     """Count a landing day that nobody has landed as a large load counts its own: in parts, by Data Boost, at
     LOW."""
-    nothing = Manifest(
-        landing_day=DAY,
-        load_id=new_load_id(DAY, dt.datetime.now(dt.UTC)),
-        read=0,
-        accepted=0,
-        rejected=0,
-        distinct=0,
-        duplicates=0,
-        late=0,
-        rejected_by_reason={},
-        event_dates={},
-        files=(),
-        accepted_files=(),
-        rejected_files=(),
-        finished_at=dt.datetime.now(dt.UTC),
-    )
+    now = dt.datetime.now(dt.UTC)
+    nothing = Manifest(DAY, new_load_id(DAY, now), finished_at=now)
     counts = count_in_parts(ground.spanner, nothing)
     if counts:
         raise Otherwise(f"{DAY} has rows of {', '.join(counts)}")
@@ -193,6 +180,32 @@ def dashboard_door(ground: Ground, undo: ExitStack) -> str:
     return told
 
 
+def lineage(ground: Ground, undo: ExitStack) -> str:
+    """Look whether the lineage of a summary names the task that builds it, beside BigQuery's own jobs."""
+    parent = f"projects/{settings().project}/locations/{settings().region}"
+    target = {"fullyQualifiedName": f"bigquery:{settings().project}.{SUMMARY}"}
+    locations = ground.google("datalineage", "v1").projects().locations()
+    try:
+        found = locations.searchLinks(parent=parent, body={"target": target, "pageSize": 100}).execute()
+    except HttpError as error:
+        if b"SERVICE_DISABLED" in error.content:
+            raise Open("the project's Data Lineage API is off") from error
+        raise
+    links = [link["name"] for link in found.get("links", [])]
+    if not links:
+        raise Open(f"nothing has fed {SUMMARY} since the API is on: load a day, and ask again")
+    answer = locations.batchSearchLinkProcesses(parent=parent, body={"links": links, "pageSize": 100})
+    fed_by = [
+        locations.processes().get(name=process["process"]).execute()
+        for process in answer.execute()["processLinks"]
+    ]
+    sources = {process.get("origin", {}).get("sourceType", "not told") for process in fed_by}
+    told = f"{SUMMARY} is fed by {len(fed_by)} processes of {', '.join(sorted(sources))}"
+    if "COMPOSER" not in sources:
+        raise Otherwise(told)
+    return told
+
+
 def _validate(ground: Ground, undo: ExitStack, launch: dict[str, Any]) -> str:
     launch |= {"jobName": ground.name}
     locations = ground.dataflow()
@@ -233,6 +246,7 @@ PROBES = (
         "accepted",
         0.01,
         data_boost,
+        needs=("SPANNER_EMULATOR_HOST",),
     ),
     Probe("launch-load", "Does Dataflow take the launch of a load?", "accepted", 0.00, launch_load),
     Probe("launch-stream", "Does Dataflow take the launch of the stream?", "accepted", 0.00, launch_stream),
@@ -274,6 +288,14 @@ PROBES = (
         "302 to Google's login",
         0.00,
         dashboard_door,
+        needs=(AIRFLOW_VARIABLE,),
+    ),
+    Probe(
+        "lineage",
+        "Does the lineage of a summary name the task that builds it, beside BigQuery's own jobs?",
+        "a process of COMPOSER",
+        0.00,
+        lineage,
         needs=(AIRFLOW_VARIABLE,),
     ),
 )

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from google.api_core.exceptions import GoogleAPICallError
+
+from local.stack.control import no_interrupts
 
 if TYPE_CHECKING:
     from tools.cloud_proof.ground import Ground
@@ -158,20 +159,9 @@ def _ask(probe: Probe, ground: Ground) -> Outcome:
             verdict, found = Verdict.OTHERWISE, f"{type(error).__name__}: {error}"
     except KeyboardInterrupt:
         verdict, found = Verdict.STOPPED, "by Ctrl-C"
-    with _no_interrupts():
+    with no_interrupts():
         undo.close()
     return _outcome(probe, verdict, found, time.monotonic() - began, "; ".join(undo.left))
-
-
-@contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Let Ctrl-C and a termination wait until this is over."""
-    kept = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in kept.items():
-            signal.signal(number, handler)
 
 
 def _outcome(probe: Probe, verdict: Verdict, found: str, seconds: float = 0.0, left: str = "") -> Outcome:

@@ -17,7 +17,7 @@ from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
 from shopstream.tables.folder import Column, Table, TableError, all_tables
-from tools.googlesql.analyzer import Analyzer, Refused, running_analyzer, type_name
+from tools.googlesql.analyzer import Analyzer, StatementRefused, running_analyzer, type_name
 from tools.googlesql.reads import Read, reads_of
 from tools.googlesql.statements import Statement, statements_of
 
@@ -53,7 +53,7 @@ def verdict_on(analyzer: Analyzer, tables: Mapping[str, Table], statement: State
     where = f"{_shown(statement.path)}:{statement.first_line}"
     try:
         analyzed = analyzer.analyze(statement.sql, statement.params)
-    except Refused as error:
+    except StatementRefused as error:
         line = statement.first_line + error.line - 1
         return Verdict(statement, "", [f"{_shown(statement.path)}:{line}:{error.column}: {error.message}"])
     told, problems = "", []
@@ -66,7 +66,7 @@ def verdict_on(analyzer: Analyzer, tables: Mapping[str, Table], statement: State
         analyzed = analyzer.analyze(ONE_DAY_OF.format(table.full_name, shown[0]), {"day": "DATE"})
     try:
         reads = reads_of(analyzed, tables, lambda view: analyzer.analyze(view.view or "", {}))
-    except Refused as error:
+    except StatementRefused as error:
         problems.append(f"reads a view that is wrong: {error}")
     else:
         told += "reads " + ", ".join(f"{read} of {name}" for name, read in sorted(reads.items()))

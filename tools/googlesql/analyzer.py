@@ -55,7 +55,7 @@ only others of Google's engines know, such as comparing arrays."""
 _POSITION = re.compile(r" \[at (\d+):(\d+)\]$")
 
 
-class Refused(ValueError):
+class StatementRefused(ValueError):
     """BigQuery would refuse the statement: `message` says why; `line` and `column`, from 1, say where."""
 
     def __init__(self, message: str, line: int, column: int) -> None:
@@ -95,7 +95,7 @@ class Analyzer:
         ARRAY<...>.
 
         Raises:
-            Refused: the statement is wrong.
+            StatementRefused: the statement is wrong.
         """
         request = self._message("AnalyzeRequest")
         request.registered_catalog_id = self._catalog_id
@@ -116,7 +116,7 @@ class Analyzer:
             text = error.details()
             position = _POSITION.search(text)
             line, column = (int(position[1]), int(position[2])) if position else (1, 1)
-            raise Refused(_POSITION.sub("", text), line, column) from None
+            raise StatementRefused(_POSITION.sub("", text), line, column) from None
         return innermost(answer.resolved_statement)
 
     def _message(self, name: str) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
+from contextlib import suppress
 
 import uvicorn
 
@@ -22,7 +24,7 @@ def main() -> None:
     """Serve until it is stopped.
 
     Raises:
-        ValueError: the port or the token is none.
+        ValueError: the port or the token is none, or something listens on the port.
     """
     env = settings()
     if env.dashboard_iap_audience:
@@ -31,10 +33,12 @@ def main() -> None:
         token = env.dashboard_token or secrets.token_urlsafe(24)
         # Another address only in a container, whose ports are published on 127.0.0.1.
         host, guard = os.environ.get("SHOPSTREAM_LISTEN", "127.0.0.1"), token_guard(token)
+    door = _door(host, env.dashboard_port)
+    if not env.dashboard_iap_audience:
         print(f"The dashboard: http://127.0.0.1:{env.dashboard_port}/?token={token}", flush=True)
     bigquery = BigQueryStore(_bigquery_client)
     bigquery.warm()
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(
             guard,
             bigquery,
@@ -42,13 +46,26 @@ def main() -> None:
             env.dashboard_airflow_url,
             env.currency,
         ),
-        host=host,
-        port=env.dashboard_port,
         # The token is in an address.
         access_log=False,
         log_level="warning",
         server_header=False,
     )
+    with suppress(KeyboardInterrupt):
+        uvicorn.Server(config).run([door])
+
+
+def _door(host: str, port: int) -> socket.socket:
+    door = socket.socket()
+    door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        door.bind((host, port))
+    except OSError as error:
+        raise ValueError(
+            f"Port {port} is not to be had ({error.strerror}): stop what listens there, or set "
+            "SHOPSTREAM_DASHBOARD_PORT to a free port."
+        ) from error
+    return door
 
 
 def _bigquery_client():  # type: ignore[no-untyped-def]  # the import takes seconds

@@ -27,7 +27,7 @@ def answer_of(chart: str, rows: Sequence[Row], currency: str = "") -> str | None
     return told.replace(_MONEY, f"{currency} ".lstrip()) if told else None
 
 
-def _days(rows: Sequence[Row]) -> str | None:
+def _daily_events(rows: Sequence[Row]) -> str | None:
     views = [row for row in rows if row["event_type"] == "view"]
     most = "Most views on" if len(views) > 1 else "Views on"
     return _most(views, "events", lambda row: f"{most} {_day(row['event_date'])}: {row['events']:,}.")
@@ -240,9 +240,10 @@ def _sessions(rows: Sequence[Row]) -> str | None:
 
 
 def _paths(rows: Sequence[Row]) -> str | None:
-    bought = [row for row in rows if row["purchasing_sessions"]]
+    if sum(row["purchasing_sessions"] for row in rows) < SMALL_SAMPLE:
+        return None
     return _most(
-        bought,
+        rows,
         "purchasing_sessions",
         lambda row: (
             f"Most purchases come by {_name(row['path'])}: {_count(row['purchasing_sessions'], 'session')}."
@@ -272,7 +273,7 @@ def _pairs(rows: Sequence[Row]) -> str | None:
 
 
 _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
-    "daily_event_count": _days,
+    "daily_event_count": _daily_events,
     "revenue_daily": _revenue,
     "most_visited_subcategories": _subcategories,
     "hourly_price_by_event_type": _hours,

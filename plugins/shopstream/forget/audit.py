@@ -42,19 +42,7 @@ def write_rows(
     """
     hashes = sorted(map(key.hash, customers.ids))
     # All rows of a run say the same of it.
-    made = {
-        "forgotten_on": "@forgotten_on",
-        "run_id": "@run_id",
-        "key_version": "@key_version",
-        "found": "@found",
-        "found_by_store": "@found_by_store",
-        "approved_by": "@approved_by",
-        "reason": "@reason",
-        "proved_at": "@proved_at",
-    }
-    rows, given = rows_given({"customer": ("STRING", hashes)}, made)
-    params: dict[str, Any] = {
-        "run_day": run_day,
+    said: dict[str, Any] = {
         "forgotten_on": proved_at.date(),
         "run_id": run_id,
         "key_version": key.name,
@@ -64,12 +52,13 @@ def write_rows(
         "reason": approval.reason,
         "proved_at": proved_at,
     }
+    rows, given = rows_given({"customer": ("STRING", hashes)}, {name: f"@{name}" for name in said})
     old = "target.forgotten_on >= @run_day AND target.run_id = @run_id"
-    statement = replace_statement(FORGOTTEN_CUSTOMERS, ["customer", *made], rows, old)
+    statement = replace_statement(FORGOTTEN_CUSTOMERS, ["customer", *said], rows, old)
     run(
         client,
         statement,
-        {**params, **given},
+        {"run_day": run_day, **said, **given},
         job_id_prefix="forgotten",
         maximum_bytes_billed=SMALL_MAX_BYTES,
     )

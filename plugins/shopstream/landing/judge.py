@@ -62,7 +62,7 @@ class Landed:
             return []
 
         def share(reasons: Counter[str], rows: int) -> str:
-            return f"{reasons.total():,} of {rows:,} lines ({reasons.total() / rows:.2%}): {_counts(reasons)}"
+            return f"{reasons.total():,} of {rows:,} lines ({reasons.total() / rows:.2%}): {_told(reasons)}"
 
         every = sum(self.rejected.values(), Counter())
         worst = sorted(self.rejected, key=lambda day: -self.rejected[day].total() / self.rows[day])
@@ -94,7 +94,7 @@ class Lines(NamedTuple):
         return Lines(none, none.copy(), none, none > 0, none > 0, REJECTED_SCHEMA.empty_table(), none[:0])
 
 
-def judge(data: bytes, stored: bytes, offset: int, columns: Sequence[str], file: str) -> Lines:
+def judge_lines(data: bytes, stored: bytes, offset: int, columns: Sequence[str], file: str) -> Lines:
     """Parse and check whole lines as the load will.
 
     `stored` are the lines as they stand at `offset` in the file, of which `data` is the translation.
@@ -166,7 +166,7 @@ def refuse_hopeless(lines: Lines, file: str) -> None:
     worst = reasons.most_common(1)[0][0]
     detail = lines.rejected["detail"].filter(pc.equal(lines.rejected["reason"], worst))[0].as_py()
     raise ContractError(
-        f"{file}: the load would reject each of its first {lines.is_row.sum():,} lines: {_counts(reasons)}. "
+        f"{file}: the load would reject each of its first {lines.is_row.sum():,} lines: {_told(reasons)}. "
         f"{masked_detail(detail)} Nothing was landed. Correct the export and upload it again."
     )
 
@@ -239,5 +239,5 @@ def as_date(day: int) -> date:
     return date(day // 10_000, day // 100 % 100, day % 100)
 
 
-def _counts(reasons: Counter[str]) -> str:
+def _told(reasons: Counter[str]) -> str:
     return ", ".join(f"{reason} {count:,}" for reason, count in reasons.most_common())

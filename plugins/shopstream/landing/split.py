@@ -28,7 +28,7 @@ from shopstream.landing.judge import (
     Lines,
     as_date,
     fill_gaps,
-    judge,
+    judge_lines,
     refuse_hopeless,
     run_starts,
 )
@@ -209,7 +209,7 @@ def split(
         for piece in read_pieces(source, body_start, block_bytes=BLOCK_BYTES):
             if piece.begins_line:
                 data = form.lines(piece.data) if form else piece.data
-                lines = judge(data, piece.data, piece.offset, columns, file)
+                lines = judge_lines(data, piece.data, piece.offset, columns, file)
                 if lines.is_row.any() and not landed.rows:
                     refuse_hopeless(lines, file)
             else:

@@ -15,7 +15,7 @@ from shopstream.layout import REJECTED
 from shopstream.lineage import lineage
 from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
-from shopstream.questions import NoReason, Question
+from shopstream.questions import NoAnswer, NoReason, Question
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.tables.names import REJECTED_EVENTS_BATCH
@@ -36,6 +36,10 @@ _UNPUBLISHED = (
 _CORRECT = "Correct the landing files and trigger load_events_daily for the day."
 _ANSWER_AGAIN = (
     "The files need no change: trigger load_events_daily for the day again, and answer with a reason."
+)
+_ANSWER = (
+    "Nobody has judged the lines: trigger load_events_daily for the day again, and answer in the run's "
+    "Required Actions."
 )
 
 
@@ -101,7 +105,7 @@ class Gate(Question):
         try:
             approval = self.approval(event)
         except Refused as refused:
-            remedy = _ANSWER_AGAIN if isinstance(refused, NoReason) else _CORRECT
+            remedy = {NoReason: _ANSWER_AGAIN, NoAnswer: _ANSWER}.get(type(refused), _CORRECT)
             raise checks.LoadRefused(f"{name}: {refused} {_UNPUBLISHED} {remedy}") from None
         self.log.info("%s: %s has it published: %s.", name, approval.approved_by, approval.reason.rstrip("."))
         return asdict(approval)
@@ -134,7 +138,7 @@ The most frequent reasons; of the lines only the shape is shown (digits as 9, le
 
 All of them are in `shop.rejected_events`, whatever the answer. **{PUBLISH}** publishes the accepted lines \
 and gives the others up. **{REFUSE}**, or no answer in time, leaves the day as it was \
-published before: then correct the landing files and trigger load_events_daily for the day."""
+published before: if its files are wrong, correct them, and trigger load_events_daily for the day again."""
 
 
 def _code(text: str) -> str:

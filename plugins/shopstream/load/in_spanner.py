@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet, RequestOptions, param_types
 
-from beam_jobs.contract import SHARDS, first_event_day
+from beam_jobs.contract import SHARDS
 from shopstream.load.checks import LoadRefused
-from shopstream.load.held import FIRST_BITS, HELD, Held
+from shopstream.load.held import FIRST_BITS, HELD, LANDED, Held, window
 
 if TYPE_CHECKING:
     from google.cloud.spanner_v1.database import BatchSnapshot, Database
@@ -32,17 +32,14 @@ COUNT_ROWS_A_SECOND = 5_000
 """A count, or a part, may take COUNT_SECONDS, and as long as all of the load's rows take at this pace."""
 
 _LOW = RequestOptions(priority=RequestOptions.Priority.PRIORITY_LOW)
-_LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
 # Rows and not their count, and of one shard: a query that is read in parts may have nothing above its scan of
 # one key range, no list of shards either (cloud.google.com/spanner/docs/reads, "Read data in parallel").
-_ROWS = (
-    f"SELECT NULLIF(load_id, @load_id), {FIRST_BITS} FROM loaded_events WHERE shard = @shard AND {_LANDED}"  # noqa: S608
-)
+_ROWS = f"SELECT NULLIF(load_id, @load_id), {FIRST_BITS} FROM loaded_events WHERE shard = @shard AND {LANDED}"  # noqa: S608
 # All shards by number, not as a range: so Spanner reads one short key range of days in each. They come last
 # for the emulator's sake, which compares each row with each shard.
 _SHARDS = ", ".join(map(str, range(SHARDS)))
 _DELETE = (
-    f"DELETE FROM loaded_events WHERE {_LANDED} AND load_id IN UNNEST(@load_ids) "  # noqa: S608
+    f"DELETE FROM loaded_events WHERE {LANDED} AND load_id IN UNNEST(@load_ids) "  # noqa: S608
     f"AND shard IN ({_SHARDS})"
 )
 # Whoever landed them: the key has a row's landing day behind its customer, so that all of the days are read.
@@ -72,7 +69,7 @@ def count_loads(database: Database, manifest: Manifest) -> dict[str, Held]:
         counted = list(
             snapshot.execute_sql(
                 _COUNT.format(most=MAX_ROWS_READ_AT_ONCE + 1),
-                params=_window(manifest),
+                params=window(manifest.landing_day),
                 param_types=_TYPES,
                 request_options=_LOW,
                 timeout=_timeout(manifest),
@@ -97,7 +94,7 @@ def count_in_parts(database: Database, manifest: Manifest) -> dict[str, Held]:
         for shard in range(SHARDS)
         for part in batch.generate_query_batches(
             _ROWS,
-            params=_window(manifest) | {"load_id": manifest.load_id, "shard": shard},
+            params=window(manifest.landing_day) | {"load_id": manifest.load_id, "shard": shard},
             param_types=_TYPES | {"load_id": param_types.STRING, "shard": param_types.INT64},
             data_boost_enabled=True,
         )
@@ -144,7 +141,7 @@ def delete_loads(database: Database, manifest: Manifest, load_ids: Collection[st
     if load_ids:
         database.execute_partitioned_dml(
             _DELETE,
-            params=_window(manifest) | {"load_ids": sorted(load_ids)},
+            params=window(manifest.landing_day) | {"load_ids": sorted(load_ids)},
             param_types=_TYPES | {"load_ids": param_types.Array(param_types.STRING)},
             request_options=_LOW,
         )
@@ -164,8 +161,3 @@ def _count_part(batch: BatchSnapshot, timeout: float, part: dict[str, Any]) -> d
 
 def _timeout(manifest: Manifest) -> float:
     return COUNT_SECONDS + manifest.distinct / COUNT_ROWS_A_SECOND
-
-
-def _window(manifest: Manifest) -> dict[str, Any]:
-    """The query parameters of the days whose events may be landed on the landing day."""
-    return {"landing_day": manifest.landing_day, "first_day": first_event_day(manifest.landing_day)}

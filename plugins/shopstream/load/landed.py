@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,13 +19,6 @@ LOADING = timedelta(hours=1)
 """A day that was landed within this time may still be loading."""
 
 
-@dataclass(frozen=True, slots=True)
-class Landing:
-    """What is in a landing day's folder: when _SUCCESS was last written, None without one."""
-
-    completed: datetime | None
-
-
 class Landed(NamedTuple):
     """An object of a landing day's folder: when it was written, and its size as it is stored."""
 
@@ -41,14 +33,19 @@ def landed_objects(client: Client, bucket: str, day: date) -> dict[str, Landed]:
     return {blob.name.removeprefix(folder): Landed(blob.updated, blob.size) for blob in blobs}
 
 
-def newest_landings(client: Client, bucket: str, first_day: date, last_day: date) -> dict[date, Landing]:
-    """Return what is landed of each day from `first_day` to `last_day` whose folder holds anything."""
+def newest_landings(
+    client: Client, bucket: str, first_day: date, last_day: date
+) -> dict[date, datetime | None]:
+    """Return when each day from `first_day` to `last_day` was completed whose folder holds anything.
+
+    That is when its _SUCCESS was last written, None without one.
+    """
     landings = {}
     for number in range((last_day - first_day).days + 1):
         day = first_day + timedelta(days=number)
         if found := landed_objects(client, bucket, day):
             success = found.get(layout.SUCCESS)
-            landings[day] = Landing(success.written if success else None)
+            landings[day] = success.written if success else None
     return landings
 
 
@@ -69,7 +66,7 @@ def describe_strangers(client: Client, bucket: str) -> list[str]:
 def missing_days(
     first_day: date,
     last_day: date,
-    landings: Mapping[date, Landing],
+    landings: Mapping[date, datetime | None],
     loads: Mapping[date, datetime],
     now: datetime,
 ) -> list[str]:
@@ -79,6 +76,7 @@ def missing_days(
     shop.
 
     Args:
+        landings: what `newest_landings` returns.
         loads: when the load was launched that each landing day is published of.
         now: with its time zone.
     """
@@ -88,8 +86,7 @@ def missing_days(
     findings = []
     for number in range((last_day - max(first_day, expected)).days + 1):
         day = max(first_day, expected) + timedelta(days=number)
-        landing, loaded = landings.get(day), loads.get(day)
-        completed = landing.completed if landing else None
+        completed, loaded = landings.get(day), loads.get(day)
         if completed and now - completed < LOADING:
             continue
         again = f'Trigger load_events_daily with {{"landing_day": "{day}"}}'
@@ -103,7 +100,7 @@ def missing_days(
                 f"{day} is landed since {completed:%Y-%m-%d %H:%M} UTC and not published. {again}."
             )
         elif not loaded and now >= _due(day):
-            what = f"files but no {layout.SUCCESS}" if landing else "nothing"
+            what = f"files but no {layout.SUCCESS}" if day in landings else "nothing"
             findings.append(
                 f"{day} is not landed: its folder holds {what}. Land it, then it is loaded. {again}."
             )

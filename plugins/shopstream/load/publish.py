@@ -27,7 +27,7 @@ from shopstream.gcp.bigquery import (
     load_files,
     run,
 )
-from shopstream.load.held import HELD, Held
+from shopstream.load.held import HELD, LANDED, Held, window
 from shopstream.retries import Refused
 from shopstream.settings import LABELS
 from shopstream.tables.day import replace_row, replace_statement
@@ -61,10 +61,9 @@ class Published:
 
 
 _OVERTAKEN = "another load has published the day"
-_LANDED = "landing_day = @landing_day AND event_date BETWEEN @first_day AND @landing_day"
-COUNT_PUBLISHED = f"SELECT load_id, {HELD} FROM {EVENTS_BATCH} WHERE {_LANDED} GROUP BY load_id"
-OTHER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id != @load_id"
-_NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {_LANDED} AND load_id > @load_id"
+COUNT_PUBLISHED = f"SELECT load_id, {HELD} FROM {EVENTS_BATCH} WHERE {LANDED} GROUP BY load_id"
+OTHER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {LANDED} AND load_id != @load_id"
+_NEWER_ROW = f"SELECT 1 FROM {EVENTS_BATCH} WHERE {LANDED} AND load_id > @load_id"
 _NEWER_REJECT = (
     f"SELECT 1 FROM {REJECTED_EVENTS_BATCH} WHERE rejected_date = @landing_day AND load_id > @load_id"
 )
@@ -111,7 +110,7 @@ def publish_day(client: bigquery.Client, manifest: Manifest, staged: Staged) -> 
             or not those that were counted when they were staged, or a newer load has published the day.
     """
     landing_day, staging = manifest.landing_day, staged.table
-    params = _window(landing_day) | {"load_id": manifest.load_id}
+    params = window(landing_day) | {"load_id": manifest.load_id}
     events = _most_events(client, landing_day, manifest.accepted)
 
     def ask(statement: str, sql: str, **more: Any) -> bigquery.QueryJob:
@@ -161,7 +160,7 @@ def touched_sql(staging: str) -> str:
         UNION DISTINCT
         SELECT DISTINCT event_date
         FROM {EVENTS_BATCH}
-        WHERE {_LANDED}
+        WHERE {LANDED}
         UNION DISTINCT
         SELECT event_date
         FROM {LOADS}, UNNEST(event_dates) AS event_date
@@ -184,7 +183,7 @@ def publish_sql(staging: str, columns: Sequence[str]) -> str:
 
 def count_published(client: bigquery.Client, landing_day: dt.date, events: int = 0) -> dict[str, Held]:
     """Count the rows of events_batch landed on this day, by load_id; `events` were published just now."""
-    params = _window(landing_day)
+    params = window(landing_day)
     job = run(
         client,
         COUNT_PUBLISHED,
@@ -333,11 +332,6 @@ def _refusing_overtaken(manifest: Manifest) -> Iterator[None]:
 def _most_events(client: bigquery.Client, landing_day: dt.date, accepted: int) -> int:
     """Return the most events that a statement finds on a day: those of a load, or of a day before it."""
     return max(accepted, most_events(client, first_event_day(landing_day), landing_day, kept_seconds=0))
-
-
-def _window(landing_day: dt.date) -> dict[str, Any]:
-    """The query parameters of the days whose events may be landed on a day."""
-    return {"landing_day": landing_day, "first_day": first_event_day(landing_day)}
 
 
 def _stage(

@@ -42,11 +42,6 @@ NOTHING = "\N{EN DASH}"
 Rows = list[dict[str, Any]]
 
 
-def summary_columns() -> dict[str, list[str]]:
-    """Return the columns that the charts read, by summary table."""
-    return {name: [*spec["usermeta"]["keys"], *spec["usermeta"]["sums"]] for name, spec in _specs().items()}
-
-
 def chart_specs(datasets: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     """Return each chart as a Vega-Lite specification that holds its data and the common theme.
 
@@ -58,11 +53,12 @@ def chart_specs(datasets: Mapping[str, Rows]) -> dict[str, dict[str, Any]]:
     """
     config = read_theme()
     charts = {}
-    for name, spec in _specs().items():
+    for name in CHARTS:
+        spec = read_spec(name)
         if rows := _totals(spec, datasets):
             charts[name] = spec | {"config": config, "datasets": {name: rows}}
     for name in FURTHER:
-        if rows := [_plain_row(row) for row in datasets.get(name, ())]:
+        if rows := [{key: _plain(value) for key, value in row.items()} for row in datasets.get(name, ())]:
             charts[name] = read_spec(name) | {"config": config, "datasets": {name: rows}}
     return charts
 
@@ -77,8 +73,8 @@ def render(
     """Return the report of the days from `first_day` to `last_day` as one HTML page; same input, same bytes.
 
     `datasets` holds the rows of each summary table for these days, by table name, as dicts of (at least) the
-    columns of `summary_columns()`; and the rows of the queries of FURTHER that are to be shown, by their
-    names. `currency` is in which the shop's prices are, "" if that is not known.
+    chart's `keys` and `sums`; and the rows of the queries of FURTHER that are to be shown, by their names.
+    `currency` is in which the shop's prices are, "" if that is not known.
 
     Raises:
         ValueError: a table's rows are missing.
@@ -132,10 +128,6 @@ def render(
     )
 
 
-def _specs() -> dict[str, dict[str, Any]]:
-    return {name: read_spec(name) for name in CHARTS}
-
-
 def _totals(spec: dict[str, Any], datasets: Mapping[str, Rows]) -> Rows:
     """Add up a table's rows over everything but the chart's keys; rows in order of the keys."""
     table = spec["data"]["name"]
@@ -151,10 +143,6 @@ def _totals(spec: dict[str, Any], datasets: Mapping[str, Rows]) -> Rows:
         dict(zip([*keys, *sums], [*key, *map(_plain, figures)], strict=True))
         for key, figures in sorted(totals.items())
     ]
-
-
-def _plain_row(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: _plain(value) for name, value in row.items()}
 
 
 def _plain(value: Any) -> Any:

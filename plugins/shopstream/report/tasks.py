@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator, BaseOperatorLink
 
 from shopstream.charts import chart_names, query_params, read_sql
 from shopstream.gcp.clients import bigquery_client, storage_client
-from shopstream.layout import REPORTS
+from shopstream.layout import LATEST_REPORT, REPORTS
 from shopstream.lineage import lineage
 from shopstream.report.page import Rows, render
 from shopstream.settings import settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 HISTORY_DAYS = 31
 """A report shows at least this many days up to its last, so that a single new day is seen in its context."""
 
-LATEST = f"{REPORTS}latest.html"
 LAST_DAY = "last_day"
 """The key, in a report object's metadata, of the last day that it shows."""
 
@@ -70,8 +69,8 @@ class WriteReport(BaseOperator):
         first_day = min(date.fromisoformat(self.first_day), _history_start(last_day))
         name = f"{REPORTS}{first_day}_{last_day}.html"
         bucket = storage_client().bucket(settings().bucket)
-        latest_day = max(last_day, last_day_shown(bucket.get_blob(LATEST)) or last_day)
-        days_shown = {name: (first_day, last_day), LATEST: (_history_start(latest_day), latest_day)}
+        latest_day = max(last_day, last_day_shown(bucket.get_blob(LATEST_REPORT)) or last_day)
+        days_shown = {name: (first_day, last_day), LATEST_REPORT: (_history_start(latest_day), latest_day)}
 
         client = bigquery_client()
         pages = {

@@ -16,6 +16,9 @@ from typing import Any
 STREAM_JOB = "shop-stream"
 """The job's name at Dataflow, exactly; its uniqueness among active jobs keeps two streams apart."""
 
+DESIRED_STATE = "shopstream_stream"
+"""The Airflow Variable that says what is wanted."""
+
 VERSION_LABEL = "template_version"
 KEY_LABEL = "pseudonym_key"
 """Of the key by which a job writes pseudonyms, as Settings.pseudonym_key_label; a job without it has none."""
@@ -264,15 +267,16 @@ def keep_to_budget(
         case Action.LAUNCH:
             begun, done, stays = launches_counted(recent, state, now), "launched", "down"
         case Action.UPDATE:
-            begun, done, stays = _updates_counted(recent, state, now), "updated", "as it is"
+            begun, done, stays = _counted(recent, state, now, updates=True), "updated", "as it is"
         case _:
             return decision
     if len(begun) < max_launches:
         return decision
     again = begun[-max_launches] + BUDGET_WINDOW
+    times = "once" if len(begun) == 1 else f"{len(begun)} times"
     return Decision(
         Action.ALERT,
-        f"{decision.reason}, but the stream was {done} {len(begun)} times within the last hour, and "
+        f"{decision.reason}, but the stream was {done} {times} within the last hour, and "
         f"SHOPSTREAM_STREAM_MAX_LAUNCHES allows {max_launches}. It stays {stays} until {again:%H:%M:%S} UTC; "
         "to go on at once, mend what ends the jobs and trigger keep_stream_alive by hand",
     )
@@ -283,15 +287,12 @@ def launches_counted(recent: Sequence[StreamJob], state: DesiredState, now: date
 
     An update is no launch: the stream was not down.
     """
-    since = _counted_since(state, now)
-    return sorted(job.created for job in recent if job.created >= since and job.replaces is None)
+    return _counted(recent, state, now, updates=False)
 
 
-def _updates_counted(recent: Sequence[StreamJob], state: DesiredState, now: datetime) -> list[datetime]:
-    since = _counted_since(state, now)
-    return sorted(job.created for job in recent if job.created >= since and job.replaces is not None)
-
-
-def _counted_since(state: DesiredState, now: datetime) -> datetime:
+def _counted(
+    recent: Sequence[StreamJob], state: DesiredState, now: datetime, *, updates: bool
+) -> list[datetime]:
     begin = now - BUDGET_WINDOW
-    return begin if state.since is None else max(begin, state.since)
+    since = begin if state.since is None else max(begin, state.since)
+    return sorted(job.created for job in recent if job.created >= since and bool(job.replaces) == updates)

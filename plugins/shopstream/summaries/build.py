@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from beam_jobs.contract import LATENESS_DAYS
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, get_table, run
 from shopstream.stream.checks import streamed_days
-from shopstream.tables.day import CheckResult, build_day, day_limit, judge, look, write_check_results
+from shopstream.tables.day import CheckResult, build_day, day_limit, look, refuse_failed, write_check_results
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from shopstream.text_table import text_table
@@ -82,7 +82,7 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
             rows_of_day, found = look(client, checked, day)
             rows += rows_of_day
             results += found
-            judge(found)
+            refuse_failed(found)
     finally:
         # Of all days at once: one statement a table, also of the day that failed.
         write_check_results(client, table, results)

@@ -83,7 +83,7 @@ def run_checks(client: bigquery.Client, table: Table, day: dt.date) -> int:
         CheckFailed: checks of severity fail found rows.
     """
     rows, results = look(client, table, day)
-    judge(results)
+    refuse_failed(results)
     return rows
 
 
@@ -112,7 +112,7 @@ def look(client: bigquery.Client, table: Table, day: dt.date) -> tuple[int, list
     return rows, results
 
 
-def judge(results: Iterable[CheckResult]) -> None:
+def refuse_failed(results: Iterable[CheckResult]) -> None:
     """Log what checks of severity warn found.
 
     Raises:
@@ -141,20 +141,9 @@ def write_check_results(client: bigquery.Client, table: Table, results: Sequence
         "finding": ("STRING", [result.finding or "" for result in results]),
         "checked_at": ("TIMESTAMP", [result.checked_at for result in results]),
     }
-    rows, given = rows_given(
-        columns,
-        {
-            "table_name": "@table_name",
-            "finding": "NULLIF(finding, '')",
-        },
-    )
+    rows, given = rows_given(columns, {"table_name": "@table_name", "finding": "NULLIF(finding, '')"})
     days = [result.day for result in results]
-    params = {
-        "table_name": table.full_name,
-        "first_day": min(days),
-        "last_day": max(days),
-        **given,
-    }
+    params = {"table_name": table.full_name, "first_day": min(days), "last_day": max(days), **given}
     old = (
         "target.event_date BETWEEN @first_day AND @last_day AND target.event_date IN UNNEST(@event_date) "
         "AND target.table_name = @table_name"

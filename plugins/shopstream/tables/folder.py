@@ -90,10 +90,10 @@ class Headline:
     """The figures of a summary that a reader looks for first, as a sentence about its rows of some days.
 
     `text` is a format string such as "{events:,} {event_type}s". Its fields are `by`, columns that are added
-    up, `rows` (how many they are), and `share` (what `where` leaves of the sum of `most`). It is said of the
-    rows that have the values of `where`, and only of the last day's if `latest_day`; if `by` is a column,
-    once for each of its values: by falling sums of `most`, or as the rows come, and only of the `first` ones
-    if that is not 0.
+    up, `rows` (how many they are), `share` (what `where` leaves of the sum of `most`), and `currency`, which
+    goes before a sum of money without a space. It is said of the rows that have the values of `where`, and
+    only of the last day's if `latest_day`; if `by` is a column, once for each of its values: by falling sums
+    of `most`, or as the rows come, and only of the `first` ones if that is not 0.
     """
 
     text: str
@@ -111,7 +111,7 @@ class Headline:
     @property
     def summed(self) -> set[str]:
         """The columns that are added up."""
-        return (self.fields | {self.most}) - {self.by, "rows", "share", ""}
+        return (self.fields | {self.most}) - {self.by, "rows", "share", "currency", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +131,15 @@ class Metadata:
     owner: str
     description: str
     grain: tuple[str, ...]
-    partition_by: str | None
-    cluster_by: tuple[str, ...]
     labels: Mapping[str, str]
     reads: tuple[str, ...]
     lookback_days: int
-    lookahead_days: int
-    fills_days: int
-    parameters: Mapping[str, str]
-    headline: Headline | None
+    partition_by: str | None = None
+    cluster_by: tuple[str, ...] = ()
+    lookahead_days: int = 0
+    fills_days: int = 0
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    headline: Headline | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,23 +312,16 @@ def _read_metadata(path: Path, schema: tuple[Column, ...], *, is_view: bool) -> 
         raise TableError(
             f"{path}: cluster_by has {len(entry['cluster_by'])} columns; BigQuery takes at most 4"
         )
-    lookahead_days, fills_days = entry.get("lookahead_days", 0), entry.get("fills_days", 0)
-    if min(entry["lookback_days"], lookahead_days, fills_days) < 0:
+    if min(entry.get(name, 0) for name in ("lookback_days", "lookahead_days", "fills_days")) < 0:
         raise TableError(f"{path}: lookback_days, lookahead_days and fills_days must be 0 or more")
-    return Metadata(
-        owner=entry["owner"],
-        description=entry["description"],
-        grain=tuple(entry["grain"]),
-        partition_by=partition_by,
-        cluster_by=tuple(entry.get("cluster_by", [])),
-        labels=entry["labels"],
-        reads=_reads(path, entry),
-        lookback_days=entry["lookback_days"],
-        lookahead_days=lookahead_days,
-        fills_days=fills_days,
-        parameters=_parameters(path, entry),
-        headline=_headline(path, entry["headline"], types) if "headline" in entry else None,
-    )
+    checked = {
+        "grain": tuple(entry["grain"]),
+        "cluster_by": tuple(entry.get("cluster_by", [])),
+        "reads": _reads(path, entry),
+        "parameters": _parameters(path, entry),
+        "headline": _headline(path, entry["headline"], types) if "headline" in entry else None,
+    }
+    return Metadata(**entry | checked)
 
 
 def _refuse_other_keys(

@@ -19,7 +19,7 @@ from google.cloud.spanner_v1 import COMMIT_TIMESTAMP, KeySet, RequestOptions, pa
 
 from beam_jobs.contract import SHARDS, first_event_day
 from shopstream.retries import Refused
-from shopstream.tables.published import published_load_ids
+from shopstream.tables.published import published_days
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -58,9 +58,9 @@ def take_over_events(database: Database, client: Client) -> None:
             loads.pop(day, None)
     if not loads:
         return
-    audited = published_load_ids(client)
+    audited = published_days(client)
     for day in sorted(loads):
-        if loads[day] == {audited.get(day)}:
+        if day in audited and loads[day] == {audited[day].load_id}:
             [load_id] = loads.pop(day)
             copied = _copy(database, day)
             with suppress(AlreadyExists), database.batch() as batch:

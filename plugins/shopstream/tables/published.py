@@ -52,19 +52,6 @@ def published_days(client: Client) -> dict[dt.date, PublishedDay]:
     return {day: PublishedDay(*load) for day, *load in job.result()}
 
 
-def published_load_ids(client: Client) -> dict[dt.date, str]:
-    """Return the newest published load of each landing day."""
-    # Of all landing days: the table has a row a load.
-    sql = f"""
-        SELECT landing_day, MAX(load_id) AS load_id
-        FROM {LOADS}
-        WHERE landing_day >= @first_day
-        GROUP BY landing_day"""
-    params = {"first_day": dt.date(1970, 1, 1)}
-    job = run(client, sql, params, job_id_prefix="published-loads", maximum_bytes_billed=SMALL_MAX_BYTES)
-    return {row.landing_day: row.load_id for row in job.result()}
-
-
 def rejected_shares(client: Client, first_day: dt.date, last_day: dt.date) -> list[float]:
     """Return the share of rejected lines, 0 to 1, of each landing day's newest load, lowest first."""
     sql = f"""

@@ -51,5 +51,5 @@ def in_words(day: dt.date, row: Mapping[str, Any]) -> str:
         else "No check ran."
     )
     told.append(f"Not as usual: {row['figures']}." if row["findings"] else "No figure called.")
-    told.append(f"Left of 30 days' budgets: {row['budgets']}.")
+    told.append(f"Left of what may go wrong in 30 days: {row['budgets']}.")
     return " ".join(told)

@@ -49,12 +49,12 @@ promised AS (
         ARRAY_TO_STRING(
             ARRAY_AGG(
                 CONCAT(
-                    objective,
-                    ' ',
-                    COALESCE(
-                        CONCAT(CAST(CAST(ROUND(100 * budget_left) AS INT64) AS STRING), ' %'),
-                        'nothing yet'
-                    )
+                    REPLACE(objective, '_', ' '),
+                    CASE
+                        WHEN budget_left IS NULL THEN ' nothing yet'
+                        WHEN budget_left < 0 THEN ' broken'
+                        ELSE CONCAT(' ', CAST(CAST(ROUND(100 * budget_left) AS INT64) AS STRING), ' %')
+                    END
                 )
                 ORDER BY objective
             ),

@@ -56,6 +56,17 @@ def test_an_input_without_an_event_is_refused_before_anything_starts(
     assert sentence in capsys.readouterr().err
 
 
+def test_what_is_in_an_input_and_the_memory_that_it_takes_are_told_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "a.csv"
+    file.write_bytes(HEADER + line(event_time="2019-11-01 08:00:00 UTC") * 500)
+    demo._parse(["--input", str(file)])
+    assert capsys.readouterr().out.splitlines() == [
+        "a.csv: all 9 columns, 500 rows of 1 day: 2019-11-01 (500 rows), some 3 MB in the Spanner emulator"
+    ]
+
+
 def test_a_wrong_input_does_not_wait_for_what_only_a_run_needs() -> None:
     code = "import sys; from local.demo import __main__; sys.exit('airflow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
@@ -96,7 +107,7 @@ def test_a_file_of_more_rows_than_the_memory_holds_is_refused_with_both_numbers(
     assert "room for about 9,999" in (demo._too_large(file, free_bytes=4_500 * 9_999) or "")
 
 
-def test_a_stack_that_cannot_start_is_told_in_its_own_sentence_even_with_keep(
+def test_a_stack_that_cannot_start_is_told_once_and_last_in_its_own_sentence_and_without_empty_tables(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for module in (stack, services):
@@ -108,4 +119,9 @@ def test_a_stack_that_cannot_start_is_told_in_its_own_sentence_even_with_keep(
 
     assert demo.main(["--keep", "--out", str(tmp_path / "out")]) == 1
 
-    assert "BROKEN SHOPSTREAM_SPANNER_EMULATOR names /nowhere/emulator_main" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert told.partition("BROKEN ")[2].startswith("SHOPSTREAM_SPANNER_EMULATOR names /nowhere/emulator_main")
+    assert told.endswith("emulator's file.\n")
+    assert told.count("/nowhere/emulator_main") == 1
+    assert "What came of each landing day" not in told
+    assert "Rows of the summaries" not in told

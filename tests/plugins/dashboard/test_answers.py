@@ -221,6 +221,11 @@ def test_a_share_of_few_is_not_told() -> None:
     assert answer_of("cart_abandonment_by_hour", [carts]) is None
 
 
+def test_of_a_few_sessions_that_bought_none_went_the_way_of_most() -> None:
+    paths = [{"path": "view a > purchase a", "purchasing_sessions": number} for number in (26, 3)]
+    assert answer_of("session_paths", paths) is None
+
+
 @pytest.mark.parametrize("chart", [*chart_names(), "a_chart_of_tomorrow"])
 def test_no_rows_say_nothing(chart: str) -> None:
     assert answer_of(chart, []) is None

@@ -8,10 +8,12 @@ import io
 import logging
 import re
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+import requests
 import vl_convert
 from fastapi import FastAPI, HTTPException
 from fastapi.testclient import TestClient
@@ -19,8 +21,9 @@ from google.cloud import bigquery as bigquery_api
 from google.cloud.spanner_v1.database import Database
 
 from shopstream.charts import DRAW, LIBRARY, chart_names, read_spec, read_theme
-from shopstream.dashboard.app import MAX_DAYS, SQL_DIR, STATIC_DIR, create_app
+from shopstream.dashboard.app import MAX_DAYS, SQL_DIR, STATIC_DIR, THREADS, create_app
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
+from tests.plugins.dashboard.browser import serving
 from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop
 from tests.sql.events import fill, stream_event
 from tools.vega_bundle import VEGA_LITE
@@ -200,6 +203,26 @@ def test_a_store_that_fails_is_named_in_its_card_and_what_it_said_is_for_the_log
     assert alone.get("/api/charts").status_code == 200
 
 
+def test_questions_that_wait_for_a_store_hold_up_nothing_else() -> None:
+    go, waiting = threading.Event(), threading.Semaphore(0)
+
+    def stuck() -> Database:
+        waiting.release()
+        go.wait(60)
+        raise ConnectionError
+
+    app = create_app(lambda: "a reader", BigQueryStore(no_store), SpannerStore(stuck))
+    with serving(app) as url, ThreadPoolExecutor() as readers:
+        question = f"{url}/api/customer?user_id=7&last_day=2019-11-02"
+        asked = [readers.submit(requests.get, question, timeout=60) for _ in range(2 * THREADS)]
+        try:
+            assert waiting.acquire(timeout=20)
+            assert requests.get(f"{url}/static/main.js", timeout=20).status_code == 200
+        finally:
+            go.set()
+        assert {answer.result().status_code for answer in asked} == {503}
+
+
 def test_spanners_client_is_begun_to_be_made_with_the_page_of_customers_alone() -> None:
     asked = threading.Event()
 
@@ -237,6 +260,10 @@ def test_every_chart_answers_with_the_query_that_made_its_rows(shop: TestClient,
     spec = read_spec(chart) | {"config": read_theme(), "datasets": {chart: told["rows"]}}
     drawn = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
     assert len(re.findall(r'aria-roledescription="(?:bar|point|rect mark|text mark)', drawn)) > 0
+    for axis in re.findall(r"role-axis-label.*?</g>", drawn, re.DOTALL):
+        numbers = re.findall(r">([\d,.]+\w*)</text>", axis)
+        assert len(numbers) == len(set(numbers)), "a number stands at an axis twice"
+        assert not [number for number in numbers if number.endswith("m")], "thousandths"
 
 
 @pytest.mark.integration

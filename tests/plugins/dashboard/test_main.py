@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -48,6 +49,24 @@ def test_the_printed_address_logs_in_and_without_it_nobody_is() -> None:
     finally:
         server.terminate()
         server.wait()
+
+
+def test_a_port_that_is_taken_is_told_with_the_variable_that_names_another() -> None:
+    with socket.create_server((emulators.HOST, 0)) as taken:
+        port = taken.getsockname()[1]
+        refused = subprocess.run(
+            [sys.executable, "-m", "tools.dashboard", "--project", "shopstream-nowhere"],
+            env=os.environ | {"SHOPSTREAM_DASHBOARD_PORT": str(port)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == (
+        f"Port {port} is not to be had (Address already in use): stop what listens there, or set "
+        "SHOPSTREAM_DASHBOARD_PORT to a free port.\n"
+    )
 
 
 # Imports are refused of all that the image would not hold; then the stores are asked, and fail as stores.

@@ -15,7 +15,7 @@ from beam_jobs.lines import Block
 from beam_jobs.parse import parse_block
 from beam_jobs.validate import validate
 from shopstream.landing import judge as door
-from shopstream.landing.judge import Landed, fill_gaps, judge, refuse_hopeless
+from shopstream.landing.judge import Landed, fill_gaps, judge_lines, refuse_hopeless
 
 PLACE = "gs://b/exports/e.csv"
 DAY = date(2019, 11, 1)
@@ -30,7 +30,7 @@ BAD = [
 
 def test_the_door_rejects_what_the_load_rejects() -> None:
     data = EVENT + b"".join(BAD) + b"\n" + EVENT + b'"' + EVENT + EVENT.replace(b"2019", b"1999")
-    lines = judge(data, data, 0, COLUMN_NAMES, PLACE)
+    lines = judge_lines(data, data, 0, COLUMN_NAMES, PLACE)
     fill_gaps(lines.days, 0, data, PLACE)
     landed = Landed()
     landed.add(lines)
@@ -43,7 +43,7 @@ def test_the_door_rejects_what_the_load_rejects() -> None:
 def test_a_block_without_an_event_is_refused_with_its_most_frequent_fault() -> None:
     data = b"".join([*BAD, BAD[2]])
     with pytest.raises(ContractError) as caught:
-        refuse_hopeless(judge(data, data, 0, COLUMN_NAMES, PLACE), PLACE)
+        refuse_hopeless(judge_lines(data, data, 0, COLUMN_NAMES, PLACE), PLACE)
     told = str(caught.value)
     assert told.startswith(f"{PLACE}: the load would reject each of its first 5 lines: time_without_zone 2, ")
     assert "event_time is '####-##-## ##:##:##'; expected a zone behind it" in told
@@ -52,7 +52,7 @@ def test_a_block_without_an_event_is_refused_with_its_most_frequent_fault() -> N
 
 def test_a_refused_export_shows_the_shape_of_its_lines_and_no_id_of_a_customer() -> None:
     shifted = b"512345678,1,view,7,2,a.b,sony,3.50,s-4711\n"
-    lines = judge(shifted, shifted, 0, COLUMN_NAMES, PLACE)
+    lines = judge_lines(shifted, shifted, 0, COLUMN_NAMES, PLACE)
     with pytest.raises(ContractError, match=r"event_time is '#########'; expected ") as hopeless:
         refuse_hopeless(lines, PLACE)
     with pytest.raises(ContractError, match=r"the first starts '#########,#,xxxx,#,") as dayless:
@@ -87,10 +87,10 @@ def test_shares_are_told_of_all_days_and_of_the_worst() -> None:
 def test_lines_that_are_all_rows_are_judged_as_if_they_were_looked_for(data: bytes, last: bytes) -> None:
     data += last
     assume(data)
-    quick = judge(data, data, 0, COLUMN_NAMES, PLACE)
+    quick = judge_lines(data, data, 0, COLUMN_NAMES, PLACE)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(door, "_are_gapless", lambda *_: False)
-        slow = judge(data, data, 0, COLUMN_NAMES, PLACE)
+        slow = judge_lines(data, data, 0, COLUMN_NAMES, PLACE)
     assert quick.rejected == slow.rejected
     for name in ("starts", "days", "own_days", "is_row", "accepted", "rejected_lines"):
         assert getattr(quick, name).tolist() == getattr(slow, name).tolist()

@@ -79,6 +79,17 @@ def test_a_day_refused_for_its_lines_is_to_be_corrected() -> None:
     assert "The files need no change" not in str(caught.value)
 
 
+def test_who_comes_after_the_time_for_an_answer_is_told_to_load_again_and_answer() -> None:
+    with pytest.raises(LoadRefused) as caught:
+        answered("Refuse", "", user=None)
+    told = str(caught.value)
+    assert "Nobody has judged the lines" in told
+    assert told.endswith(
+        "trigger load_events_daily for the day again, and answer in the run's Required Actions."
+    )
+    assert "Correct the landing files" not in told
+
+
 def test_a_long_line_of_an_event_may_be_broken_after_each_of_its_commas() -> None:
     """Else Airflow's page would be as wide as the line, with the answers outside of the window."""
     assert gate._code("too_late: 2, such as xxx,99,,x") == (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -9,7 +10,6 @@ from google.cloud.storage import Bucket
 
 from shopstream.load.landed import (
     LOADING,
-    Landing,
     describe_missing,
     describe_strangers,
     landed_objects,
@@ -29,13 +29,13 @@ def at(day: date, hour: int) -> datetime:
 
 
 def findings(
-    landings: dict[date, Landing], loads: dict[date, datetime], now: datetime = THURSDAY_MORNING
+    landings: Mapping[date, datetime | None], loads: Mapping[date, datetime], now: datetime = THURSDAY_MORNING
 ) -> list[str]:
     return missing_days(DAYS[0], DAYS[2], landings, loads, now)
 
 
 LOADED = {day: at(day + timedelta(days=1), 2) for day in DAYS[:3]}
-LANDED = {day: Landing(at(day + timedelta(days=1), 1)) for day in DAYS[:3]}
+LANDED: dict[date, datetime | None] = {day: at(day + timedelta(days=1), 1) for day in DAYS[:3]}
 
 
 def test_days_that_are_loaded_as_they_were_landed_are_not_named() -> None:
@@ -52,7 +52,7 @@ def test_a_day_that_is_landed_and_was_never_published_is_named_with_the_next_ste
 
 def test_a_day_landed_within_the_last_hour_may_still_be_loading() -> None:
     now = THURSDAY_MORNING
-    fresh = {**LANDED, DAYS[2]: Landing(now - LOADING + timedelta(seconds=1))}
+    fresh = {**LANDED, DAYS[2]: now - LOADING + timedelta(seconds=1)}
     assert findings(fresh, {day: LOADED[day] for day in DAYS[:2]}, now) == []
     assert findings(fresh, LOADED, now) == []
 
@@ -66,7 +66,7 @@ def test_a_load_was_launched_when_its_id_says_however_long_it_took_or_waited_for
 
 
 def test_a_day_landed_anew_after_its_load_is_named() -> None:
-    anew = {**LANDED, DAYS[1]: Landing(at(DAYS[3], 1))}
+    anew = {**LANDED, DAYS[1]: at(DAYS[3], 1)}
     [finding] = findings(anew, LOADED)
     assert (
         "2026-11-03 was landed anew at 2026-11-05 01:00 UTC, after its load of 2026-11-04 02:00 had begun"
@@ -75,12 +75,12 @@ def test_a_day_landed_anew_after_its_load_is_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("landing", "words"), [(None, "holds nothing"), (Landing(None), "holds files but no _SUCCESS")]
+    ("last_day", "words"), [({}, "holds nothing"), ({DAYS[2]: None}, "holds files but no _SUCCESS")]
 )
 def test_a_day_that_is_not_landed_is_named_from_six_hours_after_its_end(
-    landing: Landing | None, words: str
+    last_day: dict[date, datetime | None], words: str
 ) -> None:
-    landings = {day: LANDED[day] for day in DAYS[:2]} | ({} if landing is None else {DAYS[2]: landing})
+    landings = {day: LANDED[day] for day in DAYS[:2]} | last_day
     loads = {day: LOADED[day] for day in DAYS[:2]}
     assert findings(landings, loads, at(DAYS[3], 5)) == []
     [finding] = findings(landings, loads, at(DAYS[3], 6))
@@ -88,7 +88,7 @@ def test_a_day_that_is_not_landed_is_named_from_six_hours_after_its_end(
 
 
 def test_a_day_is_named_though_no_run_was_ever_made_for_it_and_none_before_the_first_landing() -> None:
-    assert len(findings({DAYS[1]: Landing(at(DAYS[2], 1))}, {})) == 2
+    assert len(findings({DAYS[1]: at(DAYS[2], 1)}, {})) == 2
     assert findings({}, {}) == []
 
 
@@ -119,8 +119,8 @@ def test_the_bucket_tells_what_is_landed(bucket: Bucket) -> None:
     assert landed_objects(client, bucket.name, DAYS[2]) == {}
     found = newest_landings(client, bucket.name, DAYS[0], DAYS[3])
     assert set(found) == {DAYS[0], DAYS[1]}
-    assert found[DAYS[0]].completed == bucket.get_blob(f"landing/events/{DAYS[0]}/_SUCCESS").updated
-    assert found[DAYS[1]].completed is None
+    assert found[DAYS[0]] == bucket.get_blob(f"landing/events/{DAYS[0]}/_SUCCESS").updated
+    assert found[DAYS[1]] is None
 
 
 @pytest.mark.integration

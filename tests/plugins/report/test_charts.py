@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 import re
@@ -20,9 +19,8 @@ import vl_convert
 from PIL import Image
 
 from beam_jobs.contract import EVENT_TYPES
-from local.demo import charts_to_png
 from shopstream.charts import CHARTS_DIR, DRAW, chart_names, read_spec, read_sql, read_theme
-from shopstream.report.page import CHARTS, chart_specs, summary_columns
+from shopstream.report.page import CHARTS, chart_specs
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables, load_table, summaries_in_order
 from tests.plugins.report.summary_rows import MONTH, NO_DAY, ONE_DAY, THREE_DAYS, summaries
@@ -81,13 +79,13 @@ def test_every_summary_has_a_chart() -> None:
 def test_a_chart_reads_only_columns_that_its_table_has(name: str) -> None:
     spec = spec_of(name)
     assert spec["data"]["name"] == name
-    columns = set(load_table(settings().sql_dir, f"shop.{name}").column_names)
-    assert set(summary_columns()[name]) <= columns
+    columns = {*spec["usermeta"]["keys"], *spec["usermeta"]["sums"]}
+    assert columns <= set(load_table(settings().sql_dir, f"shop.{name}").column_names)
     derived = {alias for alias in inside(spec["transform"], "as") if isinstance(alias, str)}
     read = {field for field in inside(spec, "field") if isinstance(field, str)}
     grouped = {field for fields in inside(spec["transform"], "groupby") for field in fields}
     # The dashboard puts the figure of the period before beside each day's.
-    assert (read | grouped) - derived - {"earlier"} <= set(summary_columns()[name])
+    assert (read | grouped) - derived - {"earlier"} <= columns
 
 
 @each_chart
@@ -124,7 +122,7 @@ def test_an_event_type_has_the_same_colour_in_all_charts() -> None:
 def test_a_chart_compiles_and_draws_a_picture(name: str, days: dict[date, tuple[int, int, int]]) -> None:
     spec = chart_specs(summaries(days))[name]
     assert vl_convert.vegalite_to_vega(spec, vl_version=vega_bundle.VEGA_LITE)["marks"]
-    picture = Image.open(io.BytesIO(charts_to_png.png(spec)))
+    picture = Image.open(io.BytesIO(vega_bundle.png(spec)))
     assert picture.width > 1200
     assert picture.height > 400
     assert len(picture.convert("RGB").getcolors(maxcolors=1 << 24) or ()) > 20
@@ -211,25 +209,6 @@ def test_a_subcategory_never_bought_shows_a_share_of_zero() -> None:
         if (row["subcategory"], row["event_type"]) != ("shoes", "purchase")
     ]
     assert "0.00%" in texts(chart_specs(tables)["purchase_conversion_rate"])
-
-
-def test_the_pictures_drawn_from_csv_files_are_those_drawn_from_rows(tmp_path: Path) -> None:
-    tables = summaries(ONE_DAY)
-    for name, rows in tables.items():
-        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
-    drawn = charts_to_png.draw(charts_to_png.read_datasets(tmp_path), tmp_path / "out")
-    assert [path.name for path in drawn] == [f"{name}.png" for name in CHARTS]
-    specs = chart_specs(tables)
-    assert all(path.read_bytes() == charts_to_png.png(specs[path.stem]) for path in drawn)
-
-
-def test_a_csv_file_without_a_column_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "daily_event_count.csv").write_text("event_date,event_type,events,users\n")
-    with pytest.raises(ValueError, match=r"daily_event_count\.csv has no column sessions"):
-        charts_to_png.read_datasets(tmp_path)
 
 
 def test_the_library_may_stand_inside_a_script_element(library: Path) -> None:

@@ -14,11 +14,12 @@ from google.cloud import storage
 from shopstream.charts import chart_names
 from shopstream.defaults import START_DATE
 from shopstream.gcp.clients import bigquery_client
+from shopstream.layout import LATEST_REPORT
 from shopstream.report.page import CHARTS
-from shopstream.report.tasks import LATEST, WriteReport
+from shopstream.report.tasks import WriteReport
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table
-from tests.airflow_home import airflow_home, run_task, store  # noqa: F401
+from tests.airflow_home import airflow_home, run_task, store, stored  # noqa: F401
 from tests.plugins.report.summary_rows import summaries
 from tests.sql.events import fill
 
@@ -51,15 +52,6 @@ def reporting(airflow_home: Any) -> DAG:  # noqa: F811
         )
     store(dag)
     return dag
-
-
-def stored(dag: DAG) -> Any:
-    """The DAG as scheduler and web server know it."""
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    row = SerializedDagModel.get(dag.dag_id)
-    assert row is not None
-    return row.dag
 
 
 def write_report(dag: DAG, first_day: str, last_day: str) -> tuple[str, Any]:
@@ -121,17 +113,17 @@ def test_the_latest_report_is_refreshed_but_never_goes_back_in_time(
     reporting: DAG, bucket: storage.Bucket, tables: bigquery_api.Client
 ) -> None:
     write_report(reporting, "2019-11-02", "2019-11-03")
-    latest = bucket.get_blob(LATEST)
+    latest = bucket.get_blob(LATEST_REPORT)
     assert latest is not None
     first_written = latest.generation
     tables.query("DELETE FROM shop.daily_event_count WHERE event_date = '2019-11-01'").result()
 
     write_report(reporting, "2019-11-01", "2019-11-01")
 
-    latest = bucket.get_blob(LATEST)
+    latest = bucket.get_blob(LATEST_REPORT)
     assert latest is not None
     assert latest.generation != first_written
-    rows = charts_of(bucket, LATEST)["daily_event_count"]["datasets"]["daily_event_count"]
+    rows = charts_of(bucket, LATEST_REPORT)["daily_event_count"]["datasets"]["daily_event_count"]
     assert {row["event_date"] for row in rows} == {"2019-11-02", "2019-11-03"}
 
 
@@ -141,4 +133,4 @@ def test_a_report_written_again_takes_the_place_of_the_one_before(
     write_report(reporting, "2019-11-01", "2019-11-03")
     write_report(reporting, "2019-11-01", "2019-11-03")
     names = {blob.name for blob in bucket.list_blobs(prefix="reports/")}
-    assert names == {"reports/events/2019-10-04_2019-11-03.html", LATEST}
+    assert names == {"reports/events/2019-10-04_2019-11-03.html", LATEST_REPORT}

@@ -22,15 +22,19 @@ def fill_days(
     client: bigquery_api.Client,
     purchases: Mapping[dt.date, int],
     *,
+    views: Mapping[dt.date, int] | None = None,
     not_final: tuple[dt.date, ...] = (),
     not_built: tuple[dt.date, ...] = (),
 ) -> None:
-    """Let the summaries have these days, each of so many purchases, 60,000 views and 3,000 carts.
+    """Let the summaries have these days, each of so many purchases and views (else 60,000), and 3,000 carts.
 
     Two thirds of views and all purchases are of smartphones; the other events have no category. Days that are
     not final no load has published; those that are not built were published after they were built.
     """
-    events = {day: {"view": 60_000, "cart": 3_000, "purchase": count} for day, count in purchases.items()}
+    events = {
+        day: {"view": views[day] if views else 60_000, "cart": 3_000, "purchase": count}
+        for day, count in purchases.items()
+    }
     fill(
         client,
         "shop.daily_event_count",
@@ -93,8 +97,8 @@ def fill_days(
                 "events": count,
                 "share_of_events": 0.5,
             }
-            for day in purchases
-            for kind, count in (("view", 40_000), ("purchase", purchases[day]))
+            for day, kinds in events.items()
+            for kind, count in (("view", kinds["view"] * 2 // 3), ("purchase", kinds["purchase"]))
             if count
         ],
     )

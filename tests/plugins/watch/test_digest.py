@@ -22,14 +22,14 @@ QUIET = {
     "looks": 0,
     "checks": 0,
     "findings": 0,
-    "budgets": "fresh_days 100 %",
+    "budgets": "fresh days 100 %",
 }
 
 
 def test_a_day_on_which_nothing_was_done_is_told_as_such() -> None:
     assert in_words(DAY, QUIET) == (
         "2019-11-30: not published. The stream was not held against the loads. Nobody looked after it. "
-        "No check ran. No figure called. Left of 30 days' budgets: fresh_days 100 %."
+        "No check ran. No figure called. Left of what may go wrong in 30 days: fresh days 100 %."
     )
 
 
@@ -122,11 +122,11 @@ def test_the_promises_are_reckoned_from_what_was_written_and_told_with_the_day(
     assert in_words(DAY, read_day(bigquery_tables, DAY)) == (
         "2019-11-30: loaded 905 of 1,000 lines, rejected 95 (9.50%), late 3. The stream lacked 10 of the "
         "loads' events (0.10%). Nobody looked after it. Of 12 checks 1 failed and 1 warned. No figure "
-        "called. Left of 30 days' budgets: accepted_lines 50 %, fresh_days -100 %, passed_checks 50 %, "
-        "streamed_events -100 %."
+        "called. Left of what may go wrong in 30 days: accepted lines 50 %, fresh days broken, passed "
+        "checks 50 %, streamed events broken."
     )
     fill(bigquery_tables, "shop_ops.loads", [])
     build_day(bigquery_tables, load_table(settings().sql_dir, OBJECTIVES), DAY)
     told = in_words(DAY, read_day(bigquery_tables, DAY))
     assert told.startswith("2019-11-30: not published.")
-    assert "accepted_lines nothing yet, fresh_days nothing yet" in told
+    assert "accepted lines nothing yet, fresh days nothing yet" in told

@@ -23,9 +23,9 @@ from shopstream.watch.figures import (
     judge_day,
     read_limits,
 )
+from tests.plugins.watch.november import PURCHASES, bounds, views_of_november
 
 LIMITS = read_limits()
-NOVEMBER = yaml.safe_load(Path(__file__).with_name("november.yaml").read_text())
 FRIDAY = dt.date(2021, 3, 5)
 LARGE = {
     "events": 2_000_000,
@@ -56,32 +56,9 @@ def found(judgement: Judgement) -> set[str]:
 def november(views: Mapping[int, float]) -> dict[dt.date, Counts]:
     """The shop's counts of the whole month; of views those given, in millions, and nothing else is known."""
     return {
-        dt.date(2019, 11, number): {
-            **dict.fromkeys(COUNTS, 0),
-            "purchases": purchases,
-            "views": 1e6 * views[number],
-        }
-        for number, purchases in enumerate(NOVEMBER["purchases"], start=1)
+        day: {**dict.fromkeys(COUNTS, 0), "purchases": purchases, "views": 1e6 * views[day.day]}
+        for day, purchases in PURCHASES.items()
     }
-
-
-def views_of_november(given_views: Mapping[int, float]) -> dict[int, float]:
-    """Those that are known, and of the others those given, moved until each weekday has its sum."""
-    views = given_views | NOVEMBER["views"]
-    for weekday, total in enumerate(NOVEMBER["views_by_weekday"]):
-        days = [number for number in views if dt.date(2019, 11, number).weekday() == weekday]
-        unknown = [number for number in days if number not in NOVEMBER["views"]]
-        for _ in range(20):
-            lacking = total - sum(views[number] for number in days)
-            for number in unknown:
-                least, most = bounds(number)
-                views[number] = min(max(views[number] + lacking / len(unknown), least), most)
-        assert sum(views[number] for number in days) == pytest.approx(total, rel=0.002)
-    return views
-
-
-def bounds(number: int) -> list[float]:
-    return NOVEMBER["views_before_the_14th" if number < 14 else "views_after_the_17th"]
 
 
 def test_of_the_published_november_the_purchases_call_on_the_three_days_of_the_sale_and_on_no_other() -> None:

@@ -30,24 +30,28 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Ground:
     return Ground("small", no_airflow, lambda line: None)
 
 
-Answer = Callable[[str, dict[str, str]], tuple[int, Any]]
+Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
 
 
 @pytest.fixture
 def google(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Answer], str]]:
-    """Let a function answer for Google's REST APIs: it is given the path and the query of each GET."""
+    """Let a function answer for Google's REST APIs: it is given each path, with the query or body."""
     servers = []
 
     def serve(answer: Answer) -> str:
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
-                query = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                query: dict[str, Any] = {name: values[0] for name, values in parse_qs(parts.query).items()}
+                if length := int(self.headers.get("Content-Length", 0)):
+                    query |= json.loads(self.rfile.read(length))
                 status, body = answer(parts.path, query)
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.end_headers()
                 self.wfile.write(json.dumps(body).encode())
+
+            do_POST = do_GET
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -36,8 +36,10 @@ def upload_stream_template(shop: Shop, *more: dict[str, Any]) -> None:
 
 @pytest.mark.integration
 def test_spanner_counts_in_parts_by_data_boost(ground: Ground, spanner_database: Database) -> None:
+    assert told(PROBES["data-boost"], ground) == "accepted, no row"
+    # The emulator takes no notice of Data Boost, nor of who may use it.
     [outcome] = prove([PROBES["data-boost"]], ground, run=True)
-    assert (outcome.verdict, outcome.found) == (Verdict.AS_EXPECTED, "accepted, no row")
+    assert outcome.verdict is Verdict.NEEDS_GOOGLE
 
 
 @pytest.mark.integration
@@ -178,3 +180,36 @@ def test_a_dashboard_that_is_not_there_leaves_its_door_open_and_one_that_lets_an
     address = url
     with pytest.raises(Otherwise, match=r"^200 $"):
         told(PROBES["dashboard-door"], ground)
+
+
+def test_the_lineage_of_a_summary_is_asked_for_airflows_task_beside_bigquerys_own_jobs(
+    ground: Ground, google: Callable[[Any], str]
+) -> None:
+    place = f"/v1/projects/{settings().project}/locations/{settings().region}"
+    origins = {"job": "BIGQUERY", "task": "COMPOSER"}
+    is_on = True
+
+    def answer(path: str, asked: dict[str, Any]) -> tuple[int, Any]:
+        if not is_on:
+            return 403, {"error": {"code": 403, "details": [{"reason": "SERVICE_DISABLED"}]}}
+        if path == f"{place}:searchLinks":
+            name = f"bigquery:{settings().project}.shop.daily_event_count"
+            assert asked["target"] == {"fullyQualifiedName": name}
+            return 200, {"links": [{"name": "a-link"}]} if origins else {}
+        if path == f"{place}:batchSearchLinkProcesses":
+            assert asked["links"] == ["a-link"]
+            return 200, {"processLinks": [{"process": f"{place[4:]}/processes/{name}"} for name in origins]}
+        return 200, {"origin": {"sourceType": origins[path.removeprefix(f"{place}/processes/")]}}
+
+    google(answer)
+    found = "shop.daily_event_count is fed by 2 processes of BIGQUERY, COMPOSER"
+    assert told(PROBES["lineage"], ground) == found
+    del origins["task"]
+    with pytest.raises(Otherwise, match=r"fed by 1 processes of BIGQUERY$"):
+        told(PROBES["lineage"], ground)
+    origins.clear()
+    with pytest.raises(Open, match="load a day"):
+        told(PROBES["lineage"], ground)
+    is_on = False
+    with pytest.raises(Open, match="Data Lineage API is off"):
+        told(PROBES["lineage"], ground)

@@ -14,7 +14,7 @@ REASONS = {
 """HTTP code and reason of each canonical status that the local Dataflow answers with."""
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that is refused; `status` is a key of REASONS."""
 
     def __init__(self, status: str, message: str, details: list[dict[str, Any]] | None = None) -> None:
