@@ -17,7 +17,7 @@ FAST := -n $(shell nproc) --maxprocesses 5 --dist loadfile -m "not integration a
 unexport PYTHONDONTWRITEBYTECODE
 export PYTHONPATH := $(CURDIR):$(CURDIR)/plugins
 
-# put, load, sql and contract-whatif are for the local stack, or with both of these for a real project.
+# put, load, summaries, sql and contract-whatif are for the local stack, or with both of these for a real project.
 REAL = $(if $(ENV),--env "$$ENV") $(if $(PROJECT),--project "$$PROJECT")
 
 # What people type goes to a command as it is, by the environment: neither make nor the shell reads a $ in it.
@@ -28,7 +28,7 @@ $(foreach name,$(TYPED),$(if $(filter command environment,$(firstword $(origin $
 	$(eval override export $(name) := $$(value $(name)))))
 
 .DEFAULT_GOAL := help
-.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost scale cloud-proof infra-check audit deploy rollback clean
+.PHONY: help install lock demo test test-fast test-long test-durations check bench bench-month soak faults drill fuzz up down reset status put load summaries sql contract-whatif stream kill-stream dashboard bi-link screenshots logs compose-proof cost scale cloud-proof infra-check audit deploy rollback clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -100,11 +100,14 @@ reset: down up ## Stop the local stack, with all rows and landed files, and star
 status: $(INSTALLED) ## Tell the local stack's pages, login, what runs, and the rows of its main tables
 	@$(BIN)/python -m local.hand status
 
-put: $(INSTALLED) ## Land a file of events: FILE=; UTC=1 if its times lack a zone, DAY= as all of one landing day
-	@$(BIN)/python -m local.hand put $(REAL) $(if $(DAY),--day "$$DAY") $(if $(UTC),--utc) "$$FILE"
+put: $(INSTALLED) ## Land a file of events: FILE=; UTC=1 if its times lack a zone, DAY= as all of one landing day, REPLACE=1 in place of its files
+	@$(BIN)/python -m local.hand put $(REAL) $(if $(DAY),--day "$$DAY") $(if $(REPLACE),--replace) $(if $(UTC),--utc) "$$FILE"
 
 load: $(INSTALLED) ## Load a landing day and tell what came of it: DAY=
 	@$(BIN)/python -m local.hand load $(REAL) "$$DAY"
+
+summaries: $(INSTALLED) ## Build the summaries of loaded days anew: DAY=, or from it to LAST_DAY=
+	@$(BIN)/python -m local.hand summaries $(REAL) $(if $(LAST_DAY),--last-day "$$LAST_DAY") "$$DAY"
 
 sql: $(INSTALLED) ## Ask BigQuery, or STORE=spanner: Q='SELECT ...', Q=file.sql, or a prompt
 	@$(BIN)/python -m local.hand sql $(REAL) $(if $(STORE),--store "$$STORE") $(if $(CSV),--csv) $(if $(Q),"$$Q")

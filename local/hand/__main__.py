@@ -1,6 +1,7 @@
 """The shop by hand, on the running local stack or, with --env and --project, in a real project.
 
-python -m local.hand up | status | put FILE [--day DAY] | load DAY | sql [STATEMENT or FILE.sql]
+python -m local.hand up | status | put FILE [--day DAY [--replace]] | load DAY
+python -m local.hand summaries DAY [--last-day DAY] | sql [STATEMENT or FILE.sql]
 python -m local.hand contract-whatif DAY [--last-day DAY] [--reason REASON] [--sample ROWS] [--seed TEXT]
 python -m local.hand stream DAY | kill-stream     on the local stack alone
 """
@@ -21,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
-from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError
+from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound
 from google.auth.exceptions import GoogleAuthError
 from requests import RequestException
 from rich.console import Console
@@ -50,7 +51,10 @@ from shopstream.stream.jobs import stream_job
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
 MAX_SHOWN = 1000
+ASK = "make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
 STREAM_SPEED = 60
+NEXT_DAYS = 3
+"""So many landed days, those of the most rows, are named as the next to load."""
 """A day in 24 minutes."""
 EMULATED = ("BIGQUERY_EMULATOR_HOST", "SPANNER_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 LOG_IN = "Log in: gcloud auth application-default login"
@@ -67,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
         "status": _status,
         "put": _put,
         "load": _load,
+        "summaries": _summaries,
         "sql": _sql,
         "contract-whatif": _contract_whatif,
         "stream": _stream,
@@ -76,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
         return commands[options.command](options)
     except (NotReady, ContractError, AirflowRefused, Refused, RunFailed, MalformedDesiredState) as error:
         print(error, file=sys.stderr)
+    except NotFound as error:
+        print(f"{error.message}\nAll tables, with their columns: docs/tables.md", file=sys.stderr)
     except GoogleAPICallError as error:
         print(error.message, file=sys.stderr)
     except GoogleAuthError as error:
@@ -92,7 +99,7 @@ class _Parser(argparse.ArgumentParser):
     """Refuses in a sentence alone: make has typed the rest, so that the usage says nothing to a person."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{re.sub('^argument (day|file|--store): ', '', message)}\n")
+        self.exit(2, f"{re.sub('^argument (day|file|--store|--last-day): ', '', message)}\n")
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
@@ -103,9 +110,13 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     put = commands.add_parser("put", help="land a file of events")
     put.add_argument("file", type=_file)
     put.add_argument("--day", type=_day, help="land it, a CSV file, as all of this landing day")
+    put.add_argument("--replace", action="store_true", help="delete what else that landing day holds")
     put.add_argument("--utc", action="store_true", help="its times without a zone are UTC")
     load = commands.add_parser("load", help="load a landing day and follow the run")
     load.add_argument("day", type=_day)
+    summaries = commands.add_parser("summaries", help="build the summaries of loaded days anew")
+    summaries.add_argument("day", type=_day)
+    summaries.add_argument("--last-day", type=_day, help="the last such day; else the first alone")
     sql = commands.add_parser("sql", help="ask a store")
     sql.add_argument("statement", nargs="?", help="or a file that ends in .sql; else standard input")
     sql.add_argument("--store", type=_store, default="bigquery", help="bigquery or spanner")
@@ -124,13 +135,15 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     stream = commands.add_parser("stream", help="start the stream, and play a landed day as if it were now")
     stream.add_argument("day", type=_day)
     commands.add_parser("kill-stream", help="kill the stream's process, as a crash would")
-    for command in (put, load, sql, what_if):
+    for command in (put, load, summaries, sql, what_if):
         names = ", ".join(ENVIRONMENTS)
         command.add_argument("--env", help=f"of a real project, one of {names}; see --project")
         command.add_argument("--project", help="the project's id")
     options = parser.parse_args(argv)
     if bool(getattr(options, "env", None)) != bool(getattr(options, "project", None)):
         parser.error("a real project has both ENV= and PROJECT=; without them it is the local stack")
+    if getattr(options, "replace", False) and not options.day:
+        parser.error("REPLACE=1 is for DAY=, the landing day that is to hold this file alone")
     return options
 
 
@@ -178,7 +191,7 @@ def _up(options: argparse.Namespace) -> int:
         "Next:\n"
         "  make put FILE=events.csv     land a file of events of yours\n"
         "  make load DAY=2019-11-01     load a landed day, and see what came of it\n"
-        "  make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
+        f"  {ASK}"
     )
     return 0
 
@@ -223,21 +236,22 @@ def _put(options: argparse.Namespace) -> int:
     for line in shop.to_be_asked(shop.as_day(landed, options.day) if options.day else landed):
         print(line)
     if options.day:
-        uri = shop.land_day(bucket, options.file, options.day, landed)
-        print(f"landed as {uri}, and the day marked complete")
+        for line in shop.land_day(bucket, options.file, options.day, landed, replace=options.replace):
+            print(line)
         days = [options.day]
     else:
         for line in shop.neighbours(bucket, options.file, landed):
             print(line)
         shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
-        days = sorted(landed.rows)
+        days = sorted(day for day, _ in landed.rows.most_common(NEXT_DAYS))
         print(f"landed in gs://{bucket.name}/landing/events/, each day marked complete")
     suffix = f" ENV={options.env} PROJECT={options.project}" if options.env else ""
     print("Next:")
-    for day in days[:3]:
+    for day in days:
         print(f"  make load DAY={day}{suffix}")
-    if len(days) > 3:
-        print(f"  and so on to {days[-1]}; or a backfill, on the page of load_events_daily")
+    if not options.day and (more := len(landed.rows) - len(days)):
+        told = "and so the one other day, of fewer rows" if more == 1 else f"and so the {more:,} other days"
+        print(f"  {told}; or a backfill, on the page of load_events_daily")
     return 0
 
 
@@ -254,11 +268,22 @@ def _load(options: argparse.Namespace) -> int:
     print(shop.counted(told, **counts))
     if counts["rejected"]:
         _print_rows(("reason", "lines", "such as"), iter(shop.rejects([counts["load_id"]])), as_csv=False)
-    print(
-        "build_summaries starts by itself. Next:\n"
-        "  make dashboard\n"
-        "  make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
-    )
+    print(f"build_summaries starts by itself. Next:\n  {_where_to_look(options)}\n  {ASK}")
+    return 0
+
+
+def _where_to_look(options: argparse.Namespace) -> str:
+    return f"make dashboard PROJECT={options.project}" if options.env else control.dashboard_url()
+
+
+def _summaries(options: argparse.Namespace) -> int:
+    from local.hand import shop
+
+    last_day = options.last_day or options.day
+    airflow, _ = _connect(options)
+    shop.build_summaries(airflow(), options.day, last_day, _progress)
+    days = options.day if last_day == options.day else f"{options.day} to {last_day}"
+    print(f"The summaries of {days} are built anew. Next:\n  {_where_to_look(options)}")
     return 0
 
 
@@ -308,8 +333,8 @@ def _stream(options: argparse.Namespace) -> int:
     )
     print(
         f"The stream runs, and the events of {options.day} come in at {STREAM_SPEED} times their pace, as if "
-        "they happened now. Next:\n"
-        "  make dashboard          its page Live\n"
+        "they happened now; of longer silences an hour is kept. Next:\n"
+        f"  {control.dashboard_url()}live\n"
         "  make kill-stream        and see it come back"
     )
     return 0

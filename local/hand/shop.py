@@ -81,11 +81,12 @@ def describe(landed: Landed, day: date | None = None) -> list[str]:
     first = sorted(landed.rows.items())[:8]
     days = ", ".join(counted("{day} ({rows:,} rows)", day=day, rows=rows) for day, rows in first)
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
+    shares = (as_day(landed, day) if day else landed).shares()
     whole = counted("{rows:,} rows of {days:,} days: ", rows=landed.rows.total(), days=len(landed.rows))
     return [
         whole + days + more,
         *(f"translated to plain CSV: {what}" for what in landed.translated),
-        *(f"the load will reject {share}" for share in (as_day(landed, day) if day else landed).shares()),
+        *([f"the load will reject {share}" for share in shares] or ["the load will reject none"]),
     ]
 
 
@@ -144,8 +145,8 @@ def neighbours(bucket: storage.Bucket, file: Path, landed: Landed) -> list[str]:
         if others:
             more = f" and {len(others) - NAMES_SHOWN:,} more" if len(others) > NAMES_SHOWN else ""
             told.append(
-                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. To replace "
-                "it, use the same name, and DAY= if it was landed with it."
+                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. To have "
+                f"the day hold this file alone: make put FILE=... DAY={day} REPLACE=1"
             )
     more_days = [f"and so {len(told) - DAYS_TOLD:,} days more"] if len(told) > DAYS_TOLD else []
     return [*told[:DAYS_TOLD], *more_days]
@@ -172,10 +173,12 @@ def land_export(
     return landed
 
 
-def land_day(bucket: storage.Bucket, file: Path, day: date, landed: Landed) -> str:
-    """Land one plain or gzip CSV file, as it is, as all of a landing day; returns its URI.
+def land_day(
+    bucket: storage.Bucket, file: Path, day: date, landed: Landed, *, replace: bool = False
+) -> list[str]:
+    """Land one plain or gzip CSV file, as it is, as all of a landing day; returns what came of it, in lines.
 
-    `landed` is what `look` finds in it.
+    `landed` is what `look` finds in it. With `replace` the day's other files are deleted.
 
     Raises:
         ContractError: it is no such file, or the day has other files, which a load would read too.
@@ -189,16 +192,25 @@ def land_day(bucket: storage.Bucket, file: Path, day: date, landed: Landed) -> s
             f"{file}: with DAY= a file is landed as it is, and this one must be translated: "
             f"{'; '.join(landed.translated)}. Land it without DAY=."
         )
-    others = [blob.name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
-    name = f"{landing(day)}/{file.name}"
-    if foreign := sorted(set(others) - {name, f"{landing(day)}/{SUCCESS}"}):
+    name, success = f"{landing(day)}/{file.name}", f"{landing(day)}/{SUCCESS}"
+    held = {blob.name: blob for blob in bucket.list_blobs(prefix=f"{landing(day)}/")}
+    foreign = sorted(held.keys() - {name, success})
+    if foreign and not replace:
         raise ContractError(
             f"gs://{bucket.name}/{landing(day)}/ holds other files, which a load would read too: "
-            f"{', '.join(foreign)}. Delete them, or land the file without DAY=."
+            f"{', '.join(foreign)}. To delete them: REPLACE=1. To add to them, land the file without DAY=."
         )
+    # Without the mark first, so that no load takes the day as it is meanwhile for whole.
+    for other in [success, *foreign]:
+        if other in held:
+            held[other].delete()
     bucket.blob(name).upload_from_filename(file)
-    bucket.blob(f"{landing(day)}/{SUCCESS}").upload_from_string(b"")
-    return f"gs://{bucket.name}/{name}"
+    bucket.blob(success).upload_from_string(b"")
+    return [
+        *(f"deleted gs://{bucket.name}/{other}" for other in foreign),
+        f"landed as gs://{bucket.name}/{name}"
+        f"{', in place of the one there' if name in held else ''}, and the day marked complete",
+    ]
 
 
 def refuse_unlanded(bucket: storage.Bucket, day: date) -> None:
@@ -230,6 +242,16 @@ def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any
     for row in rows:
         return dict(zip(names, row, strict=True))
     raise RunFailed(f"load_events_daily {run_id} has left no row in shop_ops.loads.")
+
+
+def build_summaries(airflow: AirflowClient, first_day: date, last_day: date, progress: Progress) -> None:
+    """Build the summaries of loaded days anew, and follow the run to its end.
+
+    Raises:
+        RunFailed: it failed; the message has the reason.
+    """
+    days = {"first_day": str(first_day), "last_day": str(last_day)}
+    _follow(airflow, "build_summaries", {**days, "dry_run": False}, progress)
 
 
 def _follow(airflow: AirflowClient, dag_id: str, conf: dict[str, Any], progress: Progress) -> str:

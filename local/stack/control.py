@@ -31,6 +31,7 @@ from local.root import ROOT
 from local.stack import airflow_settings
 from local.stack.emulators import HOST, NotReady, Program
 from local.stack.services import DEFAULT_PORTS, STATE, chosen_ports, environment_for, services
+from shopstream.dashboard.in_airflow import PREFIX
 
 STACK_ID = "SHOPSTREAM_STACK_ID"
 NEEDED_TO_PROVISION = {"spanner", "pubsub", "gcs"}
@@ -85,7 +86,7 @@ def down(progress: Progress = print) -> None:
         if not _stop_everything(progress):
             progress("The stack is down already.")
             return
-        progress(f"Its rows and objects are gone; logs and login stay in {STATE}.")
+        progress(f"Its rows, objects and Airflow's runs are gone; logs and login stay in {STATE}.")
 
 
 def is_up() -> bool:
@@ -110,6 +111,11 @@ def airflow_url() -> str:
     return environment()["AIRFLOW__API__BASE_URL"]
 
 
+def dashboard_url() -> str:
+    """Where the dashboard is in Airflow."""
+    return f"{airflow_url()}{PREFIX}/"
+
+
 def airflow_login() -> tuple[str, str]:
     """Airflow's user name and password."""
     return airflow_settings.USERNAME, _password()
@@ -121,7 +127,8 @@ def describe() -> str:
     variables = environment()
     return "\n".join(
         [
-            f"Airflow   {variables['AIRFLOW__API__BASE_URL']}   login {username} / {password}",
+            f"Airflow   {airflow_url()}   login {username} / {password}",
+            f"Dashboard {dashboard_url()}",
             f"Dataflow  {variables['SHOPSTREAM_DATAFLOW_ENDPOINT']}",
             f"Objects   {variables['SHOPSTREAM_OBJECT_URL']}/{variables['SHOPSTREAM_BUCKET']}/",
             f"Logs      {logs_dir()}",

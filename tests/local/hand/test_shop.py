@@ -35,8 +35,10 @@ def test_a_file_is_landed_as_it_is_as_all_of_a_day_and_again_in_place_of_itself(
     # An event of the day before is late, and still of this landing day.
     content = HEADER + EVENT + line(event_time="2019-10-31 08:00:00 UTC")
     file = written(tmp_path / "a.csv", content)
-    for _ in range(2):
-        assert shop.land_day(bucket, file, DAY, shop.look(file)) == f"gs://{bucket.name}/{FOLDER}a.csv"
+    for in_place in ("", ", in place of the one there"):
+        assert shop.land_day(bucket, file, DAY, shop.look(file)) == [
+            f"landed as gs://{bucket.name}/{FOLDER}a.csv{in_place}, and the day marked complete"
+        ]
     assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}_SUCCESS", f"{FOLDER}a.csv"]
     assert bucket.blob(f"{FOLDER}a.csv").download_as_bytes() == content
 
@@ -51,9 +53,26 @@ def test_what_would_make_another_day_of_it_is_refused(bucket: Bucket, tmp_path: 
     with pytest.raises(ContractError, match=r"tabs\.csv: with DAY= a file is landed as it is, and this one"):
         shop.land_day(bucket, tabs, DAY, shop.look(tabs))
     bucket.blob(f"{FOLDER}theirs.csv").upload_from_string(EVENT)
-    with pytest.raises(ContractError, match=r"holds other files, .*theirs\.csv\. Delete them"):
+    with pytest.raises(
+        ContractError, match=r"holds other files, .*theirs\.csv\. To delete them: REPLACE=1\."
+    ):
         shop.land_day(bucket, file, DAY, landed)
     assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}theirs.csv"]
+
+
+@pytest.mark.integration
+def test_a_day_is_one_file_alone_if_it_is_to_replace_the_others_and_no_other_day_loses_any(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    file = written(tmp_path / "a.csv", HEADER + EVENT)
+    another_day = "landing/events/2019-11-02/theirs-00000.csv"
+    for name in (f"{FOLDER}theirs-00000.csv", f"{FOLDER}_SUCCESS", another_day):
+        bucket.blob(name).upload_from_string(EVENT)
+    assert shop.land_day(bucket, file, DAY, shop.look(file), replace=True) == [
+        f"deleted gs://{bucket.name}/{FOLDER}theirs-00000.csv",
+        f"landed as gs://{bucket.name}/{FOLDER}a.csv, and the day marked complete",
+    ]
+    assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}_SUCCESS", f"{FOLDER}a.csv", another_day]
 
 
 @pytest.mark.integration
@@ -69,19 +88,19 @@ def test_a_day_that_holds_files_of_other_names_is_told_before_another_is_landed_
     for other in ("theirs-00000.csv", "my.csv"):
         bucket.blob(FOLDER + other).upload_from_string(EVENT)
     assert shop.neighbours(bucket, file, landed) == [
-        "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. To replace it, use the same "
-        "name, and DAY= if it was landed with it."
+        "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. To have the day hold "
+        "this file alone: make put FILE=... DAY=2019-11-01 REPLACE=1"
     ]
 
 
 def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
     one = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT)))
-    assert one == ["1 row of 1 day: 2019-11-01 (1 row)"]
+    assert one == ["1 row of 1 day: 2019-11-01 (1 row)", "the load will reject none"]
     bad = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT * 9 + line(price="free"))))
     assert bad[0] == "10 rows of 1 day: 2019-11-01 (10 rows)"
     assert bad[1] == "the load will reject 1 of 10 lines (10.00%): bad_price 1"
     days = "".join(line(event_time=f"2019-11-{day:02d} 08:00:00 UTC").decode() for day in range(1, 11))
-    [many] = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
+    many, _ = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
     assert many.endswith("2019-11-08 (1 row) and 2 more")
 
 
@@ -112,7 +131,7 @@ def test_a_file_that_is_to_be_all_of_a_day_is_told_rejected_as_the_load_of_that_
 
 def test_a_file_without_a_line_to_reject_is_told_so_of_its_day_too(tmp_path: Path) -> None:
     landed = shop.look(written(tmp_path / "a.csv", HEADER + EVENT))
-    assert shop.describe(landed, DAY) == ["1 row of 1 day: 2019-11-01 (1 row)"]
+    assert shop.describe(landed, DAY) == shop.describe(landed)
 
 
 def test_a_day_with_so_many_lines_to_reject_that_its_load_will_ask_is_told(
