@@ -235,7 +235,8 @@ class _Connection:
             if not self.is_open:
                 raise self._why_closed
             request, self._next = self._next, AppendRowsRequest()
-            request.arrow_rows.rows.serialized_record_batch = data
+            # Set by proto-plus, the bytes are copied twice more.
+            AppendRowsRequest.pb(request).arrow_rows.rows.serialized_record_batch = data
             self._answers.append(answer)
             self._requests.put(request)
         return answer

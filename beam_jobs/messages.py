@@ -30,6 +30,7 @@ STREAM_SCHEMA = pa.schema(
     ]
 )
 """An accepted event of the stream: a row of shop_raw.events_stream."""
+_NO_EVENTS = STREAM_SCHEMA.empty_table()
 
 T = TypeVar("T")
 
@@ -94,7 +95,7 @@ def judge(messages: Sequence[Message], pseudonyms: Pseudonyms | None = None) -> 
     if objects:
         parts.append(_judge_objects(objects, object_messages, pseudonyms))
     return Judged(
-        pa.concat_tables([STREAM_SCHEMA.empty_table(), *(part.events for part in parts)]),
+        pa.concat_tables([_NO_EVENTS, *(part.events for part in parts)]),
         [message for part in parts for message in part.messages],
         rejects + [reject for part in parts for reject in part.rejects],
     )

@@ -47,6 +47,7 @@ tells: where the first starts, the range's length to the end of the last, and th
 reads the range again finds them by the same rules.
 """
 
+_NO_REJECTS = REJECTED_SCHEMA.empty_table()
 _FIELDS = pa.struct([(name, pa.string()) for name in COLUMN_NAMES])
 _NEWLINE, _RETURN, _QUOTE, _COMMA, _DELETE = b'\n\r",\x7f'
 _FIRST_PRINTABLE = ord(" ")
@@ -108,6 +109,8 @@ class Verdicts:
         A header is never in a range: whoever looks for one among the rejects shall find it.
         """
         bad = np.flatnonzero(self._first >= 0)
+        if not len(bad):
+            return _NO_REJECTS
         ranges = []
         if self._max_rejects is not None and len(bad) > self._max_rejects:
             for reason in dict.fromkeys(reason for reason, _ in self._notes):
@@ -165,8 +168,7 @@ def parse_block(block: Block, columns: Sequence[str], max_rejects: int | None = 
     rows = _split_plain(block, octets, starts, ends, columns)
     if rows is None:
         return parse_line_by_line(block, columns, max_rejects)
-    none = REJECTED_SCHEMA.empty_table()
-    return ParsedBlock(block, rows, starts + block.offset, ends - starts, none, max_rejects)
+    return ParsedBlock(block, rows, starts + block.offset, ends - starts, _NO_REJECTS, max_rejects)
 
 
 def parse_line_by_line(block: Block, columns: Sequence[str], max_rejects: int | None = None) -> ParsedBlock:
@@ -253,7 +255,7 @@ def parse_fields(events: Sequence[dict[str, str | None]], raws: Sequence[bytes])
         return parse_fields_one_by_one(events, raws)
     rows = pa.Table.from_arrays([pc.fill_null(column, "") for column in columns], schema=RAW_SCHEMA)
     offsets = np.cumsum(lengths) - lengths
-    return ParsedBlock(Block(b"".join(raws), 0), rows, offsets, lengths, REJECTED_SCHEMA.empty_table())
+    return ParsedBlock(Block(b"".join(raws), 0), rows, offsets, lengths, _NO_REJECTS)
 
 
 def parse_fields_one_by_one(events: Sequence[dict[str, str | None]], raws: Sequence[bytes]) -> ParsedBlock:

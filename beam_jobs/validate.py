@@ -63,10 +63,11 @@ ACCEPTED_SCHEMA = pa.schema(
 )
 """An accepted event; a load adds landing_day and load_id."""
 
+_EVENT_TYPES = pa.array(EVENT_TYPES)
 _COLUMN = {column.name: column for column in COLUMNS}
 _TIME_FORM = "a time such as 2019-11-01 00:00:00 UTC or 2019-11-01T00:00:00.5+02:00, to the microsecond"
 _TIME_WITH_ZONE = "a zone behind it, such as UTC, Z or +02:00; write it, or tell land_export that it is UTC"
-_DATE_FORM = "year, month and day in this order; write 2019-11-05"
+_DATE_FORM = "year, month and day in this order, such as 2019-11-05"
 _ALL_DIGITS = "all digits; save ids as text or whole numbers, not in a spreadsheet and not as floats"
 _PRICE_FORM = (
     f"a plain decimal number such as 35.79, at most {PRICE_INTEGER_DIGITS} digits before "
@@ -169,7 +170,7 @@ def check(parsed: ParsedBlock, landing_day: date | None) -> Checked:
     note("event_time", time.without_zone, "time_without_zone", _TIME_WITH_ZONE)
     note("event_time", time.ambiguous, "ambiguous_date", _DATE_FORM)
     note("event_time", time.bad, "bad_event_time", _TIME_FORM)
-    bad_type = ~mask(pc.is_in(raw["event_type"], pa.array(EVENT_TYPES)))
+    bad_type = ~mask(pc.is_in(raw["event_type"], _EVENT_TYPES))
     note("event_type", bad_type, "bad_event_type", "one of " + ", ".join(EVENT_TYPES))
     ids = {column.name: integers(raw[column.name]) for column in COLUMNS if column.kind == "int64"}
     for name, number in ids.items():

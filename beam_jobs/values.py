@@ -7,6 +7,7 @@ leaves a doubt the value is bad, and the reason says so.
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -215,8 +216,13 @@ def texts(text: pa.StringArray, column: Column) -> pa.StringArray:
     """
     trimmed = pc.utf8_trim_whitespace(text)
     lower = pc.utf8_lower(trimmed)
-    is_nothing = pc.is_in(lower, pa.array(["", *column.nothing]))
+    is_nothing = pc.is_in(lower, _nothing(column))
     return pc.if_else(is_nothing, None, lower if column.lower_case else trimmed)
+
+
+@functools.cache
+def _nothing(column: Column) -> pa.StringArray:
+    return pa.array(["", *column.nothing])
 
 
 def codes(text: pa.StringArray, column: Column) -> Codes:

@@ -64,6 +64,15 @@ def store(*dags: Any) -> None:
         session.execute(update(DagModel).values(is_paused=False))
 
 
+def stored(dag: Any) -> Any:
+    """Return a stored DAG as scheduler and web server know it."""
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    row = SerializedDagModel.get(dag.dag_id)
+    assert row is not None
+    return row.dag
+
+
 def load_dag(dag_id: str) -> Any:
     """Parse the DAG file of this name and store the DAG."""
     from airflow.dag_processing.dagbag import DagBag
@@ -182,15 +191,13 @@ def run_dag(
     when the run was due, now unless given. With `run_id` none is made: it was triggered, or cleared.
     """
     from airflow.models import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.sdk.definitions.dag import _run_task
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
     dag.validate()
-    serialized = SerializedDagModel.get(dag.dag_id)
-    assert serialized is not None
+    scheduled = stored(dag)
     now = datetime.now(UTC)
     errors: dict[str, str] = {}
     said: list[str] = []
@@ -200,7 +207,7 @@ def run_dag(
             run.state, run.start_date = "running", now
         else:
             run_id = f"test-{now.timestamp()}"
-            run = serialized.dag.create_dagrun(
+            run = scheduled.create_dagrun(
                 run_id=run_id,
                 run_after=run_after or now,
                 start_date=now,
@@ -210,7 +217,7 @@ def run_dag(
                 state="running",
                 session=session,
             )
-        run.dag = serialized.dag
+        run.dag = scheduled
         # To call back for a run is the DAG processor's part, which is not here.
         run.dag.has_on_failure_callback = False
         while run.state == "running":

@@ -194,6 +194,7 @@ def _status(options: argparse.Namespace) -> int:
     for name, state in states.items():
         print(f"{name:14} {state}")
     print(control.describe())
+    print(f"Jobs that run: {', '.join(_running_jobs()) or 'none'}")
     print("Rows")
     for table in COUNTED:
         try:
@@ -203,6 +204,12 @@ def _status(options: argparse.Namespace) -> int:
             told = "not there yet: trigger apply_schemas"
         print(f"  {table:26} {told}")
     return 0 if set(states.values()) == {"healthy"} else 1
+
+
+def _running_jobs() -> list[str]:
+    """The names of the local Dataflow's jobs that have a worker."""
+    workers = running_workers(STATE / "dataflow")
+    return sorted(job["name"] for job in known_jobs(STATE / "dataflow") if job["id"] in workers)
 
 
 def _put(options: argparse.Namespace) -> int:

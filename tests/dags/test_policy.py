@@ -232,8 +232,9 @@ for path in sys.argv[1:]:
         told = took | {"imported": sorted(set(sys.modules) - known)}
     except Exception:
         told = {"error": traceback.format_exc()}
-    print(json.dumps({path: told}))
-    break
+    print(json.dumps({path: told}), flush=True)
+    # To end an interpreter with all of Airflow in it takes five times as long as to parse a file.
+    os._exit(0)
 """
 
 

@@ -206,6 +206,7 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
         "Killed.\nkeep_stream_alive looks each 60 s and launches it anew; no event is lost.\n"
     )
     assert re.fullmatch(r"streamed\n[1-9]\d*\n", after("make sql Q='SELECT COUNT(DISTINCT"))
+    assert "Jobs that run: shop-stream\n" in after("make status")
     assert "shop_ops.loads             3" in after("make status")
     assert "Its rows and objects are gone" in after("make down")
 
@@ -416,6 +417,33 @@ def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
     assert words in told.err
 
 
+def running_stream(state: Path) -> subprocess.Popen[bytes]:
+    """The worker of a job of the stream, which is laid out in the folder of a stack."""
+    worker = subprocess.Popen(["sleep", "600"])
+    now = datetime.now(UTC).isoformat()
+    job = {"id": "a", "name": STREAM_JOB, "currentState": "JOB_STATE_RUNNING"}
+    job |= {"createTime": now, "currentStateTime": now}
+    folder = state / "dataflow" / "a"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"resource": job}))
+    started = psutil.Process(worker.pid).create_time()
+    (folder / WORKER_FILE).write_text(json.dumps({"pid": worker.pid, "started": started}))
+    return worker
+
+
+@pytest.mark.integration
+def test_the_jobs_that_run_are_those_that_have_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand, "STATE", tmp_path)
+    assert hand._running_jobs() == []
+    worker = running_stream(tmp_path)
+    assert hand._running_jobs() == [STREAM_JOB]
+    worker.kill()
+    worker.wait()
+    assert hand._running_jobs() == []
+
+
 @pytest.mark.integration
 @pytest.mark.parametrize(
     ("most", "desired", "words"),
@@ -432,15 +460,7 @@ def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
 def test_of_a_killed_stream_it_is_told_whether_it_comes_back(
     most: str, desired: str, words: str, tmp_path: Path
 ) -> None:
-    worker = subprocess.Popen(["sleep", "600"])
-    now = datetime.now(UTC).isoformat()
-    job = {"id": "a", "name": STREAM_JOB, "currentState": "JOB_STATE_RUNNING"}
-    job |= {"createTime": now, "currentStateTime": now}
-    folder = tmp_path / "dataflow" / "a"
-    folder.mkdir(parents=True)
-    (folder / "job.json").write_text(json.dumps({"resource": job}))
-    started = psutil.Process(worker.pid).create_time()
-    (folder / WORKER_FILE).write_text(json.dumps({"pid": worker.pid, "started": started}))
+    worker = running_stream(tmp_path)
     variables = {"SHOPSTREAM_KEEP_ALIVE_SECONDS": "60", "SHOPSTREAM_STREAM_MAX_LAUNCHES": most}
     with (
         airflow_that_knows({"desired": desired}, is_paused=False) as url,
