@@ -1,7 +1,9 @@
-"""What the demo refuses at once."""
+"""What the demo refuses at once, and a whole run of it."""
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import zipfile
@@ -125,3 +127,20 @@ def test_a_stack_that_cannot_start_is_told_once_and_last_in_its_own_sentence_and
     assert told.count("/nowhere/emulator_main") == 1
     assert "What came of each landing day" not in told
     assert "Rows of the summaries" not in told
+
+
+@pytest.mark.integration
+@pytest.mark.soak
+@pytest.mark.timeout(1200)
+def test_a_demo_with_a_bad_day_asks_about_it_answers_and_tells_who_had_it_published(tmp_path: Path) -> None:
+    ports = {variable: str(emulators.free_port()) for variable in services.DEFAULT_PORTS}
+    variables = {**os.environ, **ports, "SHOPSTREAM_STACK_DIR": str(tmp_path / "stack")}
+    command = [sys.executable, "-m", "local.demo", "--bad-day", "--out", str(tmp_path / "out")]
+    try:
+        done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+    finally:
+        subprocess.run([sys.executable, "-m", "local.stack", "down"], env=variables, check=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    told = " ".join(done.stdout.split())
+    assert re.search(rf"{demo.BAD_DAY}, load \S+: [\d,]+ of [\d,]+ lines \(\d\.\d\d%\) were rejected", told)
+    assert f"admin: {demo.BAD_DAY_REASON}" in told
