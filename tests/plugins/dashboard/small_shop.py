@@ -6,7 +6,10 @@ import datetime as dt
 from typing import Any
 
 from google.cloud import bigquery as bigquery_api
+from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
+from google.cloud.spanner_v1.database import Database
 
+from beam_jobs.identity import shard
 from shopstream.settings import settings
 from shopstream.tables.day import build_day
 from shopstream.tables.folder import load_table
@@ -83,3 +86,25 @@ def fill_shop(bigquery: bigquery_api.Client) -> None:
         + ", ".join(f"'{value}'" if not isinstance(value, int) else str(value) for value in fields.values())
         + ", [DATE '2019-11-01'])"
     )
+
+
+def write_journey(
+    database: Database,
+    *events: tuple[int, dt.datetime, str],
+    load_id: str = "load",
+    is_published: bool = True,
+) -> None:
+    """Write events of customers: whose, when, and the last character of the id."""
+    columns = (
+        *("shard", "user_id", "event_date", "event_time", "event_id", "landing_day", "event_type"),
+        *("product_id", "category_id", "price", "load_id"),
+    )
+    rows = [
+        [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, load_id]
+        for user, time, last in events
+    ]
+    loads = [[day, load_id, COMMIT_TIMESTAMP] for day in {time.date() for _, time, _ in events}]
+    with database.batch() as batch:
+        batch.insert_or_update("loaded_events", columns, rows)
+        if is_published:
+            batch.insert_or_update("published_loads", ("landing_day", "load_id", "published_at"), loads)

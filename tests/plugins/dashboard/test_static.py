@@ -5,24 +5,26 @@ from __future__ import annotations
 import csv
 import datetime as dt
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from fastapi import FastAPI
 from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.cloud import bigquery as bigquery_api
 from google.cloud.spanner_v1.database import Database
+from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from local.root import ROOT
-from shopstream.charts import chart_names
+from shopstream.charts import chart_names, read_spec, read_sql
 from shopstream.dashboard import stores
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import token_guard
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore
 from shopstream.settings import settings
-from tests.plugins.dashboard.browser import TOKEN, Reader, Valve, serving, valve_before
-from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop
+from tests.plugins.dashboard.browser import TOKEN, Reader, Valve, colours_on_paper, serving, valve_before
+from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop, write_journey
 from tests.sql.events import fill, stream_event
 
 pytestmark = pytest.mark.integration
@@ -48,8 +50,8 @@ def valve(small_shop: bigquery_api.Client) -> Iterator[Valve]:
 
 
 @pytest.fixture
-def server(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The application over that BigQuery, with nothing kept; Spanner is away."""
+def bigquery_store(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> BigQueryStore:
+    """That BigQuery behind its valve, with nothing kept."""
     monkeypatch.setattr(stores, "KEPT_SECONDS", 0.0)
     monkeypatch.setattr("shopstream.dashboard.app.LIVE_KEPT_SECONDS", 0.0)
     client = bigquery_api.Client(
@@ -57,15 +59,23 @@ def server(valve: Valve, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
         credentials=AnonymousCredentials(),
         client_options=ClientOptions(api_endpoint=valve.url),
     )
+    return BigQueryStore(lambda: client)
 
-    def away() -> Database:
-        raise ConnectionError
 
-    stores_ = BigQueryStore(lambda: client), SpannerStore(away)
-    app = create_app(token_guard(TOKEN), *stores_, airflow_url=AIRFLOW, currency="EUR")
-    with serving(app) as url:
+def no_spanner() -> Database:
+    raise ConnectionError
+
+
+@pytest.fixture
+def server(bigquery_store: BigQueryStore, valve: Valve) -> Iterator[str]:
+    """The application over that BigQuery; Spanner is away."""
+    with serving(application(bigquery_store)) as url:
         yield url
     valve.how.clear()
+
+
+def application(bigquery: BigQueryStore, spanner: Callable[[], Database] = no_spanner) -> FastAPI:
+    return create_app(token_guard(TOKEN), bigquery, SpannerStore(spanner), AIRFLOW, "EUR")
 
 
 def rows_shown(page: Page, card: str) -> list[list[str]]:
@@ -88,6 +98,72 @@ def test_a_page_breaks_no_rule_of_accessibility_and_its_console_is_silent(
             assert page.locator(".chart svg").count() == len(chart_names())
         if not path.startswith("customer"):  # whose store is away
             assert reader.console == []
+
+
+def test_on_a_phone_no_page_is_wider_than_its_window(server: str, browser: Browser) -> None:
+    with Reader(browser, server, width=390) as reader:
+        for path in (f"?{BOTH}", *PAGES[1:]):
+            page = reader.open(f"/{path}")
+            assert page.evaluate("document.documentElement.scrollWidth") == 390, path
+
+
+def test_below_another_servers_path_the_pages_find_their_files_their_answers_and_each_other(
+    bigquery_store: BigQueryStore, browser: Browser
+) -> None:
+    host = FastAPI()
+    host.mount("/a/b/shopstream", application(bigquery_store))
+    with serving(host) as url, Reader(browser, url) as reader:
+        page = reader.open(f"/a/b/shopstream/?{BOTH}")
+        expect(page.locator(".chart svg")).to_have_count(len(chart_names()))
+        for name in ("Pipelines", "Live", "Customer", "Purchasing"):
+            page.get_by_role("link", name=name, exact=True).click()
+            expect(page.locator("nav [aria-current]")).to_have_text(name)
+            reader.settle()
+            assert page.url.startswith(f"{url}/a/b/shopstream/")
+        assert reader.console == []
+
+
+def test_every_card_has_its_definition_its_query_and_its_chart_as_a_picture(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        page = reader.open(f"/?{BOTH}")
+        for name in chart_names():
+            card = page.locator(f"#{name}")
+            expect(card.locator(".definition")).to_have_text(read_spec(name)["title"]["subtitle"])
+            card.get_by_role("button", name="SQL").click()
+            assert card.locator("pre").inner_text() == read_sql(name)
+            with page.expect_download() as download:
+                card.get_by_role("button", name="PNG").click()
+            assert download.value.suggested_filename == f"{name}_2019-11-01_2019-11-02.png"
+            chart = card.locator(".chart svg").bounding_box()
+            assert chart
+            with Image.open(download.value.path()) as picture:
+                assert picture.format == "PNG"
+                # Twice as fine as it is shown, on a screen of many dots.
+                assert picture.width >= 2 * int(chart["width"])
+                assert len(picture.convert("RGB").getcolors(2**24) or ()) > 2
+        assert reader.console == []
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_a_page_is_printed_light_with_all_its_charts_and_is_then_as_it_was(
+    server: str, browser: Browser, theme: str
+) -> None:
+    with Reader(browser, server, theme) as reader:
+        page = reader.open(f"/?{BOTH}")
+        bar = page.locator("#most_visited_subcategories path[aria-roledescription=bar]").first
+        drawn = bar.get_attribute("fill")
+        paper, dark_paper = "#ffffff", "#12181f"
+        light = {"#0072b2", "#e69f00", "#007f5f"}
+        dark = {"#56b4e9", "#f0b94a", "#3cc49a", "#e8edf2", "#1a222b", dark_paper}
+        printed = colours_on_paper(page)
+        assert {paper, *light} <= printed
+        assert not dark & printed
+        expect(bar).to_have_attribute("fill", drawn)
+        assert (drawn == "#0072b2") == (theme == "light")
+        expect(page.locator(".chart svg")).to_have_count(len(chart_names()))
+        assert reader.console == []
 
 
 def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filter_narrows_all(
@@ -124,7 +200,8 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
 def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: str, browser: Browser) -> None:
     with Reader(browser, server) as reader:
         page = reader.open(f"/?{BOTH}")
-        for card, bars, of_the_second_day in (("daily_event_count", 8, 2), ("revenue_daily", 3, 1)):
+        # On the second day nothing was bought: stripes of no height would keep the picture from being made.
+        for card, bars, of_the_second_day in (("daily_event_count", 8, 2), ("revenue_daily", 2, 0)):
             fills = [
                 bar.get_attribute("fill") or ""
                 for bar in page.locator(f"#{card} path[aria-roledescription=bar]").all()
@@ -293,9 +370,78 @@ def test_what_is_published_while_live_is_seen_shows_by_itself(
         assert chart
         assert 0.5 < 60 * bar["width"] / chart["width"] < 1.5
         assert bar["x"] > chart["x"] + 0.9 * chart["width"]
+        minutes = page.locator("section", has_text="The numbers").locator("tbody td").all_inner_texts()
+        assert minutes == [f"{now:%H:%M} UTC", "view", "1", "1", "0.00"]
         fill(small_shop, "shop_raw.events_stream", [event, {**event, "event_id": "b"}])
         page.clock.fast_forward(15_000)
         expect(page.locator(".figure .big").first).to_have_text("2")
+        assert reader.console == []
+    fill(small_shop, "shop_raw.events_stream", [])
+
+
+def test_live_asks_nothing_while_nobody_sees_it_and_at_once_when_somebody_does(
+    server: str, browser: Browser
+) -> None:
+    with Reader(browser, server) as reader:
+        reader.page.clock.install()
+        page = reader.open("/live")
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url.partition("/api/")[2]))
+        page.evaluate("Object.defineProperty(document, 'hidden', { get: () => window.isAway })")
+        look = "(away) => { window.isAway = away; document.dispatchEvent(new Event('visibilitychange')); }"
+        page.evaluate(look, True)
+        page.clock.fast_forward(60_000)
+        # Whatever was asked before this has been seen when this is answered.
+        page.evaluate("fetch('api/links').then((answer) => answer.text())")
+        assert asked == ["links"]
+        with page.expect_response("**/api/live/minutes"):
+            page.evaluate(look, False)
+
+
+def test_a_journey_is_of_both_stores_goes_on_to_older_days_and_odd_numbers_are_answered_kindly(
+    bigquery_store: BigQueryStore,
+    small_shop: bigquery_api.Client,
+    spanner_database: Database,
+    browser: Browser,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stores, "MAX_ROWS", 2)  # so that a page holds one of the days
+    noon = dt.datetime(2019, 11, 2, 12, tzinfo=dt.UTC)
+    before = [noon - dt.timedelta(hours=hours) for hours in (0, 1, 24)]
+    write_journey(spanner_database, *((7, time, last) for time, last in zip(before, "abc", strict=True)))
+    in_stream = {"user_id": 7, "event_time": noon.replace(hour=13, tzinfo=None), "event_type": "purchase"}
+    both = [stream_event(event_id=last.rjust(32, "0"), **in_stream) for last in ("a", "d")]
+    fill(small_shop, "shop_raw.events_stream", both)
+    with (
+        serving(application(bigquery_store, lambda: spanner_database)) as url,
+        Reader(browser, url) as reader,
+    ):
+        page = reader.open("/customer")
+        number, show = (
+            page.get_by_label("Customer's number"),
+            page.get_by_role("button", name="Show the journey"),
+        )
+        number.fill("7")
+        show.click()
+        told = page.locator(".verdict")
+        expect(told).to_have_text(
+            "Customer 7: first seen 2 Nov 2019, last 2 Nov 2019 "
+            "· 2 sessions · 3 events · 1 order · EUR\N{NO-BREAK SPACE}10.50"
+        )
+        expect(page.get_by_text("from the stream")).to_have_count(1)
+        expect(page.get_by_text("Spanner answered in")).to_be_visible()
+        page.get_by_role("button", name="Older").click()
+        expect(told).to_contain_text("first seen 1 Nov 2019, last 2 Nov 2019 · 2 sessions · 4 events")
+        expect(page.get_by_role("button", name="Older")).to_be_hidden()
+
+        number.fill("9")
+        show.click()
+        expect(told).to_have_text("No events of customer 9 in these days. Is the number right?")
+        number.fill("9" * 19)
+        show.click()
+        expect(page.get_by_role("alert")).to_contain_text("is no customer's number")
+        reader.open("/customer?user_id=Maria")
+        expect(page.get_by_role("alert")).to_contain_text("“Maria” is no customer's number")
         assert reader.console == []
     fill(small_shop, "shop_raw.events_stream", [])
 

@@ -14,15 +14,14 @@ from google.api_core.client_options import ClientOptions
 from google.auth.credentials import AnonymousCredentials
 from google.auth.transport.requests import AuthorizedSession
 from google.cloud import bigquery as bigquery_api
-from google.cloud.spanner_v1 import COMMIT_TIMESTAMP
 from google.cloud.spanner_v1.database import Database
 
-from beam_jobs.identity import shard
 from local.stack import emulators
 from shopstream.dashboard import stores
 from shopstream.dashboard.app import SQL_DIR
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
 from tests.faults import Front
+from tests.plugins.dashboard.small_shop import write_journey
 
 DAY = {"first_day": date(2019, 11, 1)}
 NUMBERED = "SELECT number FROM UNNEST(GENERATE_ARRAY(1, 3)) AS number WHERE @first_day IS NOT NULL"
@@ -192,25 +191,6 @@ def test_a_store_that_is_down_is_named_soon_and_asked_again_next_time(
 
 
 # Spanner
-
-
-def write_journey(
-    database: Database, *events: tuple[int, datetime, str], load_id: str = "load", is_published: bool = True
-) -> None:
-    """Write events of customers: whose, when, and the last character of the id."""
-    columns = (
-        *("shard", "user_id", "event_date", "event_time", "event_id", "landing_day", "event_type"),
-        *("product_id", "category_id", "price", "load_id"),
-    )
-    rows = [
-        [shard(user), user, time.date(), time, last.rjust(32, "0"), time.date(), "view", 1, 2, 3, load_id]
-        for user, time, last in events
-    ]
-    loads = [[day, load_id, COMMIT_TIMESTAMP] for day in {time.date() for _, time, _ in events}]
-    with database.batch() as batch:
-        batch.insert_or_update("loaded_events", columns, rows)
-        if is_published:
-            batch.insert_or_update("published_loads", ("landing_day", "load_id", "published_at"), loads)
 
 
 @pytest.mark.integration

@@ -79,6 +79,7 @@ function cell(name, value, type) {
   if (value == null) return "–";
   if (name.endsWith("_hour")) return `${String(value).padStart(2, "0")}:00`;
   if (NUMERIC_RATES.test(name)) return percent(value, 2);
+  if (name === "minute") return clock(value); // of the last hour
   if (type === "TIMESTAMP") return moment(value);
   if (name.endsWith("_id")) return String(value);
   if (type === "NUMERIC") return money.format(value);
