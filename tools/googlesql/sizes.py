@@ -61,4 +61,5 @@ def bytes_of(reads: Mapping[str, Read], sizes: Sizes, day: dt.date) -> int:
 def _size(column: Column) -> str:
     if column.type in ("STRING", "BYTES"):
         return f"COALESCE(SUM(2 + BYTE_LENGTH({column.name})), 0)"
-    return f"COUNT({column.name}) * {FIXED_BYTES[column.type]}"
+    values = f"SUM(ARRAY_LENGTH({column.name}))" if column.mode == "REPEATED" else f"COUNT({column.name})"
+    return f"COALESCE({values}, 0) * {FIXED_BYTES[column.type]}"

@@ -178,7 +178,7 @@ def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any], secon
 
     if "shop.rejected_events" in sql:
         return limit_of_tables(
-            *(get_table(client, table) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
+            *(get_table(client, table, seconds) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
         )
     days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
     return limit_of(f"ask {name}", most_events(client, timeout_seconds=seconds) * days)

@@ -236,13 +236,18 @@ def bytes_read(client: bigquery.Client, sql: str, params: Mapping[str, Any]) -> 
     return job.total_bytes_processed
 
 
-def get_table(client: bigquery.Client, full_name: str) -> bigquery.Table:
+def get_table(
+    client: bigquery.Client, full_name: str, timeout_seconds: float = REQUEST_TIMEOUT_SECONDS
+) -> bigquery.Table:
     """Ask BigQuery for a table's schema and properties.
 
     Raises:
         google.api_core.exceptions.NotFound: there is no such table.
+        google.api_core.exceptions.RetryError: BigQuery did not answer for `timeout_seconds`, which are never
+            more than REQUEST_TIMEOUT_SECONDS.
     """
-    return client.get_table(full_name, retry=REQUEST_RETRY, timeout=REQUEST_TIMEOUT_SECONDS)
+    seconds = min(REQUEST_TIMEOUT_SECONDS, timeout_seconds)
+    return client.get_table(full_name, retry=REQUEST_RETRY.with_timeout(seconds), timeout=seconds)
 
 
 def standard_fields(fields: Sequence[bigquery.SchemaField]) -> list[bigquery.SchemaField]:

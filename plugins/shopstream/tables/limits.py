@@ -121,14 +121,17 @@ def _rows_of_days(client: Client, kept_seconds: float, timeout_seconds: float) -
     try:
         asked_at, rows = _kept.get(client, (-math.inf, {}))
         if time.monotonic() - asked_at >= kept_seconds:
-            rows = _ask_rows(client, max(until - time.monotonic(), 0.001))
+            rows = _ask_rows(client, until)
             _kept[client] = (time.monotonic(), rows)
         return rows
     finally:
         _asking.release()
 
 
-def _ask_rows(client: Client, timeout_seconds: float) -> dict[str, int]:
+def _ask_rows(client: Client, until: float) -> dict[str, int]:
+    def left() -> float:
+        return max(until - time.monotonic(), 0.001)
+
     try:
         job = run(
             client,
@@ -136,13 +139,13 @@ def _ask_rows(client: Client, timeout_seconds: float) -> dict[str, int]:
             {},
             job_id_prefix="events-of-days",
             maximum_bytes_billed=SMALL_MAX_BYTES,
-            timeout_seconds=timeout_seconds,
+            timeout_seconds=left(),
         )
-        return {row.partition_id: row.events or 0 for row in job.result(timeout=timeout_seconds)}
+        return {row.partition_id: row.events or 0 for row in job.result(timeout=left())}
     except ClientError as error:
         # What guards a bill must not stop what it guards.
         try:
-            of_all = max(all_rows(get_table(client, name)) for name in (EVENTS_BATCH, EVENTS_STREAM))
+            of_all = max(all_rows(get_table(client, name, left())) for name in (EVENTS_BATCH, EVENTS_STREAM))
         except NotFound:
             raise error from None  # It is the schemas that are missing.
         log.warning("Limits are of the events of all days, since BigQuery refused to tell of each: %s", error)

@@ -20,6 +20,7 @@ from local.stack import emulators
 from shopstream.dashboard import stores
 from shopstream.dashboard.app import SQL_DIR
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore, StoreFailed
+from shopstream.tables import limits
 from tests.faults import Front
 from tests.plugins.dashboard.small_shop import write_journey
 
@@ -161,6 +162,34 @@ def test_the_time_of_an_answer_is_of_all_that_is_asked_for_it(
         store.ask("days", A_NEW_ID, DAY)
     # The events of the days are known now.
     assert store.ask("days", A_NEW_ID, DAY).rows
+
+
+class Timed(AuthorizedSession):
+    """A session that keeps how long each look at a table may take."""
+
+    def __init__(self) -> None:
+        super().__init__(AnonymousCredentials())
+        self.seconds: list[float] = []
+
+    def request(self, method: str, url: str, *, timeout: float, **options: Any) -> Any:
+        if "/tables/" in url:
+            self.seconds.append(timeout)
+        return super().request(method, url, timeout=timeout, **options)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("card", ["days", "rejects"])
+def test_what_a_limit_is_reckoned_from_may_take_no_longer_than_the_answer(
+    bigquery_tables: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch, card: str
+) -> None:
+    monkeypatch.setattr(limits, "ROWS", limits.ROWS.replace("INFORMATION_SCHEMA.PARTITIONS", "withdrawn"))
+    session = Timed()
+    options = ClientOptions(api_endpoint=bigquery_tables._connection.API_BASE_URL)
+    client = bigquery_api.Client(project=bigquery_tables.project, _http=session, client_options=options)
+    sql = (SQL_DIR / "pipelines" / "rejects.sql").read_text() if card == "rejects" else A_NEW_ID
+    BigQueryStore(lambda: client).ask(card, sql, {**DAY, "last_day": DAY["first_day"]})
+    assert len(session.seconds) == 2
+    assert max(session.seconds) <= stores.QUERY_SECONDS
 
 
 @pytest.mark.integration

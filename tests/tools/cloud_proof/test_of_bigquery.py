@@ -8,6 +8,7 @@ from datetime import date, datetime, time, timedelta
 import pytest
 from google.cloud import bigquery as bigquery_api
 
+from tests.plugins.load.landed import audit
 from tests.sql.events import batch_event, fill, stream_event
 from tools.cloud_proof import of_bigquery
 from tools.cloud_proof.ground import Ground
@@ -69,6 +70,11 @@ def test_what_a_load_replaces_and_counts_is_derived_from_the_stored_rows_of_the_
     staging = "shop_raw.staging"
     schema = bigquery_tables.get_table("shop_raw.events_batch").schema
     bigquery_tables.create_table(bigquery_api.Table(f"{bigquery_tables.project}.{staging}", schema=schema))
+    audit(
+        bigquery_tables,
+        "20191101-aaaaaaaa",
+        event_dates=[DAY, DAY - timedelta(days=1), DAY - timedelta(days=2)],
+    )
     noons = [datetime.combine(DAY, time(12)) - timedelta(days=days) for days in (0, 7, 8)]
     rows = [batch_event(event_id="a", event_time=noon, landing_day=DAY) for noon in noons]
     fill(bigquery_tables, "shop_raw.events_batch", rows)
@@ -78,6 +84,8 @@ def test_what_a_load_replaces_and_counts_is_derived_from_the_stored_rows_of_the_
     assert derived.keys() == of_bigquery.told(bigquery_tables, statements, DAY).keys() == statements.keys()
     # Of two days: event_date, landing_day, and load_id, which has 17 characters.
     assert derived["write the audit row"] == 2 * (8 + 8 + 2 + 17)
+    # Of two days event_date and landing_day; of the audit row landing_day and its three event_dates.
+    assert derived["find the days touched"] == 2 * (8 + 8) + 8 + 3 * 8
     assert derived["replace the landing day"] > 2 * derived["write the audit row"]
 
 
