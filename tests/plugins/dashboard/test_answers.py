@@ -166,7 +166,7 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
         (
             "product_performance",
             [{"product_id": 7, "brand": None, "revenue": 12.5, "purchases": 2}],
-            "Product 7 of no brand: 12 from 2 purchases.",
+            "Product 7 of no brand: 13 from 2 purchases.",
         ),
         (
             "brand_performance",
@@ -194,8 +194,8 @@ def test_rows_are_told_in_a_sentence(chart: str, rows: list[dict[str, Any]], tol
 
 def test_money_is_told_with_its_currency_where_that_is_known() -> None:
     rows = [{"event_date": f"2019-11-0{n}", "revenue": 1234.5 / n, "orders": 3} for n in (1, 2)]
-    assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,234 from 3 orders."
-    assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,234 from 3 orders."
+    assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,235 from 3 orders."
+    assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,235 from 3 orders."
 
 
 def test_of_one_day_nothing_is_the_most() -> None:
