@@ -16,6 +16,8 @@ SMALL_SAMPLE = 30
 """Shares and weekdays of fewer than these say nothing, and no sentence is made of them."""
 FEW_PURCHASES = 5
 """Nor do shares with fewer purchases than these."""
+FEW_WEEKS = 3
+"""One Friday is not what Fridays are: of fewer of a weekday than these none is said to have the most."""
 SHOWN_SUBCATEGORIES = 5
 """So many are drawn in purchase_conversion_rate."""
 
@@ -62,10 +64,11 @@ def _subcategories(rows: Sequence[Row]) -> str | None:
 
 def _hours(rows: Sequence[Row]) -> str | None:
     views, purchases = ([row for row in rows if row["event_type"] == kind] for kind in ("view", "purchase"))
-    looked = _most(
-        views, "events", lambda row: f"Most views at {row['event_hour']:02}:00 UTC: {row['events']:,}."
-    )
-    bought = None
+    looked, bought = None, None
+    if sum(row["events"] for row in views) >= SMALL_SAMPLE:
+        looked = _most(
+            views, "events", lambda row: f"Most views at {row['event_hour']:02}:00 UTC: {row['events']:,}."
+        )
     if sum(row["events"] for row in purchases) >= SMALL_SAMPLE:
         bought = _most(
             purchases,
@@ -84,7 +87,9 @@ def _weekdays(rows: Sequence[Row]) -> str | None:
     for row in rows:
         days[row["weekday_name"]] = max(days.get(row["weekday_name"], 0), row["days"])
     purchases = [row for row in rows if row["event_type"] == "purchase"]
-    if len(days) < 2 or sum(row["events"] for row in purchases) < SMALL_SAMPLE:
+    if len(days) < 2 or min(days.values()) < FEW_WEEKS:
+        return None
+    if sum(row["events"] for row in purchases) < SMALL_SAMPLE:
         return None
     return _most(
         [
@@ -107,12 +112,14 @@ def _shares(rows: Sequence[Row]) -> str | None:
     }
     if not rates:
         return None
-    best = max(rates, key=lambda name: (rates[name], name))
+    best = _best(rates)
+    if best is None:
+        return None
     told = f"Most purchases per view: {_name(best)}, {percent(rates[best])}"
     shown = sorted(by_name, key=lambda name: (-sum(by_name[name].values()), name))[:SHOWN_SUBCATEGORIES]
-    if best in shown or not (known := [name for name in shown if name in rates]):
+    best_shown = _best({name: rates[name] for name in shown if name in rates})
+    if best in shown or best_shown is None:
         return f"{told}."
-    best_shown = max(known, key=lambda name: (rates[name], name))
     return f"{told}; of those drawn here: {_name(best_shown)}, {percent(rates[best_shown])}."
 
 
@@ -142,7 +149,7 @@ def _abandonment(rows: Sequence[Row]) -> str | None:
     value = sum(Decimal(str(row["abandoned_value"])) for row in rows)
     if carts < SMALL_SAMPLE:
         return None
-    return f"{percent(abandoned / carts)} of {carts:,} carts were left, worth {_amount(value)}."
+    return f"{percent(abandoned / carts)} of {carts:,} products in carts were left, worth {_amount(value)}."
 
 
 def _hours_of_carts(rows: Sequence[Row]) -> str | None:
@@ -152,7 +159,8 @@ def _hours_of_carts(rows: Sequence[Row]) -> str | None:
         rows,
         "abandoned_carts",
         lambda row: (
-            f"Most are left at {row['cart_hour']:02}:00 UTC: {row['abandoned_carts']:,} of {row['carts']:,}."
+            f"Most products in carts are left at {row['cart_hour']:02}:00 UTC: "
+            f"{row['abandoned_carts']:,} of {row['carts']:,}."
         ),
     )
 
@@ -187,11 +195,14 @@ def _brands(rows: Sequence[Row]) -> str | None:
         "revenue",
         lambda row: f"{row['brand']}: {_amount(row['revenue'])} from {_count(row['purchases'], 'purchase')}.",
     )
-    sure = [row for row in rows if row["views"] >= SMALL_SAMPLE and row["purchases"] >= FEW_PURCHASES]
-    best = max(sure, key=lambda row: row["purchases"] / row["views"], default=None)
-    if told and best:
-        told += f" Most purchases per view: {best['brand']}, {percent(best['purchases'] / best['views'])}."
-    return told
+    rates = {
+        row["brand"]: row["purchases"] / row["views"]
+        for row in rows
+        if row["views"] >= SMALL_SAMPLE and row["purchases"] >= FEW_PURCHASES
+    }
+    best = _best(rates)
+    converts = f"Most purchases per view: {best}, {percent(rates[best])}." if best is not None else None
+    return " ".join(filter(None, (told, converts))) or None
 
 
 def _retention(rows: Sequence[Row]) -> str | None:
@@ -299,8 +310,17 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
 
 
 def _most(rows: Sequence[Row], column: str, tell: Callable[[Row], str]) -> str | None:
-    row = max(rows, key=lambda row: row[column], default=None)
-    return tell(row) if row and row[column] else None
+    """Tell the row with the most; None where that is 0, or several have as much."""
+    most = max((row[column] for row in rows), default=0)
+    first = [row for row in rows if row[column] == most]
+    return tell(first[0]) if most and len(first) == 1 else None
+
+
+def _best(rates: Mapping[str, float]) -> str | None:
+    """Return whose rate is highest; None where there are none, or several are level."""
+    highest = max(rates.values(), default=None)
+    first = [name for name, rate in rates.items() if rate == highest]
+    return first[0] if len(first) == 1 else None
 
 
 def _count(number: int, of: str) -> str:
