@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
+
+from shopstream.rounding import percent, rounded
 
 Row = Mapping[str, Any]
 _MONEY = "\x1f"
@@ -13,6 +16,8 @@ SMALL_SAMPLE = 30
 """Shares and weekdays of fewer than these say nothing, and no sentence is made of them."""
 FEW_PURCHASES = 5
 """Nor do shares with fewer purchases than these."""
+FEW_WEEKS = 3
+"""One Friday is not what Fridays are: of fewer of a weekday than these none is said to have the most."""
 SHOWN_SUBCATEGORIES = 5
 """So many are drawn in purchase_conversion_rate."""
 
@@ -39,7 +44,7 @@ def _revenue(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"{most} {_day(row['event_date'])}: {_MONEY}{row['revenue']:,.0f} "
+            f"{most} {_day(row['event_date'])}: {_amount(row['revenue'])} "
             f"from {_count(row['orders'], 'order')}."
         ),
     )
@@ -51,7 +56,7 @@ def _subcategories(rows: Sequence[Row]) -> str | None:
         rows,
         "views",
         lambda row: (
-            f"{_name(row['subcategory'])}: {row['views']:,} views, {row['views'] / whole:.1%} of those "
+            f"{_name(row['subcategory'])}: {row['views']:,} views, {percent(row['views'] / whole)} of those "
             "with a sub-category."
         ),
     )
@@ -59,16 +64,17 @@ def _subcategories(rows: Sequence[Row]) -> str | None:
 
 def _hours(rows: Sequence[Row]) -> str | None:
     views, purchases = ([row for row in rows if row["event_type"] == kind] for kind in ("view", "purchase"))
-    looked = _most(
-        views, "events", lambda row: f"Most views at {row['event_hour']:02}:00 UTC: {row['events']:,}."
-    )
-    bought = None
+    looked, bought = None, None
+    if sum(row["events"] for row in views) >= SMALL_SAMPLE:
+        looked = _most(
+            views, "events", lambda row: f"Most views at {row['event_hour']:02}:00 UTC: {row['events']:,}."
+        )
     if sum(row["events"] for row in purchases) >= SMALL_SAMPLE:
         bought = _most(
             purchases,
             "price_sum",
             lambda row: (
-                f"Most revenue at {row['event_hour']:02}:00 UTC: {_MONEY}{row['price_sum']:,.0f} "
+                f"Most revenue at {row['event_hour']:02}:00 UTC: {_amount(row['price_sum'])} "
                 f"from {_count(row['events'], 'purchase')}."
             ),
         )
@@ -81,7 +87,9 @@ def _weekdays(rows: Sequence[Row]) -> str | None:
     for row in rows:
         days[row["weekday_name"]] = max(days.get(row["weekday_name"], 0), row["days"])
     purchases = [row for row in rows if row["event_type"] == "purchase"]
-    if len(days) < 2 or sum(row["events"] for row in purchases) < SMALL_SAMPLE:
+    if len(days) < 2 or min(days.values()) < FEW_WEEKS:
+        return None
+    if sum(row["events"] for row in purchases) < SMALL_SAMPLE:
         return None
     return _most(
         [
@@ -89,7 +97,7 @@ def _weekdays(rows: Sequence[Row]) -> str | None:
             for row in purchases
         ],
         "a_day",
-        lambda row: f"Most purchases on {row['weekday']}s: {row['a_day']:,.1f} a day on average.",
+        lambda row: f"Most purchases on {row['weekday']}s: {rounded(row['a_day'], 1):,} a day on average.",
     )
 
 
@@ -104,13 +112,15 @@ def _shares(rows: Sequence[Row]) -> str | None:
     }
     if not rates:
         return None
-    best = max(rates, key=lambda name: (rates[name], name))
-    told = f"Most purchases per view: {_name(best)}, {rates[best]:.1%}"
+    best = _best(rates)
+    if best is None:
+        return None
+    told = f"Most purchases per view: {_name(best)}, {percent(rates[best])}"
     shown = sorted(by_name, key=lambda name: (-sum(by_name[name].values()), name))[:SHOWN_SUBCATEGORIES]
-    if best in shown or not (known := [name for name in shown if name in rates]):
+    best_shown = _best({name: rates[name] for name in shown if name in rates})
+    if best in shown or best_shown is None:
         return f"{told}."
-    best_shown = max(known, key=lambda name: (rates[name], name))
-    return f"{told}; of those drawn here: {_name(best_shown)}, {rates[best_shown]:.1%}."
+    return f"{told}; of those drawn here: {_name(best_shown)}, {percent(rates[best_shown])}."
 
 
 def _funnels(rows: Sequence[Row]) -> str | None:
@@ -120,8 +130,8 @@ def _funnels(rows: Sequence[Row]) -> str | None:
         return None
     return (
         f"Of {shares[('view, purchase', 1)]['sessions']:,} sessions that viewed, "
-        f"{by_cart['share_of_viewed']:.1%} bought through the cart and "
-        f"{direct['share_of_viewed']:.1%} without."
+        f"{percent(by_cart['share_of_viewed'])} bought through the cart and "
+        f"{percent(direct['share_of_viewed'])} without."
     )
 
 
@@ -131,15 +141,15 @@ def _whole_sessions(rows: Sequence[Row]) -> str | None:
     bought = shares[("products put into the cart", 2)]["share_of_first"]
     if carts < SMALL_SAMPLE:
         return None
-    return f"{1 - bought:.1%} of {carts:,} products in carts were left by whole sessions."
+    return f"{percent(1 - bought)} of {carts:,} products in carts were left by whole sessions."
 
 
 def _abandonment(rows: Sequence[Row]) -> str | None:
     carts, abandoned = (sum(row[name] for row in rows) for name in ("carts", "abandoned_carts"))
-    value = sum(row["abandoned_value"] for row in rows)
+    value = sum(Decimal(str(row["abandoned_value"])) for row in rows)
     if carts < SMALL_SAMPLE:
         return None
-    return f"{abandoned / carts:.1%} of {carts:,} carts were left, worth {_MONEY}{value:,.0f}."
+    return f"{percent(abandoned / carts)} of {carts:,} products in carts were left, worth {_amount(value)}."
 
 
 def _hours_of_carts(rows: Sequence[Row]) -> str | None:
@@ -149,7 +159,8 @@ def _hours_of_carts(rows: Sequence[Row]) -> str | None:
         rows,
         "abandoned_carts",
         lambda row: (
-            f"Most are left at {row['cart_hour']:02}:00 UTC: {row['abandoned_carts']:,} of {row['carts']:,}."
+            f"Most products in carts are left at {row['cart_hour']:02}:00 UTC: "
+            f"{row['abandoned_carts']:,} of {row['carts']:,}."
         ),
     )
 
@@ -160,9 +171,9 @@ def _revenue_by_subcategory(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"{_name(row['subcategory'])}: {_MONEY}{row['revenue']:,.0f}"
+            f"{_name(row['subcategory'])}: {_amount(row['revenue'])}"
             # Not of all: the rows may be those of a brand.
-            + (f", {row['revenue'] / whole:.1%} of the revenue in the table." if len(rows) > 1 else ".")
+            + (f", {percent(row['revenue'] / whole)} of the revenue in the table." if len(rows) > 1 else ".")
         ),
     )
 
@@ -172,7 +183,7 @@ def _products(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {_MONEY}{row['revenue']:,.0f} "
+            f"Product {row['product_id']} of {row['brand'] or 'no brand'}: {_amount(row['revenue'])} "
             f"from {_count(row['purchases'], 'purchase')}."
         ),
     )
@@ -182,15 +193,16 @@ def _brands(rows: Sequence[Row]) -> str | None:
     told = _most(
         rows,
         "revenue",
-        lambda row: (
-            f"{row['brand']}: {_MONEY}{row['revenue']:,.0f} from {_count(row['purchases'], 'purchase')}."
-        ),
+        lambda row: f"{row['brand']}: {_amount(row['revenue'])} from {_count(row['purchases'], 'purchase')}.",
     )
-    sure = [row for row in rows if row["views"] >= SMALL_SAMPLE and row["purchases"] >= FEW_PURCHASES]
-    best = max(sure, key=lambda row: row["purchases"] / row["views"], default=None)
-    if told and best:
-        told += f" Most purchases per view: {best['brand']}, {best['purchases'] / best['views']:.1%}."
-    return told
+    rates = {
+        row["brand"]: row["purchases"] / row["views"]
+        for row in rows
+        if row["views"] >= SMALL_SAMPLE and row["purchases"] >= FEW_PURCHASES
+    }
+    best = _best(rates)
+    converts = f"Most purchases per view: {best}, {percent(rates[best])}." if best is not None else None
+    return " ".join(filter(None, (told, converts))) or None
 
 
 def _retention(rows: Sequence[Row]) -> str | None:
@@ -200,7 +212,7 @@ def _retention(rows: Sequence[Row]) -> str | None:
     )
     if customers < SMALL_SAMPLE:
         return None
-    return f"{active / customers:.1%} of customers bought again in the week after their first."
+    return f"{percent(active / customers)} of customers bought again in the week after their first."
 
 
 def _segments(rows: Sequence[Row]) -> str | None:
@@ -211,8 +223,8 @@ def _segments(rows: Sequence[Row]) -> str | None:
         rows,
         "revenue",
         lambda row: (
-            f"{row['segment'].capitalize()}: {row['customers'] / customers:.0%} of customers, "
-            f"{row['revenue'] / revenue:.0%} of revenue."
+            f"{row['segment'].capitalize()}: {percent(row['customers'] / customers, 0)} of customers, "
+            f"{percent(row['revenue'] / revenue, 0)} of revenue."
         ),
     )
 
@@ -221,7 +233,7 @@ def _orders(rows: Sequence[Row]) -> str | None:
     customers = sum(row["customers"] for row in rows)
     once = sum(row["customers"] for row in rows if row["orders_each"] == "1")
     return (
-        f"{1 - once / customers:.1%} of {customers:,} buyers ordered more than once."
+        f"{percent(1 - once / customers)} of {customers:,} buyers ordered more than once."
         if customers >= SMALL_SAMPLE
         else None
     )
@@ -257,7 +269,8 @@ def _time_to_purchase(rows: Sequence[Row]) -> str | None:
     if purchases < SMALL_SAMPLE:
         return None
     within_an_hour = sum(row["purchases"] for row in own if row["time_number"] <= 3)
-    return f"{within_an_hour / purchases:.1%} of {purchases:,} were bought within an hour of the first look."
+    share = percent(within_an_hour / purchases)
+    return f"{share} of {purchases:,} were bought within an hour of the first look."
 
 
 def _pairs(rows: Sequence[Row]) -> str | None:
@@ -267,7 +280,7 @@ def _pairs(rows: Sequence[Row]) -> str | None:
         "lift",
         lambda row: (
             f"{_name(row['item_a'])} and {_name(row['item_b'])} are bought together "
-            f"{row['lift']:.1f} times as often as by chance."
+            f"{rounded(row['lift'], 1):,} times as often as by chance."
         ),
     )
 
@@ -297,12 +310,25 @@ _ANSWERS: dict[str, Callable[[Sequence[Row]], str | None]] = {
 
 
 def _most(rows: Sequence[Row], column: str, tell: Callable[[Row], str]) -> str | None:
-    row = max(rows, key=lambda row: row[column], default=None)
-    return tell(row) if row and row[column] else None
+    """Tell the row with the most; None where that is 0, or several have as much."""
+    most = max((row[column] for row in rows), default=0)
+    first = [row for row in rows if row[column] == most]
+    return tell(first[0]) if most and len(first) == 1 else None
+
+
+def _best(rates: Mapping[str, float]) -> str | None:
+    """Return whose rate is highest; None where there are none, or several are level."""
+    highest = max(rates.values(), default=None)
+    first = [name for name, rate in rates.items() if rate == highest]
+    return first[0] if len(first) == 1 else None
 
 
 def _count(number: int, of: str) -> str:
     return f"{number:,} {of}{'' if number == 1 else 's'}"
+
+
+def _amount(value: Decimal | float) -> str:
+    return f"{_MONEY}{rounded(value):,}"
 
 
 def _day(text: str) -> str:

@@ -24,6 +24,7 @@ import jinja2
 from beam_jobs.contract import EVENT_TYPES
 from shopstream.charts import CHARTS_DIR, DRAW, LIBRARY, chart_names, read_spec, read_theme
 from shopstream.retries import Refused
+from shopstream.rounding import percent, rounded
 
 CHARTS = (
     "daily_event_count",
@@ -175,9 +176,9 @@ _FIGURES: dict[str, tuple[str, Callable[[dict[str, Any], int], str]]] = {
     "users": ("users", lambda row, _: f"{row['users']:,}"),
     "sessions": ("sessions", lambda row, _: f"{row['sessions']:,}"),
     "views": ("views", lambda row, _: f"{row['views']:,}"),
-    "price_sum": ("sum of prices", lambda row, _: f"{row['price_sum']:,.2f}"),
-    "price_average": ("average price", lambda row, _: _ratio(row["price_sum"], row["events"], ",.2f")),
-    "share_of_events": ("share", lambda row, whole: _ratio(row["events"], whole, ".2%")),
+    "price_sum": ("sum of prices", lambda row, _: _money(row["price_sum"])),
+    "price_average": ("average price", lambda row, _: _ratio(row["price_sum"], row["events"], _money)),
+    "share_of_events": ("share", lambda row, whole: _ratio(row["events"], whole, _share)),
 }
 
 
@@ -211,12 +212,12 @@ def _cell(name: str, value: Any) -> str:
     if name.endswith("_hour"):
         return f"{value:02}:00"
     if _is_share(name):
-        return f"{value:.2%}"
+        return _share(value)
     if name.endswith("_id") or isinstance(value, str | date):
         return str(value)
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:,.2f}" if isinstance(value, Decimal | float) else f"{value:,}"
+    return _money(value) if isinstance(value, Decimal | float) else f"{value:,}"
 
 
 def _with_currency(label: str, currency: str) -> str:
@@ -255,8 +256,16 @@ def _label(key: str, value: Any) -> str:
     return f"{value:02}:00" if key == "event_hour" else str(value)
 
 
-def _ratio(part: float, whole: float, form: str) -> str:
-    return format(part / whole, form) if whole else NOTHING
+def _ratio(part: float, whole: float, write: Callable[[float], str]) -> str:
+    return write(part / whole) if whole else NOTHING
+
+
+def _money(amount: Decimal | float) -> str:
+    return f"{rounded(amount, 2):,}"
+
+
+def _share(share: Decimal | float) -> str:
+    return percent(share, 2)
 
 
 def _headline(specs: Mapping[str, dict[str, Any]], days: int, currency: str) -> list[tuple[str, str]]:
@@ -274,13 +283,13 @@ def _headline(specs: Mapping[str, dict[str, Any]], days: int, currency: str) -> 
     return [
         ("Events", f"{sum(row['events'] for row in daily):,}"),
         ("Purchases", f"{purchases:,}"),
-        ("Purchases per view", _ratio(purchases, views if views >= SMALL_SAMPLE else 0, ".2%")),
+        ("Purchases per view", _ratio(purchases, views if views >= SMALL_SAMPLE else 0, _share)),
         (
             "Sum of purchase prices",
-            f"{currency} ".lstrip() + f"{total(hourly, 'purchase', 'price_sum'):,.2f}",
+            f"{currency} ".lstrip() + _money(total(hourly, "purchase", "price_sum")),
         ),
-        (f"Viewers{a_day}", f"{round(total(daily, 'view', 'users') / days):,}"),
-        (f"Buyers{a_day}", f"{round(total(daily, 'purchase', 'users') / days):,}"),
+        (f"Viewers{a_day}", f"{rounded(total(daily, 'view', 'users') / days):,}"),
+        (f"Buyers{a_day}", f"{rounded(total(daily, 'purchase', 'users') / days):,}"),
     ]
 
 

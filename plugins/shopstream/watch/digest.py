@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
+from shopstream.rounding import percent
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -34,11 +35,13 @@ def in_words(day: dt.date, row: Mapping[str, Any]) -> str:
         share = row["rejected"] / row["lines_read"] if row["lines_read"] else 0
         told.append(
             f"loaded {row['accepted']:,} of {row['lines_read']:,} lines, rejected {row['rejected']:,} "
-            f"({share:.2%}), late {row['late']:,}."
+            f"({percent(share, 2)}), late {row['late']:,}."
         )
     if row["batch_events"]:
         missing = row["only_in_batch"] / row["batch_events"]
-        told.append(f"The stream lacked {row['only_in_batch']:,} of the loads' events ({missing:.2%}).")
+        told.append(
+            f"The stream lacked {row['only_in_batch']:,} of the loads' events ({percent(missing, 2)})."
+        )
     else:
         told.append("The stream was not held against the loads.")
     if row["looks"]:

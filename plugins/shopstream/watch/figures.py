@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from shopstream.retries import Refused
+from shopstream.rounding import percent, rounded
 
 LIMITS_FILE = Path(__file__).with_name("figures.yaml")
 STANDARD_DEVIATION_PER_MAD = 1.4826
@@ -142,7 +143,7 @@ class Finding:
         )
 
     def _told(self, value: float) -> str:
-        return f"{value:.2%}" if FIGURES[self.figure].is_share else f"{value:,.0f}"
+        return percent(value, 2) if FIGURES[self.figure].is_share else f"{rounded(value):,}"
 
 
 @dataclass(frozen=True, slots=True)

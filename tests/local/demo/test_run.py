@@ -137,7 +137,7 @@ HEADLINES = {
     ),
     "cart_abandonment": (
         rows_of("carts abandoned_carts", (1_000, 5), (4, 3)),
-        "1,004 carts, 8 of them abandoned",
+        "1,004 products in carts, 8 of them abandoned",
     ),
     "customer_purchases": (
         rows_of("orders purchases", (1, 2), (1_000, 1_000)),

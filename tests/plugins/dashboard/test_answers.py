@@ -93,7 +93,7 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
                 {"cart_hour": 4, "carts": 30, "abandoned_carts": 20},
                 {"cart_hour": 15, "carts": 25, "abandoned_carts": 21},
             ],
-            "Most are left at 15:00 UTC: 21 of 25.",
+            "Most products in carts are left at 15:00 UTC: 21 of 25.",
         ),
         (
             "revenue_by_subcategory",
@@ -166,7 +166,7 @@ def funnel(viewed: int, by_cart: int, direct: int) -> list[dict[str, Any]]:
         (
             "product_performance",
             [{"product_id": 7, "brand": None, "revenue": 12.5, "purchases": 2}],
-            "Product 7 of no brand: 12 from 2 purchases.",
+            "Product 7 of no brand: 13 from 2 purchases.",
         ),
         (
             "brand_performance",
@@ -194,8 +194,8 @@ def test_rows_are_told_in_a_sentence(chart: str, rows: list[dict[str, Any]], tol
 
 def test_money_is_told_with_its_currency_where_that_is_known() -> None:
     rows = [{"event_date": f"2019-11-0{n}", "revenue": 1234.5 / n, "orders": 3} for n in (1, 2)]
-    assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,234 from 3 orders."
-    assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,234 from 3 orders."
+    assert answer_of("revenue_daily", rows) == "Most on 1 Nov 2019: 1,235 from 3 orders."
+    assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,235 from 3 orders."
 
 
 def test_of_one_day_nothing_is_the_most() -> None:
@@ -204,6 +204,50 @@ def test_of_one_day_nothing_is_the_most() -> None:
     assert answer_of("revenue_daily", [day]) == "On 1 Nov 2019: 5 from 3 orders."
     friday = {"weekday_name": "Friday", "event_type": "purchase", "events": 50, "days": 1}
     assert answer_of("purchase_conversion_volume", [friday]) is None
+
+
+def test_of_two_weeks_no_weekday_has_the_most() -> None:
+    def bought(days: int) -> str | None:
+        weekdays = [("Friday", 490), ("Saturday", 300)]
+        purchases = [
+            {"weekday_name": name, "event_type": "purchase", "events": events, "days": days}
+            for name, events in weekdays
+        ]
+        return answer_of("purchase_conversion_volume", purchases)
+
+    assert bought(2) is None
+    assert bought(10) == "Most purchases on Fridays: 49.0 a day on average."
+
+
+def test_of_two_that_are_level_none_has_the_most() -> None:
+    hours = [{"event_hour": hour, "event_type": "view", "events": 40, "price_sum": hour} for hour in (8, 9)]
+    assert answer_of("hourly_price_by_event_type", hours) is None
+    brands = [{"brand": name, "revenue": 60, "purchases": 6, "views": 60} for name in ("one", "other")]
+    assert answer_of("brand_performance", brands) is None
+    assert answer_of("brand_performance", [*brands, brands[0] | {"brand": "third", "views": 40}]) == (
+        "Most purchases per view: third, 15.0%."
+    )
+    shares = [
+        {"subcategory": name, "event_type": kind, "events": events}
+        for name in ("one", "other")
+        for kind, events in (("view", 100), ("purchase", 5))
+    ]
+    assert answer_of("purchase_conversion_rate", shares) is None
+
+
+def test_of_a_few_views_no_hour_has_the_most() -> None:
+    hours = [{"event_hour": 8, "event_type": "view", "events": 3, "price_sum": 9}]
+    assert answer_of("hourly_price_by_event_type", hours) is None
+
+
+def test_carts_are_counted_as_the_products_in_them() -> None:
+    carts = [
+        {"carts": 100, "abandoned_carts": 72, "abandoned_value": 0.15},
+        {"carts": 100, "abandoned_carts": 73, "abandoned_value": 0.35},
+    ]
+    assert answer_of("cart_abandonment_by_subcategory", carts) == (
+        "72.5% of 200 products in carts were left, worth 1."
+    )
 
 
 def test_of_a_few_purchases_no_weekday_has_the_most() -> None:

@@ -22,6 +22,7 @@ from shopstream.dashboard import stores
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import token_guard
 from shopstream.dashboard.stores import BigQueryStore, SpannerStore
+from shopstream.rounding import percent, rounded
 from shopstream.settings import settings
 from tests.plugins.dashboard.browser import TOKEN, Reader, Valve, colours_on_paper, serving, valve_before
 from tests.plugins.dashboard.small_shop import HOSTILE, fill_shop, write_journey
@@ -214,6 +215,41 @@ def test_a_day_that_will_change_is_hatched_and_money_has_its_currency(server: st
         assert page.locator("#revenue_daily .answer").inner_text() == (
             "Most on 1 Nov 2019: EUR 107 from 2 orders."
         )
+
+
+def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
+    server: str, browser: Browser
+) -> None:
+    amounts, shares = [772.5, 648.5, 922.5, 0.5, 1.005], [0.125, 57 / 200, 0.0125, 0.9995]
+    with Reader(browser, server) as reader:
+        page = reader.open("/live")
+        told = page.evaluate(
+            """async ([amounts, shares]) => {
+              const { percent, price, short } = await import("./static/format.js");
+              const drawn = async (values, format) => {
+                const place = document.createElement("div");
+                const y = { field: "at", type: "ordinal", axis: null };
+                const encoding = { y, text: { field: "of", format } };
+                const data = { values: values.map((of, at) => ({ of, at })) };
+                const { view } = await drawInto(place, { data, mark: "text", encoding });
+                const texts = [...place.querySelectorAll("text")].map((text) => text.textContent);
+                view.finalize();
+                return texts;
+              };
+              return {
+                bars: await drawn(amounts, ",.0f"),
+                tips: await drawn(amounts, ",.2f"), cells: amounts.map(price),
+                labels: await drawn(shares, ".0%"), parts: shares.map((share) => percent(share, 0)),
+                figures: [772.5, 57.5 + 0.1 + 0.2 + 714.7, 1_005_000].map(short),
+              };
+            }""",
+            [amounts, shares],
+        )
+    assert told["bars"] == [f"{rounded(amount):,}" for amount in amounts] == ["773", "649", "923", "1", "1"]
+    assert told["tips"] == told["cells"] == [f"{rounded(amount, 2):,}" for amount in amounts]
+    assert told["labels"] == [percent(share, 0) for share in shares]
+    assert told["parts"] == [label.replace("%", " %") for label in told["labels"]]
+    assert told["figures"] == ["773", "773", "1.01\N{NO-BREAK SPACE}M"]
 
 
 def test_a_click_on_a_columns_heading_orders_the_table_by_it_and_a_second_one_the_other_way(

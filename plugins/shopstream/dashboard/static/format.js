@@ -16,19 +16,23 @@ export const price = (value) => (value == null ? "–" : money.format(value));
 
 export const exact = (value) => exactly.format(value);
 
+// With so many decimals, a half up: of a sum of floats without what adding them has put at its end.
+const written = (value, digits) => Number(value.toPrecision(15)).toLocaleString("en-GB",
+  { minimumFractionDigits: digits, maximumFractionDigits: digits });
+
 // Three digits: 9,820; 68.4 k; 1.42 M.
 export function short(value) {
   const size = Math.abs(value);
   for (const [from, unit] of [[1e9, "bn"], [1e6, "M"], [1e4, "k"]]) {
     if (size >= from) {
       const scaled = value / (unit === "k" ? 1e3 : from);
-      return `${Number(scaled.toPrecision(3)).toLocaleString("en-GB")}\u00a0${unit}`;
+      return `${scaled.toLocaleString("en-GB", { maximumSignificantDigits: 3 })}\u00a0${unit}`;
     }
   }
-  return size < 100 && !Number.isInteger(value) ? value.toFixed(2) : Math.round(value).toLocaleString("en-GB");
+  return size < 100 && !Number.isInteger(value) ? written(value, 2) : written(value, 0);
 }
 
-export const percent = (share, digits = 1) => `${(100 * share).toFixed(digits)} %`;
+export const percent = (share, digits = 1) => `${written(100 * share, digits)} %`;
 
 export const addDays = (day, days) => new Date(Date.parse(day) + days * DAY_MS).toISOString().slice(0, 10);
 
