@@ -111,7 +111,7 @@ REASONS: dict[str, str] = {
     "missing_value": "A required field is empty.",
     "too_long": "A text field has more characters than the contract allows.",
     "time_without_zone": "event_time does not say its zone, so nobody knows which hour it is.",
-    "ambiguous_date": "event_time begins with day and month in an order that nobody says; write 2019-11-05.",
+    "ambiguous_date": "event_time begins with day and month in an order that nobody says.",
     "bad_event_time": "event_time is not a time of the calendar such as 2019-11-01 00:00:00 UTC.",
     "bad_event_type": "event_type is not one of view, cart, purchase.",
     "rounded_number": "An id was a floating point number, or in a spreadsheet, and may have lost digits.",

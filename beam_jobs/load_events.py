@@ -51,7 +51,7 @@ from beam_jobs.identity import EVENT_ID_BYTES, shards
 from beam_jobs.lines import refuse_other_header
 from beam_jobs.manifest import LandedFile, Manifest
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
-from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
+from beam_jobs.pseudonyms import add_key_option, pseudonyms_by
 from beam_jobs.rejected import Refusal, batch_envelopes
 from beam_jobs.spanner_sink import SpannerSink
 from beam_jobs.validate import validate
@@ -166,12 +166,7 @@ def parse_options(argv: list[str] | None = None) -> tuple[LoadOptions, list[str]
         default=RANGE_BYTES,
         help="How many bytes of a file one worker takes at a time (default: %(default)s).",
     )
-    add(
-        "--pseudonym_key",
-        type=_key_name,
-        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
-        "they are written as they are.",
-    )
+    add_key_option(parser)
     options, beam_arguments = parser.parse_known_args(argv)
     return LoadOptions(**vars(options)), beam_arguments
 
@@ -498,13 +493,6 @@ def _write(path: str, content: bytes) -> str:
     with FileSystems.create(path) as file:
         file.write(content)
     return path
-
-
-def _key_name(text: str) -> str:
-    try:
-        return check_key_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _day(text: str) -> date:

@@ -7,6 +7,7 @@ line nobody can tell for certain where its ids stand: it is kept masked as a who
 
 from __future__ import annotations
 
+import argparse
 import hmac
 import re
 from functools import cache
@@ -86,6 +87,23 @@ def check_key_name(text: str) -> str:
     if not (_SECRET.fullmatch(text) or _FILE.fullmatch(text)):
         raise ValueError(f"{text!r} names no key; give {KEY_FORM}")
     return text
+
+
+def add_key_option(parser: argparse.ArgumentParser) -> None:
+    """Add the option of a job that names the key."""
+
+    def key_name(text: str) -> str:
+        try:
+            return check_key_name(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    parser.add_argument(
+        "--pseudonym_key",
+        type=key_name,
+        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
+        "they are written as they are.",
+    )
 
 
 @cache

@@ -25,7 +25,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from beam_jobs.bigquery_sink import BigQuerySink
 from beam_jobs.messages import Judged, Message, Reject, judge
-from beam_jobs.pseudonyms import KEY_FORM, check_key_name, pseudonyms_by
+from beam_jobs.pseudonyms import add_key_option, pseudonyms_by
 from beam_jobs.rejected import STREAM_REJECTS, stream_envelope
 
 BATCH_MESSAGES = 500
@@ -85,12 +85,7 @@ def parse_options(argv: list[str] | None = None) -> tuple[StreamOptions, list[st
     )
     add("--events_table", required=True, type=_table, help="The table for events, PROJECT:DATASET.TABLE.")
     add("--rejected_table", required=True, type=_table, help="The table for rejects, PROJECT:DATASET.TABLE.")
-    add(
-        "--pseudonym_key",
-        type=_key_name,
-        help=f"What user_id and user_session are hashed with before they are written: {KEY_FORM}. Without it "
-        "they are written as they are.",
-    )
+    add_key_option(parser)
     options, beam_arguments = parser.parse_known_args(argv)
     return StreamOptions(**vars(options)), beam_arguments
 
@@ -246,13 +241,6 @@ def write_rejects(sink: BigQuerySink, rejects: Sequence[Reject], mask: bool = Fa
             f"{again[0].detail} They stay unacknowledged. Compare the table with "
             "sql/bigquery/shop_raw/rejected_events_stream and run the DAG apply_schemas."
         )
-
-
-def _key_name(text: str) -> str:
-    try:
-        return check_key_name(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _subscription(text: str) -> str:

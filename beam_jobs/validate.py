@@ -67,7 +67,7 @@ _EVENT_TYPES = pa.array(EVENT_TYPES)
 _COLUMN = {column.name: column for column in COLUMNS}
 _TIME_FORM = "a time such as 2019-11-01 00:00:00 UTC or 2019-11-01T00:00:00.5+02:00, to the microsecond"
 _TIME_WITH_ZONE = "a zone behind it, such as UTC, Z or +02:00; write it, or tell land_export that it is UTC"
-_DATE_FORM = "year, month and day in this order; write 2019-11-05"
+_DATE_FORM = "year, month and day in this order, such as 2019-11-05"
 _ALL_DIGITS = "all digits; save ids as text or whole numbers, not in a spreadsheet and not as floats"
 _PRICE_FORM = (
     f"a plain decimal number such as 35.79, at most {PRICE_INTEGER_DIGITS} digits before "

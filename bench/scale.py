@@ -47,7 +47,7 @@ from tools.cost.services import (
 
 RESULT = ROOT / "build" / "bench" / "result.json"
 PRODUCTION = "production"
-TB, TIB = 10**12, 2**40
+TIB = 2**40
 SECONDS_A_DAY = 86_400
 COMMIT_ROWS = MAX_COMMIT_MUTATIONS // len(STORED_COLUMNS)
 COMMIT_SECONDS = 0.2

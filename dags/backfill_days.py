@@ -23,7 +23,7 @@ from typing import Any
 from airflow.sdk import Param, dag, task
 
 from shopstream.backfill import tasks
-from shopstream.days import MAX_SUMMARY_DAYS, day_param
+from shopstream.days import days_params, dry_run_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.settings import settings
 from shopstream.tags import Tag
@@ -46,11 +46,7 @@ from shopstream.tags import Tag
             description="load: load_events_daily for each landing day, which starts its summaries too. "
             "summaries: build_summaries alone, such as after a change of a summary's SQL.",
         ),
-        "first_day": day_param("First day", "The first day. Empty: yesterday."),
-        "last_day": day_param(
-            "Last day",
-            f"The last day, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
-        ),
+        **days_params("The first day. Empty: yesterday.", "The last day"),
         "again": Param(
             False,
             type="boolean",
@@ -74,9 +70,7 @@ from shopstream.tags import Tag
             description="Start no further day once one has failed, such as for a first try. Without it the "
             "others go on.",
         ),
-        "dry_run": Param(
-            True, type="boolean", title="Dry run", description="Change nothing, only log the plan."
-        ),
+        "dry_run": dry_run_param("log the plan."),
     },
     tags=[Tag.BATCH, Tag.SUMMARIES],
 )

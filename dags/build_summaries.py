@@ -24,11 +24,11 @@ a day that no load has published yet, checks against other tables only warn, sin
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import Param, dag, task
+from airflow.sdk import dag, task
 
 from shopstream.alerts import due_after_the_usual
 from shopstream.assets import EVENTS_PUBLISHED, SUMMARIES_BUILT
-from shopstream.days import MAX_SUMMARY_DAYS, day_param
+from shopstream.days import days_params, dry_run_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.report.tasks import WriteReport
 from shopstream.summaries import tasks
@@ -45,20 +45,12 @@ from shopstream.tags import Tag
     dagrun_timeout=timedelta(hours=130),
     deadline=due_after_the_usual("Summaries take at most 2 hours longer than usual", timedelta(hours=2)),
     params={
-        "first_day": day_param(
-            "First day",
+        **days_params(
             "The first day to build. Empty: the days just published, or yesterday in a run by hand.",
+            "The last day to build",
         ),
-        "last_day": day_param(
-            "Last day",
-            f"The last day to build, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
-        ),
-        "dry_run": Param(
-            True,
-            type="boolean",
-            title="Dry run",
-            description="Change nothing, only log what a build would read and change. "
-            "A run that a load starts is never one.",
+        "dry_run": dry_run_param(
+            "log what a build would read and change. A run that a load starts is never one."
         ),
     },
     tags=[Tag.SUMMARIES],

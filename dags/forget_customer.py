@@ -26,6 +26,7 @@ from typing import Any
 
 from airflow.sdk import Param, dag, task
 
+from shopstream.days import dry_run_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.forget import tasks
 from shopstream.layout import LIST_PATTERN, USER_ID_PATTERN
@@ -59,12 +60,7 @@ from shopstream.tags import Tag
             description="Instead: an object of the bucket with one user_id a line, at most 1,000, such as "
             "forget/2019-11-08.txt. It is deleted at the end.",
         ),
-        "dry_run": Param(
-            True,
-            type="boolean",
-            title="Dry run",
-            description="Change nothing, only count in every store.",
-        ),
+        "dry_run": dry_run_param("count in every store."),
     },
     tags=[Tag.BATCH, Tag.STREAM],
 )

@@ -25,7 +25,7 @@ from typing import Any
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.sdk import Param, dag, task
 
-from shopstream.days import MAX_SUMMARY_DAYS, day_param
+from shopstream.days import days_params, dry_run_param
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.lineage import lineage
 from shopstream.replay import tasks
@@ -48,13 +48,9 @@ from shopstream.tags import Tag
             title="Path",
             description="Whose rejects: batch, the lines of landing files, or stream, messages of the topic.",
         ),
-        "first_day": day_param(
-            "First day",
+        **days_params(
             "Batch: the first landing day. Stream: the first day of publication. Empty: yesterday.",
-        ),
-        "last_day": day_param(
-            "Last day",
-            f"The last such day, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
+            "The last such day",
         ),
         "reason": Param(
             tasks.ALL_REASONS,
@@ -64,12 +60,7 @@ from shopstream.tags import Tag
             description="Only rejects of this reason, such as bad_price, which shop.rejected_events has. "
             "What a store refused, and not the contract, is sent only if its reason is chosen here.",
         ),
-        "dry_run": Param(
-            True,
-            type="boolean",
-            title="Dry run",
-            description="Change nothing, only log what would pass now.",
-        ),
+        "dry_run": dry_run_param("log what would pass now."),
     },
     tags=[Tag.BATCH, Tag.STREAM],
 )

@@ -24,7 +24,7 @@ from airflow.sdk import dag, task
 
 from shopstream.alerts import due_after_the_usual
 from shopstream.assets import SUMMARIES_BUILT
-from shopstream.days import MAX_SUMMARY_DAYS, day_param
+from shopstream.days import days_params
 from shopstream.defaults import DAG_DEFAULTS
 from shopstream.lineage import lineage
 from shopstream.tags import Tag
@@ -43,13 +43,9 @@ from shopstream.watch import tasks
         "Judging a day's figures takes at most 2 hours longer than usual", timedelta(hours=2)
     ),
     params={
-        "first_day": day_param(
-            "First day",
+        **days_params(
             "The first day to judge. Empty: the days just built, or yesterday in a run by hand.",
-        ),
-        "last_day": day_param(
-            "Last day",
-            f"The last day to judge, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone.",
+            "The last day to judge",
         ),
     },
     tags=[Tag.SUMMARIES],

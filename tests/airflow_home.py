@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,6 +21,8 @@ from local.stack import airflow_settings, emulators
 from shopstream.settings import settings
 
 PASSWORD = "of-tests-only"
+CUSTOMERS, SESSIONS = range(500_000_000, 500_000_097), "5e5510"
+"""The customers of whom tests land events, and how their sessions begin."""
 WITHOUT_COUNT = {"is_real", "dry_or_real"}
 """The tasks that only tell which others run."""
 
@@ -59,6 +62,15 @@ def store(*dags: Any) -> None:
     sync_bag_to_db(bag, "dags-folder", None)
     with create_session() as session:
         session.execute(update(DagModel).values(is_paused=False))
+
+
+def stored(dag: Any) -> Any:
+    """Return a stored DAG as scheduler and web server know it."""
+    from airflow.models.serialized_dag import SerializedDagModel
+
+    row = SerializedDagModel.get(dag.dag_id)
+    assert row is not None
+    return row.dag
 
 
 def load_dag(dag_id: str) -> Any:
@@ -134,6 +146,13 @@ def _check_last_words(task: Any, told: list[str]) -> None:
         check_last_words(task.task_id, told)
 
 
+def named_in(texts: Iterable[str]) -> list[str]:
+    """Which customers of tests and which of their sessions stand in texts that may name nobody."""
+    words = {word for text in texts for word in re.findall(r"\w+", text)}
+    people = {str(customer) for customer in CUSTOMERS}
+    return sorted(word for word in words if word in people or re.fullmatch(SESSIONS + r"[0-9a-f]{26}", word))
+
+
 def check_last_words(task_id: str, told: list[str]) -> None:
     """Hold what a task of ours has told in its log against what it must end with."""
     last = told[-1] if told else ""
@@ -166,29 +185,29 @@ def run_dag(
     """Run a stored DAG to its end, its tasks one after another in this process, by hand or as scheduled.
 
     As dag.test() does, which would parse all DAG files anew each time; a task that waits for its next look or
-    its retry is run as soon as it may. `before_task` is called with a task's id each time before it runs,
+    its retry is run as soon as it may. None of them may name a customer in what it logs, returns to others or
+    fails with, as alerts tell it. `before_task` is called with a task's id each time before it runs,
     `when_asked` with the run's and the task's id each time a task waits for a person's answer. `run_after` is
     when the run was due, now unless given. With `run_id` none is made: it was triggered, or cleared.
     """
     from airflow.models import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.sdk.definitions.dag import _run_task
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
     dag.validate()
-    serialized = SerializedDagModel.get(dag.dag_id)
-    assert serialized is not None
+    scheduled = stored(dag)
     now = datetime.now(UTC)
     errors: dict[str, str] = {}
+    said: list[str] = []
     with create_session() as session:
         if run_id:
             run = session.scalars(select(DagRun).filter_by(dag_id=dag.dag_id, run_id=run_id)).one()
             run.state, run.start_date = "running", now
         else:
             run_id = f"test-{now.timestamp()}"
-            run = serialized.dag.create_dagrun(
+            run = scheduled.create_dagrun(
                 run_id=run_id,
                 run_after=run_after or now,
                 start_date=now,
@@ -198,7 +217,7 @@ def run_dag(
                 state="running",
                 session=session,
             )
-        run.dag = serialized.dag
+        run.dag = scheduled
         # To call back for a run is the DAG processor's part, which is not here.
         run.dag.has_on_failure_callback = False
         while run.state == "running":
@@ -219,6 +238,7 @@ def run_dag(
                 before_task(ti.task_id)
                 with _listening() as told:
                     result = _run_task(ti=ti, task=dag.task_dict[ti.task_id])
+                said += told
                 if ti.state == "success":
                     _check_last_words(dag.task_dict[ti.task_id], told)
                 if result is not None and result.error is not None:
@@ -229,4 +249,5 @@ def run_dag(
         returned = {ti.task_id: ti.xcom_pull(task_ids=ti.task_id, session=session) for ti in tis}
         states = {ti.task_id: str(ti.state) for ti in tis}
         tries = {ti.task_id: ti.try_number for ti in tis}
+        assert named_in([*said, json.dumps(returned, default=str), *errors.values()]) == []
         return Run(run_id, str(run.state), states, tries, returned, errors)

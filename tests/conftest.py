@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import uuid
@@ -21,6 +22,7 @@ from google.cloud.spanner_v1.instance import Instance
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+import local.stack.seldom_gc  # noqa: F401 (before all that the tests import)
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.settings import settings
@@ -221,6 +223,11 @@ def pytest_configure(config: pytest.Config) -> None:
         from xdist.workermanage import NodeManager
 
         NodeManager.EXIT_TIMEOUT = 60
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector not look again and again through what is imported and collected by now."""
+    gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)

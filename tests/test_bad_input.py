@@ -302,7 +302,7 @@ def test_an_object_that_changes_while_it_is_read_is_refused_by_name_by_every_way
 
 REMEDIES = {
     "time_without_zone": "write it, or tell land_export that it is UTC",
-    "ambiguous_date": "write 2019-11-05",
+    "ambiguous_date": "such as 2019-11-05",
     "bad_event_time": "a time such as 2019-11-01 00:00:00 UTC",
     "rounded_number": "save ids as text or whole numbers",
 }

@@ -558,7 +558,7 @@ def _summaries(database: duckdb.DuckDBPyConnection) -> dict[str, pd.DataFrame]:
             if types()[column] == "NUMERIC":
                 amounts = [None if pd.isna(text) else _amount(text) for text in frame[column]]
                 frame[column] = pd.Series(amounts, dtype=object)
-            elif types()[column] == "FLOAT64" and frame[column].dtype == object:
+            elif types()[column] == "FLOAT64" and not pd.api.types.is_float_dtype(frame[column]):
                 frame[column] = [
                     math.nan if pd.isna(text) else float(_quotient(text)) for text in frame[column]
                 ]

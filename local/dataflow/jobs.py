@@ -534,15 +534,16 @@ class Jobs:
         write_json(self._dir / job.id / "job.json", content)
 
 
+def known_jobs(state_dir: Path, name: str = "") -> list[dict[str, Any]]:
+    """The jobs in `state_dir`, of one `name` if it is given, each as v1b3 shows it."""
+    jobs = [json.loads(path.read_text())["resource"] for path in state_dir.glob("*/job.json")]
+    return [job for job in jobs if name in ("", job["name"])]
+
+
 def running_workers(state_dir: Path, name: str = "") -> dict[str, psutil.Process]:
     """The live workers of the jobs in `state_dir`, of one `name` if it is given, by job id."""
-    found = {}
-    for path in state_dir.glob("*/job.json"):
-        if name in ("", json.loads(path.read_text())["resource"]["name"]) and (
-            process := worker.running(path.parent)
-        ):
-            found[path.parent.name] = process
-    return found
+    workers = {job["id"]: worker.running(state_dir / job["id"]) for job in known_jobs(state_dir, name)}
+    return {job_id: process for job_id, process in workers.items() if process}
 
 
 def _to_replace(active: Sequence[Job], name: str) -> Job:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -211,10 +211,7 @@ class Run:
             rows_told = ", ".join(f"{name} {len(rows):,}" for name, rows in self.summaries.items())
             console.print(f"[bold]Rows of the summaries[/bold]: {rows_told}", highlight=False)
         if self.streamed:
-            told = ", ".join(
-                f"{name} {value:,}" for name, value in self.streamed.items() if value is not None
-            )
-            console.print(f"[bold]stream[/bold]: {told}", highlight=False)
+            console.print(f"[bold]Stream[/bold]: {told_stream(self.streamed)}", highlight=False)
         report = self.out / "report.html"
         where = self.out if self.broken else self.final
         result = {
@@ -315,6 +312,19 @@ def day_columns() -> list[str]:
     return ["landing_day", *counts]
 
 
+def told_stream(streamed: Mapping[str, Any]) -> str:
+    """What came of the stream, as StreamedDay.result tells it, in a sentence."""
+    told = ["{published:,} messages published: {stream_rows:,} rows of {distinct_in_view:,} events"]
+    told.append("{rejected:,} messages rejected")
+    if streamed["kills"]:
+        told.append("killed {kills:,} times")
+    if streamed["seconds_to_recover"] is not None:
+        told.append("the next message {seconds_to_recover} s later")
+    if streamed["keep_alive_seconds"] is not None:
+        told.append("a look of keep_stream_alive {keep_alive_seconds} s")
+    return f"{counted(', '.join(told), **streamed)}."
+
+
 def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
     """What a reader of a summary looks for first, as its metadata.yaml words it; "" if it does not."""
     if not rows:
@@ -338,7 +348,8 @@ def headline(wanted: Headline | None, rows: list[dict[str, Any]]) -> str:
             if whole < MIN_SAMPLE:
                 continue
             figures["share"] = figures[wanted.most] / whole
-        told.append((figures, counted(wanted.text, **figures, **{wanted.by: value}, rows=len(group))))
+        others = {wanted.by: value, "rows": len(group), "currency": f"{settings().currency} ".lstrip()}
+        told.append((figures, counted(wanted.text, **figures, **others)))
     if wanted.most:
         told.sort(key=lambda one: -one[0][wanted.most])
     return ", ".join(text for _, text in told[: wanted.first or None])

@@ -21,7 +21,7 @@ from local.root import ROOT
 from local.stack import control
 from shopstream import layout
 from shopstream.load.gate import REFUSE
-from shopstream.stream.tasks import DESIRED_STATE
+from shopstream.stream.decide import DESIRED_STATE
 
 COUNTS = "shop.daily_event_count"
 Drill = Callable[[Ground], tuple[int, int]]
@@ -36,10 +36,8 @@ def a_load_refused_by_the_gate(ground: Ground) -> tuple[int, int]:
     ground.do(f"gate asked about a day with 5 % bad lines, and was told to refuse it: {asked['subject']}")
     ground.fails("load_events_daily", run_id, "gate", "refused it: the file is wrong")
     expected = ground.land(day)
-    ground.do("landed the corrected file")
-    ground.airflow.clear("load_events_daily", run_id, "launch_load")
-    ground.do("cleared from launch_load on")
-    ground.ends_well("load_events_daily", run_id)
+    ground.do("landed the corrected file, and triggered load_events_daily for the day")
+    ground.ends_well("load_events_daily", ground.load(day))
     return ground.count_day(day, expected)
 
 

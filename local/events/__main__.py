@@ -80,7 +80,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         help="a directory: each day as it lands, <day>/events.csv and _SUCCESS; a name that ends in .csv or "
         ".csv.gz: all days in one export; -: the same on standard output (build/generated)",
     )
-    parser.add_argument("--gzip", action="store_true", help="with a directory: events.csv.gz")
     parser.add_argument(
         "--late-share",
         type=float,
@@ -101,10 +100,6 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.days < 1:
         parser.error(f"--days is {arguments.days}; give 1 or more")
-    if arguments.gzip and _is_export(arguments.out):
-        parser.error(
-            f"--gzip goes with a directory; --out is {arguments.out}, give a name that ends in .csv.gz"
-        )
     return arguments
 
 
@@ -125,10 +120,7 @@ def _options(arguments: argparse.Namespace, days: list[dt.date], day: dt.date) -
 
 
 def _land(arguments: argparse.Namespace, days: list[dt.date]) -> dict[dt.date, dict[str, Any]]:
-    return {
-        day: write_landing_day(Path(arguments.out), gzipped=arguments.gzip, **_options(arguments, days, day))
-        for day in days
-    }
+    return {day: write_landing_day(Path(arguments.out), **_options(arguments, days, day)) for day in days}
 
 
 def _write_export(arguments: argparse.Namespace, days: list[dt.date]) -> dict[dt.date, dict[str, Any]]:

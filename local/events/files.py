@@ -27,9 +27,8 @@ def write_landing_day(
     late_share: float = 0.0,
     late_days: int = MAX_LATE_DAYS,
     bad_share: float = 0.0,
-    gzipped: bool = False,
 ) -> dict[str, Any]:
-    """Write one day as it lands: `<directory>/<day>/events.csv[.gz]` and then `_SUCCESS`.
+    """Write one day as it lands: `<directory>/<day>/events.csv` and then `_SUCCESS`.
 
     An earlier landing of that day in the directory is replaced. The file takes its name when it is complete.
 
@@ -37,11 +36,9 @@ def write_landing_day(
         What the file holds: rows, accepted, rejected, distinct, duplicates, late, rejected_by_reason.
     """
     landing = directory / day.isoformat()
-    for name in ("_SUCCESS", "events.csv", "events.csv.gz"):
-        (landing / name).unlink(missing_ok=True)
-    path = landing / ("events.csv.gz" if gzipped else "events.csv")
+    (landing / "_SUCCESS").unlink(missing_ok=True)
     chunks = generate_day(day, events, seed, late_share=late_share, late_days=late_days, bad_share=bad_share)
-    with written_whole(path) as out:
+    with written_whole(landing / "events.csv") as out:
         counts = write_chunks(out, chunks, str(day), events)
     (landing / "_SUCCESS").touch()
     return counts.as_dict()

@@ -16,7 +16,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
@@ -31,13 +31,23 @@ from rich.table import Table
 
 from beam_jobs.contract import REASONS, ContractError
 from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, Refused, read_place
-from local.dataflow.jobs import running_workers
+from local.dataflow.jobs import known_jobs, running_workers
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerClient, RunFailed
 from local.stack.emulators import NotReady
 from local.stack.services import STATE
 from shopstream.settings import settings
-from shopstream.stream.decide import STREAM_JOB, Desired, MalformedDesiredState, parse_desired_state
+from shopstream.stream.decide import (
+    DESIRED_STATE,
+    STREAM_JOB,
+    Action,
+    Decision,
+    Desired,
+    MalformedDesiredState,
+    keep_to_budget,
+    parse_desired_state,
+)
+from shopstream.stream.jobs import stream_job
 
 UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summaries")
 """The DAGs that run after `make up`; the others are started on their pages, when somebody wants them."""
@@ -197,6 +207,7 @@ def _status(options: argparse.Namespace) -> int:
     for name, state in states.items():
         print(f"{name:14} {state}")
     print(control.describe())
+    print(f"Jobs that run: {', '.join(_running_jobs()) or 'none'}")
     print("Rows")
     for table in COUNTED:
         try:
@@ -206,6 +217,12 @@ def _status(options: argparse.Namespace) -> int:
             told = "not there yet: trigger apply_schemas"
         print(f"  {table:26} {told}")
     return 0 if set(states.values()) == {"healthy"} else 1
+
+
+def _running_jobs() -> list[str]:
+    """The names of the local Dataflow's jobs that have a worker."""
+    workers = running_workers(STATE / "dataflow")
+    return sorted(job["name"] for job in known_jobs(STATE / "dataflow") if job["id"] in workers)
 
 
 def _put(options: argparse.Namespace) -> int:
@@ -312,27 +329,34 @@ def _stream(options: argparse.Namespace) -> int:
 
 
 def _kill_stream(options: argparse.Namespace) -> int:
-    seconds = control.environment()["SHOPSTREAM_KEEP_ALIVE_SECONDS"]
+    os.environ.update(control.environment())
     killed = running_workers(STATE / "dataflow", STREAM_JOB)
     for worker in killed.values():
         worker.kill()
-    if not killed:
-        print(_without_stream(seconds), file=sys.stderr)
-        return 1
-    print(f"Killed. keep_stream_alive looks each {seconds} s and launches it anew; no event is lost.")
-    return 0
+    if killed:
+        print("Killed.", flush=True)
+    comes_back = _told_of_keep_alive()
+    if killed:
+        print(f"{comes_back or 'It was to stop, or is not kept alive'}; no event is lost.")
+        return 0
+    if comes_back:
+        print(f"The stream does not run at this moment: {comes_back}.", file=sys.stderr)
+    else:
+        print("No stream runs. Start it: make stream DAY=2019-11-01", file=sys.stderr)
+    return 1
 
 
-def _without_stream(seconds: str) -> str:
-    """Why no stream runs: it comes back by itself, or nobody has started it, or somebody stopped it."""
-    from shopstream.stream.tasks import DESIRED_STATE  # which imports Airflow, for seconds
-
+def _told_of_keep_alive() -> str | None:
+    """When keep_stream_alive launches the stream anew; None if nobody started it, or somebody stopped it."""
     airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
-    wanted = parse_desired_state(airflow.variable(DESIRED_STATE)).desired
-    if wanted is Desired.STOPPED or airflow.is_paused("keep_stream_alive"):
-        return "No stream runs. Start it: make stream DAY=2019-11-01"
-    again = f"keep_stream_alive looks each {seconds} s and launches it anew"
-    return f"The stream does not run at this moment; {again}."
+    wanted = parse_desired_state(airflow.variable(DESIRED_STATE))
+    if wanted.desired is Desired.STOPPED or airflow.is_paused("keep_stream_alive"):
+        return None
+    looks = f"keep_stream_alive looks each {settings().keep_alive_seconds} s"
+    launched = [stream_job(job) for job in known_jobs(STATE / "dataflow", STREAM_JOB)]
+    most, launch = settings().stream_max_launches, Decision(Action.LAUNCH, looks)
+    decision = keep_to_budget(launch, launched, wanted, most, datetime.now(UTC))
+    return f"{looks} and launches it anew" if decision is launch else decision.reason
 
 
 def _statement(given: str) -> str:
@@ -385,6 +409,8 @@ def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], 
         bucket = shop.clients()[2].bucket(settings().bucket)
         return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket
     place = read_place(options.env, options.project)
+    # Which infra/ leaves as it is, whatever this shell says for a stack.
+    os.environ.pop("SHOPSTREAM_MAX_REJECTED_SHARE", None)
     if emulated := {name: os.environ[name] for name in EMULATED if os.environ.get(name)}:
         told = ", ".join(f"{name}={address}" for name, address in emulated.items())
         print(f"Not Google, but {told} answers for {place.project}.", file=sys.stderr)

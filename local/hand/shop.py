@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -110,7 +111,7 @@ def counted(text: str, /, **values: Any) -> str:
 def to_be_asked(landed: Landed) -> list[str]:
     """Say of which days the load will stop at its gate, if this file is all of them.
 
-    The share that nobody is asked about is that of the environment, SHOPSTREAM_MAX_REJECTED_SHARE.
+    The share that nobody is asked about is that of the shop that is meant, SHOPSTREAM_MAX_REJECTED_SHARE.
     """
     most = settings().max_rejected_share
     asked, refused = [], []
@@ -166,7 +167,7 @@ def land_export(
     name = f"{EXPORTS}{file.name}"
     bucket.blob(name).upload_from_filename(file)
     progress(f"uploaded {file} as gs://{bucket.name}/{name}")
-    run_id = airflow.run("land_export", {"object": name, "times_are_utc": times_are_utc}, progress)
+    run_id = _follow(airflow, "land_export", {"object": name, "times_are_utc": times_are_utc}, progress)
     landed: dict[str, Any] = airflow.returned("land_export", run_id, "split_into_days")
     return landed
 
@@ -217,7 +218,7 @@ def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any
     Raises:
         RunFailed: it failed; the message has the reason.
     """
-    run_id = airflow.run("load_events_daily", {"landing_day": str(day)}, progress)
+    run_id = _follow(airflow, "load_events_daily", {"landing_day": str(day)}, progress)
     loaded = airflow.returned("load_events_daily", run_id, "wait_for_load")
     names, rows = ask_bigquery(
         "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id",
@@ -229,6 +230,20 @@ def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any
     for row in rows:
         return dict(zip(names, row, strict=True))
     raise RunFailed(f"load_events_daily {run_id} has left no row in shop_ops.loads.")
+
+
+def _follow(airflow: AirflowClient, dag_id: str, conf: dict[str, Any], progress: Progress) -> str:
+    """Start a run and wait for its success; returns its id.
+
+    However long that takes: a question waits for a day, a load may take half of one, and Airflow ends each.
+    """
+    run_id = airflow.trigger(dag_id, conf)
+    try:
+        airflow.wait_for_success({(dag_id, run_id): dag_id}, progress, timeout_seconds=math.inf)
+    except KeyboardInterrupt:
+        progress(f"The run goes on: {airflow.page_of(dag_id, run_id)}")
+        raise
+    return run_id
 
 
 def rejects(load_ids: Sequence[str]) -> list[tuple[str, int, str]]:

@@ -19,6 +19,7 @@ FIRST_POLL_SECONDS = 0.3
 POLL_SECONDS = 1.5
 """A wait begins with short pauses between its questions, since what is short is soon over, and goes on with
 these: each question costs Airflow 30 ms of CPU, which its tasks then lack."""
+WAIT_SECONDS = 3600.0
 ANSWER_AFTER_SECONDS = 5.0
 ANSWER_HOURS = 24
 """As shopstream.questions has it, which takes seconds to import."""
@@ -206,6 +207,10 @@ class AirflowClient:
         """What Airflow's host answers at a path, such as that of a plugin's page."""
         return self._session.get(f"{self.url}{path}", timeout=REQUEST_TIMEOUT_SECONDS)
 
+    def page_of(self, dag_id: str, run_id: str) -> str:
+        """The address of a run's page."""
+        return f"{self.url}/dags/{dag_id}/runs/{quote(run_id)}"
+
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         """The task instances of a run."""
         return self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", params={"limit": 1000})[
@@ -236,7 +241,7 @@ class AirflowClient:
         runs: dict[tuple[str, str], str],
         progress: Callable[[str], None],
         enough: int | None = None,
-        timeout_seconds: float = 3600,
+        timeout_seconds: float = WAIT_SECONDS,
     ) -> dict[tuple[str, str], str]:
         """Wait for runs to end, and say what they do meanwhile.
 
@@ -287,7 +292,7 @@ class AirflowClient:
         question = self._call("GET", path)
         return [
             f"  {question['subject']}",
-            f"  Answer at {self.url}/dags/{dag_id}/runs/{quote(run_id)}/tasks/{task_id}/required_actions",
+            f"  Answer at {self.page_of(dag_id, run_id)}/tasks/{task_id}/required_actions",
             f"  It waits {ANSWER_HOURS} hours; no answer is the answer {question['defaults'][0]!r}. Ctrl-C "
             "ends this command, and not the run.",
         ]
@@ -302,13 +307,18 @@ class AirflowClient:
         self.wait_for_success({(dag_id, run_id): dag_id}, progress)
         return run_id
 
-    def wait_for_success(self, runs: dict[tuple[str, str], str], progress: Callable[[str], None]) -> None:
+    def wait_for_success(
+        self,
+        runs: dict[tuple[str, str], str],
+        progress: Callable[[str], None],
+        timeout_seconds: float = WAIT_SECONDS,
+    ) -> None:
         """Wait for runs as `wait` does.
 
         Raises:
             RunFailed: some failed; the message has the errors of their tasks.
         """
-        ended = self.wait(runs, progress)
+        ended = self.wait(runs, progress, timeout_seconds=timeout_seconds)
         failed = [self.explain(*run) for run, state in ended.items() if state != "success"]
         if failed:
             raise RunFailed("\n".join(failed))

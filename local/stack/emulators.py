@@ -92,9 +92,7 @@ def gcs(port: int, storage_dir: Path) -> Program:
     Raises:
         NotReady: `.venv-emulators` is not installed.
     """
-    script = str(Path(__file__).with_name("gcs_emulator.py"))
-    options = (f"--host={LISTEN}", f"--port={port}", "--quiet")
-    command = (str(_emulator_tool("python")), "-P", script, "start", *options)
+    command = _emulator("gcs_emulator.py", f"--host={LISTEN}", f"--port={port}", "--quiet")
     environment = {"STORAGE_BASE": str(storage_dir.parent), "STORAGE_DIR": storage_dir.name}
     return Program("gcs", command, lambda: answers(f"http://{HOST}:{port}/"), environment)
 
@@ -113,10 +111,7 @@ def bigquery(port: int, grpc_port: int, storage_dir: Path, project: str) -> Prog
         *(f"--rest-host={LISTEN}", f"--rest-port={port}"),
         *(f"--grpc-host={LISTEN}", f"--grpc-port={grpc_port}"),
     )
-    options = (*where, f"--project={project}", "--log-level=warning")
-    # -P keeps the modules beside the script from hiding others of their name.
-    script = str(Path(__file__).with_name("bigquery_emulator.py"))
-    command = (str(_emulator_tool("python")), "-P", script, "start", *options)
+    command = _emulator("bigquery_emulator.py", *where, f"--project={project}", "--log-level=warning")
     environment = {"HOME": str(_duckdb_home()), "BQEMU_GCS_LOCAL_ROOT": str(storage_dir)}
     # The Storage API is served last.
     return Program(
@@ -197,7 +192,7 @@ def _from_gcloud_sdk(title: str, variable: str, pattern: str, component: str) ->
         if not Path(named).is_file():
             raise NotReady(f"{variable} names {named}, which is no file; name the {title} emulator's file.")
         return Path(named)
-    found = sorted(sdk.glob(pattern)) if (sdk := _gcloud_sdk()) else []
+    found = sorted(sdk.glob(pattern)) if (sdk := gcloud_sdk()) else []
     if not found:
         image = {
             "cloud-spanner": "gcr.io/cloud-spanner-emulator/emulator",
@@ -216,7 +211,8 @@ def _from_gcloud_sdk(title: str, variable: str, pattern: str, component: str) ->
 
 
 @functools.cache
-def _gcloud_sdk() -> Path | None:
+def gcloud_sdk() -> Path | None:
+    """The folder of the gcloud SDK, None without gcloud."""
     gcloud = shutil.which("gcloud")
     if gcloud is None:
         return None
@@ -230,11 +226,16 @@ def _gcloud_sdk() -> Path | None:
     return Path(told.stdout.strip()) if told.stdout.strip() else None
 
 
-def _emulator_tool(name: str) -> Path:
-    tool = ROOT / ".venv-emulators" / "bin" / name
-    if not tool.is_file():
-        raise NotReady(f"{name} is missing in .venv-emulators: run `make install`.")
-    return tool
+def _emulator(script: str, *options: str) -> tuple[str, ...]:
+    # -P keeps the modules beside the script from hiding others of their name.
+    return (str(_python()), "-P", str(Path(__file__).with_name(script)), "start", *options)
+
+
+def _python() -> Path:
+    python = ROOT / ".venv-emulators" / "bin" / "python"
+    if not python.is_file():
+        raise NotReady("python is missing in .venv-emulators: run `make install`.")
+    return python
 
 
 def _duckdb_home() -> Path:
@@ -244,7 +245,7 @@ def _duckdb_home() -> Path:
     """
     home = ROOT / ".venv-emulators" / "duckdb-home"
     if not home.is_dir():
-        subprocess.run([_emulator_tool("python"), "-c", _MAKE_DUCKDB_HOME, str(home)], check=True)
+        subprocess.run([_python(), "-c", _MAKE_DUCKDB_HOME, str(home)], check=True)
     return home
 
 

@@ -136,8 +136,11 @@ def environment_for(
         "SHOPSTREAM_TEMPLATE_VERSION": "local",
         # The job of a small day takes half a minute here, and a look no new process.
         "SHOPSTREAM_JOB_LOOK_SECONDS": "10",
-        # Of the published data set, whose like the generator makes.
+        # What whoever starts the stack may set, so that others who ask the stack know it; the currency is
+        # unless set that of the published data set, whose like the generator makes.
         "SHOPSTREAM_CURRENCY": os.environ.get("SHOPSTREAM_CURRENCY", "USD"),
+        "SHOPSTREAM_MAX_REJECTED_SHARE": os.environ.get("SHOPSTREAM_MAX_REJECTED_SHARE", "0.01"),
+        "SHOPSTREAM_STREAM_MAX_LAUNCHES": os.environ.get("SHOPSTREAM_STREAM_MAX_LAUNCHES", "5"),
         "SHOPSTREAM_KEEP_ALIVE_SECONDS": os.environ.get("SHOPSTREAM_KEEP_ALIVE_SECONDS", "60"),
         "SHOPSTREAM_DATAFLOW_ENDPOINT": dataflow,
         "SHOPSTREAM_MONITORING_ENDPOINT": dataflow,

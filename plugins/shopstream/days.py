@@ -33,6 +33,17 @@ def day_param(title: str, description: str) -> Param:
     return Param(None, type=["null", "string"], format="date", title=title, description=example)
 
 
+def days_params(first: str, last: str) -> dict[str, Param]:
+    """The parameters of a range of days; `first` and `last` say what each is, and `first` what is without."""
+    most = f"{last}, at most {MAX_SUMMARY_DAYS} days in all. Empty: the first day alone."
+    return {"first_day": day_param("First day", first), "last_day": day_param("Last day", most)}
+
+
+def dry_run_param(instead: str) -> Param:
+    """The parameter of a dry run, which is the default; `instead` says what it does."""
+    return Param(True, type="boolean", title="Dry run", description=f"Change nothing, only {instead}")
+
+
 def landing_day(context: Mapping[str, Any]) -> date:
     """Return the landing day of a run.
 

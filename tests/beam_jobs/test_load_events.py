@@ -678,8 +678,10 @@ def test_small_files_that_are_judged_together_come_out_as_each_does_alone(
     tmp_path_factory: pytest.TempPathFactory, contents: list[bytes]
 ) -> None:
     files = []
+    # One folder: of several the names, and with them the order of the files, would change from 999 to 1000.
+    folder = tmp_path_factory.mktemp("files")
     for number, content in enumerate(contents):
-        path = tmp_path_factory.mktemp("files") / f"{number}.csv"
+        path = folder / f"{number}.csv"
         path.write_bytes(content)
         files.append(LandingFile(str(path), len(content), 0.0, COLUMN_NAMES, False, 0, False))
 

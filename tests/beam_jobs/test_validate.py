@@ -99,7 +99,7 @@ def test_an_event_is_typed_and_given_its_id_day_and_category_levels() -> None:
         (
             with_field("event_time", "05/11/2019 00:00:00 UTC"),
             "ambiguous_date",
-            "event_time is '05/11/2019 00:00:00 UTC'; expected year, month and day in this order; write "
+            "event_time is '05/11/2019 00:00:00 UTC'; expected year, month and day in this order, such as "
             "2019-11-05.",
         ),
         (

@@ -17,7 +17,7 @@ from google.cloud.storage import Bucket
 from beam_jobs.contract import COLUMN_NAMES
 from shopstream import alerts
 from shopstream.settings import settings
-from tests.airflow_home import Run, load_dag, run_dag
+from tests.airflow_home import CUSTOMERS, SESSIONS, Run, load_dag, run_dag
 from tests.local.dataflow.service import Service, until
 
 DAY = date(2019, 11, 8)
@@ -33,8 +33,8 @@ def line(number: int, day: date | str = DAY, **fields: Any) -> str:
         "category_code": "appliances.kitchen.washer",
         "brand": "nan",
         "price": "12.5",
-        "user_id": 500_000_000 + number % 97,
-        "user_session": hashlib.md5(f"{day}{number}".encode()).hexdigest(),
+        "user_id": CUSTOMERS[number % len(CUSTOMERS)],
+        "user_session": SESSIONS + hashlib.md5(f"{day}{number}".encode()).hexdigest()[len(SESSIONS) :],
     }
     return ",".join(str((values | fields)[name]) for name in COLUMN_NAMES) + "\n"
 

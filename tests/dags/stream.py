@@ -15,8 +15,8 @@ from google.cloud.bigquery import Client as BigQueryClient
 from google.cloud.storage import Bucket
 
 from local.dataflow.jobs import running_workers
-from shopstream.stream.decide import STREAM_JOB
-from shopstream.stream.tasks import DESCRIPTION, DESIRED_STATE
+from shopstream.stream.decide import DESIRED_STATE, STREAM_JOB
+from shopstream.stream.tasks import DESCRIPTION
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.local.dataflow.service import Service, upload_template
 from tests.sql.events import fill, stream_event

@@ -10,7 +10,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from local.root import ROOT
-from tests.airflow_home import airflow_home, load_dag  # noqa: F401
+from tests.airflow_home import airflow_home, load_dag, stored  # noqa: F401
 
 DAG_IDS = sorted(path.stem for path in (ROOT / "dags").glob("*.py"))
 
@@ -23,17 +23,14 @@ def dag(airflow_home: Path, request: pytest.FixtureRequest) -> Any:  # noqa: F81
 def run_in_state(dag: Any, state: str) -> str:
     """Make a run whose deadline has not passed, and all of whose tasks are in this state; return its id."""
     from airflow.models import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
-    stored = SerializedDagModel.get(dag.dag_id)
-    assert stored is not None
     now = datetime.now(UTC)
     run_id = f"{state}-{now.timestamp()}"
     # Its logical date is not the day before: the deadline of a day's load is then six hours away at least.
-    stored.dag.create_dagrun(
+    stored(dag).create_dagrun(
         run_id=run_id,
         run_after=now,
         logical_date=now,

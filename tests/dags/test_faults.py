@@ -37,8 +37,6 @@ from tests.local.dataflow.service import Service, serving, until
 pytestmark = pytest.mark.integration
 
 SEED = 20191108
-TASK_STORES = ("bigquery", "dataflow", "gcs", "spanner")
-JOB_STORES = ("gcs", "spanner")
 
 Rows = dict[str, list[tuple[Any, ...]]]
 

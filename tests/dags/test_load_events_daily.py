@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -221,6 +222,21 @@ def test_a_day_with_too_many_rejected_lines_is_published_when_a_person_says_so_a
         (4, "operator"),
         (1, None),
     ]
+
+
+def test_a_load_that_lost_a_line_is_refused_and_nobody_is_asked_though_many_were_rejected(shop: Shop) -> None:
+    shop.land([*(line(n) for n in range(50)), *(line(n, price="free") for n in range(50, 100))])
+
+    def lose_a_line(task_id: str) -> None:
+        if task_id == "gate":
+            [manifest] = shop.bucket.list_blobs(prefix="loads/")
+            counted = json.loads(manifest.download_as_bytes())
+            manifest.upload_from_string(json.dumps(counted | {"read": counted["read"] + 1}))
+
+    run = shop.load(before_task=lose_a_line)
+    assert (run.states["gate"], run.tries["gate"]) == ("failed", 1)
+    assert "read is 101, but accepted + rejected = 50 + 50 = 100" in run.errors["gate"]
+    assert (shop.published(), shop.journeys(), shop.audit()) == ([], [], [])
 
 
 def test_an_answer_is_never_taken_for_another_load_than_the_one_that_was_shown(

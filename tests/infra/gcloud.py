@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from local.stack.emulators import gcloud_sdk
 
 
 def unknown_to_gcloud(command: list[str]) -> set[str]:
@@ -30,10 +30,9 @@ def unknown_to_gcloud(command: list[str]) -> set[str]:
 
 @cache
 def _commands() -> dict[str, Any]:
-    if shutil.which("gcloud") is None:
+    sdk = gcloud_sdk()
+    if sdk is None:
         pytest.skip("gcloud is not installed")
-    asked = ["gcloud", "info", "--format=value(installation.sdk_root)"]
-    root = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
     found: dict[str, Any] = {}
-    exec(Path(root, "data", "cli", "gcloud_completions.py").read_text(), found)
+    exec(Path(sdk, "data", "cli", "gcloud_completions.py").read_text(), found)
     return found["STATIC_COMPLETION_CLI_TREE"]

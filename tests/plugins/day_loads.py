@@ -19,7 +19,7 @@ from shopstream.gcp.dataflow import DataflowHook
 from shopstream.gcp.wait_for_job import WaitForJob
 from shopstream.load.launch import LaunchLoadEvents, WaitForLoad
 from shopstream.settings import settings
-from tests.airflow_home import store
+from tests.airflow_home import store, stored
 from tests.local.dataflow.service import Service, serving, until
 
 DAY = "2019-11-01"
@@ -61,15 +61,6 @@ def loading(airflow_home: Path) -> DAG:
         WaitForLoad(task_id="wait_for_load", load=launched.output)
     store(dag)
     return dag
-
-
-def stored(dag: DAG) -> Any:
-    """The DAG as scheduler and web server know it."""
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    row = SerializedDagModel.get(dag.dag_id)
-    assert row is not None
-    return row.dag
 
 
 def start_run(dag: DAG, landing_day: str = DAY) -> str:

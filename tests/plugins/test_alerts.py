@@ -15,7 +15,7 @@ from airflow.sdk.execution_time.callback_supervisor import execute_callback
 
 from shopstream import alerts
 from shopstream.settings import settings
-from tests.airflow_home import airflow_home, load_dag  # noqa: F401
+from tests.airflow_home import airflow_home, load_dag, stored  # noqa: F401
 
 
 def alert_in(caplog: pytest.LogCaptureFixture) -> Any:
@@ -77,17 +77,14 @@ def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_
     """From the queued run to the callback as Airflow makes them; only the hours between are left out."""
     from airflow.models.callback import ExecutorCallback
     from airflow.models.deadline import Deadline
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
-    load_dag("load_events_daily")
-    stored = SerializedDagModel.get("load_events_daily")
-    assert stored is not None
+    dag = load_dag("load_events_daily")
     midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     with create_session() as session:
-        run = stored.dag.create_dagrun(
+        run = stored(dag).create_dagrun(
             run_id="late",
             run_after=midnight,
             logical_date=midnight - timedelta(days=1),
@@ -156,16 +153,13 @@ def test_a_run_that_times_out_is_told_by_the_dag_processor(
     from airflow.jobs.job import Job
     from airflow.jobs.scheduler_job_runner import SchedulerJobRunner
     from airflow.models import DagRun
-    from airflow.models.serialized_dag import SerializedDagModel
     from airflow.utils.session import create_session
     from airflow.utils.types import DagRunTriggeredByType, DagRunType
     from sqlalchemy import select
 
     dag = load_dag("build_summaries")
-    stored = SerializedDagModel.get(dag.dag_id)
-    assert stored is not None
     long_ago = datetime.now(UTC) - dag.dagrun_timeout - timedelta(minutes=1)
-    stored.dag.create_dagrun(
+    stored(dag).create_dagrun(
         run_id="endless",
         run_after=long_ago,
         start_date=long_ago,

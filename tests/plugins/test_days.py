@@ -16,7 +16,7 @@ from shopstream.assets import EVENTS_PUBLISHED, SUMMARIES_BUILT
 from shopstream.days import day_param, intraday_window, landing_day, summary_days
 from shopstream.defaults import START_DATE
 from shopstream.retries import Refused
-from tests.airflow_home import airflow_home, load_dag, run_task, store  # noqa: F401
+from tests.airflow_home import airflow_home, load_dag, run_task, store, stored  # noqa: F401
 from tests.plugins.load.landed import audit
 
 pytestmark = pytest.mark.usefixtures("airflow_home")
@@ -44,15 +44,6 @@ def asking_dag() -> DAG:
 @pytest.fixture
 def ask() -> DAG:
     return asking_dag()
-
-
-def stored(dag: DAG) -> Any:
-    """The DAG as the scheduler knows it."""
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    row = SerializedDagModel.get(dag.dag_id)
-    assert row is not None
-    return row.dag
 
 
 def create_run(dag: DAG, run_type: str, **options: Any) -> str:

@@ -149,6 +149,16 @@ def test_the_summaries_of_sessions_products_and_revenue_are_those_computed_by_ha
     assert saturday("revenue_daily", *orders) == [(2, 2, 2, Decimal(150), Decimal(75))]
 
 
+def test_a_change_of_revenue_is_that_since_the_same_weekday(tmp_path: Path) -> None:
+    path = tmp_path / "2019-11-09" / "events.csv"
+    path.parent.mkdir()
+    bought = "{} 12:00:00 UTC,purchase,1,10,,,{},7,a\n"
+    path.write_text(HEADER + bought.format("2019-11-02", 100) + bought.format("2019-11-09", 75))
+
+    changes = reference_summaries([path])["revenue_daily"].revenue_change.tolist()
+    assert changes == pytest.approx([float("nan"), -0.25], nan_ok=True)
+
+
 def test_an_event_landed_on_two_days_is_counted_on_both_and_summed_up_once(tmp_path: Path) -> None:
     for day in ("2019-11-02", "2019-11-03"):
         (tmp_path / f"{day}-events.csv").write_text(HEADER + LINES.splitlines(keepends=True)[0])

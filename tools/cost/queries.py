@@ -34,13 +34,12 @@ from shopstream.tables.names import (
     REJECTED_EVENTS_STREAM,
     STREAM_COMPLETENESS,
 )
-from tools.cost.measure import SHOP
+from tools.cost.measure import SHOP, TEXT
 from tools.googlesql.analyzer import Analyzer, running_analyzer
 from tools.googlesql.reads import FIXED_BYTES, Bound, Read, reads_of
 from tools.googlesql.statements import statements_of
 
 DAYS_A_MONTH = 30
-IDENTITY_BYTES = 16 + 2
 STAGING = "shop_raw.events_batch_staging"
 LOG = ROOT / "build" / "googlesql.log"
 
@@ -178,7 +177,7 @@ def sizes_of(tables: Mapping[str, Table], shop: Mapping[str, Any]) -> dict[str, 
             sizes[name] = Size(0, dict.fromkeys(table.column_names, 0))
             continue
         texts = (entry or {}).get("texts", {})
-        missing = [c.name for c in table.schema if c.type == "STRING" and c.name not in texts]
+        missing = [c.name for c in table.schema if c.type in TEXT and c.name not in texts]
         if entry is None or missing:
             raise TableError(
                 f"{SHOP.name}: knows nothing of {name}{': ' if missing else ''}{', '.join(missing)}; run "
@@ -340,6 +339,4 @@ def _offset(bound: Bound | None, read: Read) -> int:
 
 
 def _bytes(column: Column, texts: Mapping[str, float]) -> float:
-    if column.type == "BYTES" and column.name == "event_id":
-        return IDENTITY_BYTES
-    return texts[column.name] if column.type in ("STRING", "BYTES") else FIXED_BYTES[column.type]
+    return texts[column.name] if column.type in TEXT else FIXED_BYTES[column.type]

@@ -28,6 +28,7 @@ const MARK = "\u200b";
 // Draws one chart after the other: all at once would each wait for all, and the first be seen with the last.
 let turn = Promise.resolve();
 function drawInto(place, spec) {
+  if (isOnPaper()) return embedInto(place, spec);
   const mine = turn.then(() => embedInto(place, spec));
   const pause = () => new Promise((next) => setTimeout(next)); // in which the browser shows what is drawn
   turn = mine.then(pause, pause);
@@ -42,6 +43,18 @@ async function embedInto(place, spec) {
     part.setAttribute("aria-hidden", "true");
   }
   return embedded;
+}
+
+// Paper is white: the style sheets know no dark on it, and charts are drawn anew for it. All at once, since a browser
+// that prints waits for no timer.
+const isOnPaper = () => document.documentElement.classList.contains("paper");
+function redrawForPaper(redraw) {
+  for (const [event, isPaper] of [["beforeprint", true], ["afterprint", false]]) {
+    addEventListener(event, () => {
+      document.documentElement.classList.toggle("paper", isPaper);
+      redraw();
+    });
+  }
 }
 
 function fitted(spec, width) {

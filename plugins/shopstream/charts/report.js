@@ -7,7 +7,7 @@ let drawn = "";
 
 function draw() {
   const width = document.querySelector("main").clientWidth;
-  const theme = dark.matches ? "dark" : "light";
+  const theme = dark.matches && !isOnPaper() ? "dark" : "light";
   if (drawn === `${width} ${theme}`) return;
   drawn = `${width} ${theme}`;
   for (const [name, spec] of Object.entries(specs)) {
@@ -24,4 +24,5 @@ window.addEventListener("resize", () => {
   waiting = setTimeout(draw, 200);
 });
 dark.addEventListener("change", draw);
+redrawForPaper(draw);
 draw();

@@ -16,6 +16,9 @@ from typing import Any
 STREAM_JOB = "shop-stream"
 """The job's name at Dataflow, exactly; its uniqueness among active jobs keeps two streams apart."""
 
+DESIRED_STATE = "shopstream_stream"
+"""The Airflow Variable that says what is wanted."""
+
 VERSION_LABEL = "template_version"
 KEY_LABEL = "pseudonym_key"
 """Of the key by which a job writes pseudonyms, as Settings.pseudonym_key_label; a job without it has none."""
@@ -270,9 +273,10 @@ def keep_to_budget(
     if len(begun) < max_launches:
         return decision
     again = begun[-max_launches] + BUDGET_WINDOW
+    times = "once" if len(begun) == 1 else f"{len(begun)} times"
     return Decision(
         Action.ALERT,
-        f"{decision.reason}, but the stream was {done} {len(begun)} times within the last hour, and "
+        f"{decision.reason}, but the stream was {done} {times} within the last hour, and "
         f"SHOPSTREAM_STREAM_MAX_LAUNCHES allows {max_launches}. It stays {stays} until {again:%H:%M:%S} UTC; "
         "to go on at once, mend what ends the jobs and trigger keep_stream_alive by hand",
     )

@@ -20,7 +20,16 @@ from shopstream.days import days_of_run, summary_days, told_days
 from shopstream.retries import Refused
 from shopstream.settings import settings
 from shopstream.stream import decide, jobs
-from shopstream.stream.decide import STREAM_JOB, Action, Decision, Desired, DesiredState, How, StreamJob
+from shopstream.stream.decide import (
+    DESIRED_STATE,
+    STREAM_JOB,
+    Action,
+    Decision,
+    Desired,
+    DesiredState,
+    How,
+    StreamJob,
+)
 from shopstream.stream.health import Figures, Health, Level, assess, duration
 from shopstream.stream.jobs import Outcome, short, shorten
 from shopstream.stream.simulate import PublishEvents
@@ -37,7 +46,6 @@ __all__ = [
     "resolve_days",
 ]
 
-DESIRED_STATE = "shopstream_stream"
 DESCRIPTION = "What the stream should do; the DAGs keep_stream_alive and stop_stream write it."
 STOP_TIMEOUT = timedelta(minutes=30)
 

@@ -90,10 +90,10 @@ class Headline:
     """The figures of a summary that a reader looks for first, as a sentence about its rows of some days.
 
     `text` is a format string such as "{events:,} {event_type}s". Its fields are `by`, columns that are added
-    up, `rows` (how many they are), and `share` (what `where` leaves of the sum of `most`). It is said of the
-    rows that have the values of `where`, and only of the last day's if `latest_day`; if `by` is a column,
-    once for each of its values: by falling sums of `most`, or as the rows come, and only of the `first` ones
-    if that is not 0.
+    up, `rows` (how many they are), `share` (what `where` leaves of the sum of `most`), and `currency`, which
+    goes before a sum of money without a space. It is said of the rows that have the values of `where`, and
+    only of the last day's if `latest_day`; if `by` is a column, once for each of its values: by falling sums
+    of `most`, or as the rows come, and only of the `first` ones if that is not 0.
     """
 
     text: str
@@ -111,7 +111,7 @@ class Headline:
     @property
     def summed(self) -> set[str]:
         """The columns that are added up."""
-        return (self.fields | {self.most}) - {self.by, "rows", "share", ""}
+        return (self.fields | {self.most}) - {self.by, "rows", "share", "currency", ""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,9 +160,15 @@ def upload_template(
 
 
 def until(question: Callable[[], T | None], what: str, seconds: float = 60) -> T:
-    """Ask until the answer is true, and return it."""
+    """Ask until the answer is true, and return it.
+
+    The dearer the question, the more seldom: who waits leaves the cores to what is waited for.
+    """
     deadline = time.monotonic() + seconds
-    while not (answer := question()):
-        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
-    return answer
+    while True:
+        asked = time.monotonic()
+        if answer := question():
+            return answer
+        now = time.monotonic()
+        assert now < deadline, f"waited {seconds} s for {what}"
+        time.sleep(min(1, max(0.05, 9 * (now - asked))))

@@ -128,7 +128,9 @@ class Feed:
 
     def await_all(self, published: list[bytes]) -> None:
         """Wait until shop.events holds exactly these events."""
-        until(lambda: len(self.view_ids()) == len(published), "all events to be landed", CATCH_UP_SECONDS)
+        until(
+            lambda: self.count("shop.events") == len(published), "all events to be landed", CATCH_UP_SECONDS
+        )
         assert self.view_ids() == ids(published)
 
     def waiting(self) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from beam_jobs.contract import REASONS
-from local.demo.run import MAX_REASONS, Run, _plain, broken_invariants, day_columns, headline
+from local.demo.run import MAX_REASONS, Run, _plain, broken_invariants, day_columns, headline, told_stream
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table, summaries_in_order
 
@@ -133,7 +133,7 @@ HEADLINES = {
     "purchase_conversion_rate": (TYPES, "toys: 0.33% of its events are purchases"),
     "most_visited_subcategories": (
         rows_of("subcategory views", ("a", 1), ("b", 1_000), ("c", 5), ("a", 2), ("d", 2)),
-        "b 1,000, c 5, a 3",
+        "b 1,000 views, c 5 views, a 3 views",
     ),
     "cart_abandonment": (
         rows_of("carts abandoned_carts", (1_000, 5), (4, 3)),
@@ -145,7 +145,7 @@ HEADLINES = {
     ),
     "revenue_daily": (
         rows_of("orders revenue", (1_200, Decimal("1000.500000000")), (1, Decimal(2))),
-        "1,201 orders, 1,002.50 revenue",
+        "1,201 orders, revenue USD 1,002.50",
     ),
     "sessions": (
         rows_of("user_session events_after_midnight", ("a", 1_000), ("b", 2)),
@@ -204,11 +204,11 @@ HEADLINES = {
             ("nan", Decimal(2)),
             ("apple", Decimal(1_000)),
         ),
-        "most revenue by brand apple: 1,001.50",
+        "most revenue by brand apple: USD 1,001.50",
     ),
     "product_performance": (
         rows_of("product_id revenue", (1, Decimal("1.5")), (2, Decimal(2))),
-        "most revenue by product 2: 2.00",
+        "most revenue by product 2: USD 2.00",
     ),
 }
 
@@ -224,7 +224,8 @@ def test_the_headline_of_a_summary_can_be_told_of_any_row_of_its_kind(name: str)
 
 
 @pytest.mark.parametrize("name", HEADLINES)
-def test_a_headline_is_as_the_metadata_word_it(name: str) -> None:
+def test_a_headline_is_as_the_metadata_word_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHOPSTREAM_CURRENCY", "USD")
     rows, told = HEADLINES[name]
     wanted = load_table(settings().sql_dir, f"shop.{name}").metadata.headline
     assert headline(wanted, rows) == told
@@ -273,10 +274,29 @@ def test_a_count_of_one_is_no_plural() -> None:
     assert headline(wanted, rows) == "21 views, 1 cart, 1 purchase"
 
 
-def test_a_name_that_reads_like_a_count_of_one_is_left_as_it_is() -> None:
+def test_a_name_that_reads_like_a_count_of_one_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SHOPSTREAM_CURRENCY", raising=False)
     wanted = load_table(settings().sql_dir, "shop.brand_performance").metadata.headline
     [row] = rows_of("brand revenue", ("1 bis", 2))
     assert headline(wanted, [row]) == "most revenue by brand 1 bis: 2.00"
+
+
+@pytest.mark.parametrize(
+    ("kills", "seconds", "look", "told"),
+    [
+        (1, 15.3, 5.7, ", killed 1 time, the next message 15.3 s later, a look of keep_stream_alive 5.7 s"),
+        (2, None, None, ", killed 2 times"),
+        (0, None, None, ""),
+    ],
+)
+def test_what_came_of_the_stream_is_told_in_a_sentence(
+    kills: int, seconds: float | None, look: float | None, told: str
+) -> None:
+    counts = {"published": 1_000, "stream_rows": 999, "rejected": 1, "distinct_in_view": 998}
+    streamed = {**counts, "kills": kills, "seconds_to_recover": seconds, "keep_alive_seconds": look}
+    assert told_stream(streamed) == (
+        f"1,000 messages published: 999 rows of 998 events, 1 message rejected{told}."
+    )
 
 
 def test_the_reasons_that_are_left_over_are_counted(whole: Run, capsys: pytest.CaptureFixture[str]) -> None:

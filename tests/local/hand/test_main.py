@@ -6,17 +6,19 @@ import http.server
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+import psutil
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -24,6 +26,7 @@ from google.api_core.exceptions import Conflict
 from google.cloud import storage
 
 from infra.deploy import read_place
+from local.dataflow.worker import WORKER_FILE
 from local.hand import __main__ as hand
 from local.hand import shop as shop_of_hand
 from local.root import ROOT
@@ -32,11 +35,13 @@ from local.stack.airflow_client import ComposerClient
 from shopstream.load.gate import PUBLISH
 from shopstream.questions import ANSWER_WITHIN
 from shopstream.settings import settings
+from shopstream.stream.decide import STREAM_JOB
 from tests.airflow_home import airflow_home, load_dag, run_dag  # noqa: F401
 from tests.airflow_server import served
 from tests.bad_input import FIELDS, HEADER, line
 from tests.dags.conftest import dataflow, shop  # noqa: F401
 from tests.dags.shop import DAY, Shop
+from tests.local.dataflow.service import until
 from tools.cloud_proof.__main__ import PROBES
 
 WALK = ROOT / "docs" / "local.md"
@@ -130,6 +135,12 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     subprocess.run([sys.executable, "-m", "local.stack", "down"], env=variables, check=True)
 
 
+IS_BACK = (
+    'SELECT COUNTIF(decision = "launch") = 2 AND EXISTS(SELECT 1 FROM shop_raw.events_stream) AS is_back '
+    "FROM shop_ops.stream_checks"
+)
+
+
 @pytest.mark.integration
 @pytest.mark.soak
 @pytest.mark.timeout(1800)
@@ -137,23 +148,29 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     blocks = re.findall(r"^```\n(.*?)^```$", WALK.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     commands = [command for block in blocks for command in block.splitlines()]
     told: dict[str, str] = {}
-    for command in commands:
-        # The stream takes minutes beside other tests; the demo starts and kills one.
-        if command.startswith(("make stream", "make kill-stream")):
-            continue
-        done = subprocess.run(
-            # make's own variables of the run that started the tests are not meant for these.
-            command.replace("build/look", str(tmp_path)),
+
+    def done(command: str) -> str:
+        ended = subprocess.run(
+            command,
             shell=True,
             cwd=ROOT,
+            # make's own variables of the run that started the tests are not meant for these.
             env={name: value for name, value in environment.items() if not name.startswith("MAKE")},
             capture_output=True,
             text=True,
             check=False,
             timeout=600,
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-        told[command] = told.get(command, "") + done.stdout
+        assert ended.returncode == 0, f"{command}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    for command in commands:
+        told[command] = told.get(command, "") + done(command.replace("build/look", str(tmp_path)))
+        if command == "make kill-stream":
+            deadline = time.monotonic() + 300
+            while done(f"make sql Q='{IS_BACK}'") != "is_back\nTrue\n":
+                assert time.monotonic() < deadline
+                time.sleep(5)
 
     def after(start: str) -> str:
         [text] = [text for command, text in told.items() if command.startswith(start)]
@@ -177,13 +194,19 @@ def test_the_walk_of_the_docs_shows_what_they_say(environment: dict[str, str], t
     assert "all would pass again, as the same events" in whatif
     assert len(after("make sql Q='SELECT reason").splitlines()) >= 6
     assert after("make sql Q='SELECT COUNT(*) AS rejected_lines").split() == ["rejected_lines", "0"]
+    assert "2019-11-01," in after("make sql Q='SELECT event_date, views")
     assert ",purchase," in after("make sql STORE=spanner")
     proof = after("make cloud-proof")
     rows = [line.split(" | ") for line in proof.splitlines() if line.startswith("| ")][1:]
     assert {row[0].removeprefix("| "): row[3] for row in rows} == {
         probe.name: "needs Google" if probe.needs else "as expected" for probe in PROBES
     }
-    assert re.fullmatch(r"streamed\n\d+\n", after("make sql Q='SELECT COUNT(DISTINCT"))
+    assert "The stream runs, and the events of 2019-11-01 come in" in after("make stream")
+    assert after("make kill-stream") == (
+        "Killed.\nkeep_stream_alive looks each 60 s and launches it anew; no event is lost.\n"
+    )
+    assert re.fullmatch(r"streamed\n[1-9]\d*\n", after("make sql Q='SELECT COUNT(DISTINCT"))
+    assert "Jobs that run: shop-stream\n" in after("make status")
     assert "shop_ops.loads             3" in after("make status")
     assert "Its rows and objects are gone" in after("make down")
 
@@ -236,10 +259,10 @@ class Project:
         """Which project is meant."""
         return ["--env", "small", "--project", self.shop.bucket.client.project]
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
+    def start(self, *arguments: str, program: Sequence[str] = ("-m", "local.hand")) -> subprocess.Popen[str]:
         """Start a command of the shop by hand, for this project."""
         return subprocess.Popen(
-            [sys.executable, "-m", "local.hand", *arguments, *self.options],
+            [sys.executable, *program, *arguments, *self.options],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -247,8 +270,8 @@ class Project:
 
 
 @pytest.fixture
-def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
-    """The empty bucket of the name that infra/ gives it."""
+def bucket(gcs_emulator: str, spanner_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket:
+    """The empty bucket of the name that infra/ gives it; the shop by hand asks Spanner beside it."""
     monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
     client = shop_of_hand.clients()[2]
     name = read_place("small", client.project).bucket.removeprefix("gs://")
@@ -266,6 +289,8 @@ def bucket(gcs_emulator: str, monkeypatch: pytest.MonkeyPatch) -> storage.Bucket
 def standing(state: Path, **variables: str) -> Iterator[dict[str, str]]:
     """The environment of a stack that is up as its folder tells, with these variables and no service."""
     supervisor = subprocess.Popen(["sleep", "600"], env={**os.environ, hand.control.STACK_ID: str(state)})
+    # A process has its environment a moment after it has begun.
+    until(lambda: hand.control.STACK_ID in psutil.Process(supervisor.pid).environ(), "the stack to stand")
     (state / "supervisor.pid").write_text(str(supervisor.pid))
     (state / "environment.json").write_text(json.dumps(variables))
     try:
@@ -305,21 +330,32 @@ def test_a_day_that_is_not_landed_is_refused_before_a_stream_is_started_for_it(
 
 @pytest.mark.integration
 @pytest.mark.parametrize(
-    ("variable", "is_paused", "words"),
-    [
-        (None, False, "The stream does not run at this moment; keep_stream_alive looks each 60 s and"),
-        ({"desired": "running", "version": None}, False, "The stream does not run at this moment;"),
-        ({"desired": "stopped"}, False, "No stream runs. Start it: make stream DAY=2019-11-01"),
-        (None, True, "No stream runs. Start it: make stream DAY=2019-11-01"),
-        ({"desired": "perhaps"}, False, "perhaps"),
-    ],
+    ("share_of_the_stack", "is_real", "asks"),
+    [("0.01", False, True), ("0.5", False, False), ("0.5", True, True)],
 )
-def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
-    variable: dict[str, str] | None, is_paused: bool, words: str, tmp_path: Path
+def test_whether_a_load_will_ask_is_told_by_the_share_of_the_shop_and_not_of_this_shell(
+    share_of_the_stack: str, is_real: bool, asks: bool, bucket: storage.Bucket, tmp_path: Path
 ) -> None:
-    class Airflow(http.server.BaseHTTPRequestHandler):
-        """Airflow's REST API, as far as it is asked."""
+    file = tmp_path / "mine.csv"
+    file.write_bytes(HEADER + line() * 3 + line(price="free"))
+    meant = ["--env", "small", "--project", bucket.client.project] if is_real else []
+    with standing(tmp_path, SHOPSTREAM_MAX_REJECTED_SHARE=share_of_the_stack) as environment:
+        told = subprocess.run(
+            [sys.executable, "-m", "local.hand", "put", str(file), "--day", str(DAY), *meant],
+            env=environment | {"SHOPSTREAM_MAX_REJECTED_SHARE": "0.5" if asks else "0.01"},
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+    assert ("so that the load will ask you" in told) == asks
 
+
+@contextmanager
+def airflow_that_knows(variable: dict[str, Any] | None, *, is_paused: bool) -> Iterator[str]:
+    """The URL of an Airflow's REST API, as far as it is asked what is wanted of the stream."""
+
+    class Airflow(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.tell({"access_token": "ours"})
@@ -342,16 +378,105 @@ def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
 
     airflow = http.server.ThreadingHTTPServer((emulators.HOST, 0), Airflow)
     threading.Thread(target=airflow.serve_forever, daemon=True).start()
-    variables = {
-        "AIRFLOW__API__BASE_URL": f"http://{emulators.HOST}:{airflow.server_port}",
-        "SHOPSTREAM_KEEP_ALIVE_SECONDS": "60",
-    }
     try:
-        with standing(tmp_path, **variables) as environment:
-            assert words in refused(environment, "kill-stream")
+        yield f"http://{emulators.HOST}:{airflow.server_port}"
     finally:
         airflow.shutdown()
         airflow.server_close()
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("variable", "is_paused", "words"),
+    [
+        (None, False, "The stream does not run at this moment: keep_stream_alive looks each 60 s and"),
+        ({"desired": "running", "version": None}, False, "The stream does not run at this moment:"),
+        ({"desired": "stopped"}, False, "No stream runs. Start it: make stream DAY=2019-11-01"),
+        (None, True, "No stream runs. Start it: make stream DAY=2019-11-01"),
+        ({"desired": "perhaps"}, False, "perhaps"),
+    ],
+)
+def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
+    variable: dict[str, str] | None,
+    is_paused: bool,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    for module in (hand, hand.control):
+        monkeypatch.setattr(module, "STATE", tmp_path)
+    with airflow_that_knows(variable, is_paused=is_paused) as url:
+        variables = {"AIRFLOW__API__BASE_URL": url, "SHOPSTREAM_KEEP_ALIVE_SECONDS": "60"}
+        for name, value in variables.items():
+            monkeypatch.setenv(name, value)  # which the command does too, and for good
+        with standing(tmp_path, **variables):
+            assert hand.main(["kill-stream"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert words in told.err
+
+
+def running_stream(state: Path) -> subprocess.Popen[bytes]:
+    """The worker of a job of the stream, which is laid out in the folder of a stack."""
+    worker = subprocess.Popen(["sleep", "600"])
+    now = datetime.now(UTC).isoformat()
+    job = {"id": "a", "name": STREAM_JOB, "currentState": "JOB_STATE_RUNNING"}
+    job |= {"createTime": now, "currentStateTime": now}
+    folder = state / "dataflow" / "a"
+    folder.mkdir(parents=True)
+    (folder / "job.json").write_text(json.dumps({"resource": job}))
+    started = psutil.Process(worker.pid).create_time()
+    (folder / WORKER_FILE).write_text(json.dumps({"pid": worker.pid, "started": started}))
+    return worker
+
+
+@pytest.mark.integration
+def test_the_jobs_that_run_are_those_that_have_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hand, "STATE", tmp_path)
+    assert hand._running_jobs() == []
+    worker = running_stream(tmp_path)
+    assert hand._running_jobs() == [STREAM_JOB]
+    worker.kill()
+    worker.wait()
+    assert hand._running_jobs() == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(
+    ("most", "desired", "words"),
+    [
+        ("2", "running", "keep_stream_alive looks each 60 s and launches it anew; no event is lost."),
+        (
+            "1",
+            "running",
+            "launched once within the last hour, and SHOPSTREAM_STREAM_MAX_LAUNCHES allows 1",
+        ),
+        ("2", "stopped", "It was to stop, or is not kept alive; no event is lost."),
+    ],
+)
+def test_of_a_killed_stream_it_is_told_whether_it_comes_back(
+    most: str, desired: str, words: str, tmp_path: Path
+) -> None:
+    worker = running_stream(tmp_path)
+    variables = {"SHOPSTREAM_KEEP_ALIVE_SECONDS": "60", "SHOPSTREAM_STREAM_MAX_LAUNCHES": most}
+    with (
+        airflow_that_knows({"desired": desired}, is_paused=False) as url,
+        standing(tmp_path, AIRFLOW__API__BASE_URL=url, **variables) as environment,
+    ):
+        told = subprocess.run(
+            [sys.executable, "-m", "local.hand", "kill-stream"],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=120,
+        ).stdout
+    assert worker.wait(10) == -signal.SIGKILL
+    assert told.startswith("Killed.\n")
+    assert words in told
 
 
 @pytest.fixture
@@ -450,11 +575,21 @@ def test_a_real_project_is_put_into_loaded_and_asked_as_the_local_stack_is(
         assert capsys.readouterr().out == "product_id\n1000\n1001\n1002\n"
 
 
+# For the wait of the client of Airflow alone a second is three hours.
+HOURS_A_SECOND = """
+import sys, time, types
+from local.stack import airflow_client
+airflow_client.time = types.SimpleNamespace(sleep=time.sleep, monotonic=lambda: 3 * 3600 * time.monotonic())
+from local.hand.__main__ import main
+sys.exit(main())
+"""
+
+
 @pytest.mark.integration
-def test_a_load_that_asks_says_what_and_where_to_answer_and_how_long_it_waits(project: Project) -> None:
+def test_a_load_that_asks_says_what_and_where_and_is_followed_until_it_ends(project: Project) -> None:
     events = [line(event_time=f"{DAY} 08:00:0{n} UTC", product_id=str(1_000 + n)) for n in range(3)]
     project.shop.land([*(event.decode() for event in events), line(price="free").decode()])
-    load = project.start("load", str(DAY))
+    load = project.start("load", str(DAY), program=("-c", HOURS_A_SECOND))
     assert load.stdout
     told: list[str] = []
 
@@ -479,6 +614,19 @@ def test_a_load_that_asks_says_what_and_where_to_answer_and_how_long_it_waits(pr
     rest, errors = load.communicate(timeout=60)
     assert load.returncode == 0, errors
     assert f"{DAY} is loaded: 4 lines read, 3 accepted" in rest
+
+
+@pytest.mark.integration
+def test_a_load_that_nobody_follows_any_more_goes_on_and_its_page_is_told(project: Project) -> None:
+    project.shop.land([line(event_time=f"{DAY} 08:00:00 UTC").decode()])
+    load = project.start("load", str(DAY))
+    run_id = triggered("load_events_daily")
+    load.send_signal(signal.SIGINT)
+    told, errors = load.communicate(timeout=60)
+    assert (load.returncode, errors.splitlines()[-1]) == (130, "Stopped.")
+    page = f"{project.airflow_url}/dags/load_events_daily/runs/{quote(run_id)}"
+    assert told.splitlines()[-1] == f"  The run goes on: {page}"
+    assert project.shop.load(run_id=run_id).state == "success"
 
 
 @pytest.mark.integration

@@ -192,7 +192,7 @@ def test_a_drill_carries_out_its_runbook_on_the_running_stack_and_leaves_it_up(
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "was told to refuse it: Landing day" in done.stdout
-    assert "cleared from launch_load on" in done.stdout
+    assert "triggered load_events_daily for the day" in done.stdout
     assert run(environment, "status").returncode == 0
 
 

@@ -85,7 +85,7 @@ def test_a_variable_that_names_no_file_is_told(monkeypatch: pytest.MonkeyPatch, 
 
 
 def test_a_missing_emulator_names_three_ways_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(emulators, "_gcloud_sdk", lambda: None)
+    monkeypatch.setattr(emulators, "gcloud_sdk", lambda: None)
 
     with pytest.raises(emulators.NotReady) as told:
         emulators.spanner(1)
@@ -112,9 +112,9 @@ def test_the_sdk_is_found_by_where_gcloud_lies_and_a_wrapper_of_gcloud_is_asked(
 
     for folder, root in (("sdk/bin", "sdk"), ("links", "sdk"), ("wrap", "told")):
         monkeypatch.setenv("PATH", f"{tmp_path / folder}:/bin:/usr/bin")
-        emulators._gcloud_sdk.cache_clear()
-        assert emulators._gcloud_sdk() == tmp_path / root
-    emulators._gcloud_sdk.cache_clear()
+        emulators.gcloud_sdk.cache_clear()
+        assert emulators.gcloud_sdk() == tmp_path / root
+    emulators.gcloud_sdk.cache_clear()
 
 
 def test_a_program_that_ends_at_its_start_is_told_with_its_log(tmp_path: Path) -> None:

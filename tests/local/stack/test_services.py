@@ -9,8 +9,25 @@ import pytest
 from google.cloud.storage import Bucket
 
 from beam_jobs.contract import ContractError
-from local.stack.services import upload_command
+from local.stack.services import DEFAULT_PORTS, environment_for, upload_command
 from shopstream.gcp.storage import open_object
+from shopstream.settings import settings
+
+
+@pytest.mark.parametrize(
+    ("variable", "field", "value"),
+    [
+        ("SHOPSTREAM_MAX_REJECTED_SHARE", "max_rejected_share", "0.25"),
+        ("SHOPSTREAM_STREAM_MAX_LAUNCHES", "stream_max_launches", "7"),
+    ],
+)
+def test_a_stack_tells_the_settings_by_which_its_dags_go(
+    variable: str, field: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(variable, raising=False)
+    assert float(environment_for(DEFAULT_PORTS)[variable]) == getattr(settings(), field)
+    monkeypatch.setenv(variable, value)
+    assert environment_for(DEFAULT_PORTS)[variable] == value
 
 
 @pytest.mark.integration

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 import urllib.error
 import urllib.request
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -109,6 +111,17 @@ class Reader:
             " + node.any.map((one) => one.message).join('; ')))"
         )
         return list(found)
+
+
+def colours_on_paper(page: Page) -> set[str]:
+    """The colours, as #rrggbb, with which the page is printed, backgrounds too."""
+    pdf = page.pdf(print_background=True)
+    drawn = [
+        zlib.decompress(stream)
+        for stream in re.findall(rb"/Filter /FlateDecode.*?stream\r?\n(.*?)endstream", pdf, re.DOTALL)
+    ]
+    found = re.findall(rb"(?<=\s)([\d.]+) ([\d.]+) ([\d.]+) (?:rg|RG)\b", b"\n".join(drawn))
+    return {"#" + "".join(f"{round(255 * float(part)):02x}" for part in parts) for parts in found}
 
 
 @dataclass

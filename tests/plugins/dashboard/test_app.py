@@ -260,6 +260,10 @@ def test_every_chart_answers_with_the_query_that_made_its_rows(shop: TestClient,
     spec = read_spec(chart) | {"config": read_theme(), "datasets": {chart: told["rows"]}}
     drawn = vl_convert.vegalite_to_svg(spec, vl_version=VEGA_LITE)
     assert len(re.findall(r'aria-roledescription="(?:bar|point|rect mark|text mark)', drawn)) > 0
+    for axis in re.findall(r"role-axis-label.*?</g>", drawn, re.DOTALL):
+        numbers = re.findall(r">([\d,.]+\w*)</text>", axis)
+        assert len(numbers) == len(set(numbers)), "a number stands at an axis twice"
+        assert not [number for number in numbers if number.endswith("m")], "thousandths"
 
 
 @pytest.mark.integration

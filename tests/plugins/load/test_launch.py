@@ -20,6 +20,7 @@ from shopstream.gcp.dataflow import DataflowHook
 from shopstream.load.launch import load_events_launch
 from shopstream.settings import settings
 from shopstream.stream.jobs import stream_events_launch
+from tests.airflow_home import stored
 from tests.local.dataflow.service import Service
 from tests.plugins.day_loads import (
     DAY,
@@ -29,7 +30,6 @@ from tests.plugins.day_loads import (
     next_try,
     run,
     start_run,
-    stored,
     succeed,
     tell,
     upload_load_template,

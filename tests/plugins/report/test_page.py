@@ -18,6 +18,7 @@ from playwright.sync_api import Browser, expect
 
 from shopstream.report import page
 from shopstream.retries import Refused
+from tests.plugins.dashboard.browser import colours_on_paper
 from tests.plugins.report.summary_rows import MONTH, NO_DAY, ONE_DAY, THREE_DAYS, Rows, summaries
 
 FIRST, LAST = date(2019, 10, 4), date(2019, 11, 3)
@@ -236,7 +237,7 @@ def test_a_share_of_a_few_is_no_headline() -> None:
 def test_the_report_has_the_colours_of_the_dashboard_by_day_and_by_night() -> None:
     pages = (page.CHARTS_DIR.parent / "dashboard" / "static" / "style.css").read_text()
     report = (page.CHARTS_DIR / "report.css").read_text()
-    for selector in (":root {", ':root[data-theme="dark"] {'):
+    for selector in (":root {", ':root[data-theme="dark"]:not(.paper) {'):
         colours = re.findall(r"--[\w-]+: [^;]+;", pages.partition(selector)[2].partition("}")[0])
         assert len(colours) > 15
         assert [one for one in colours if one not in report] == []
@@ -244,7 +245,7 @@ def test_the_report_has_the_colours_of_the_dashboard_by_day_and_by_night() -> No
 
 @pytest.mark.integration
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_browser_draws_every_chart_in_the_colours_of_the_readers_scheme(
+def test_a_browser_draws_every_chart_in_the_colours_of_the_readers_scheme_and_prints_it_light(
     browser: Browser, tmp_path: Path, library: Path, scheme: Literal["light", "dark"]
 ) -> None:
     (tmp_path / "report.html").write_text(page.render(summaries(THREE_DAYS) | FURTHER, FIRST, LAST))
@@ -256,5 +257,11 @@ def test_a_browser_draws_every_chart_in_the_colours_of_the_readers_scheme(
     expect(shown.locator(".chart svg")).to_have_count(len(page.CHARTS) + len(FURTHER))
     assert console == []
     bar = shown.locator("#most_visited_subcategories path[aria-roledescription=bar]").first
-    assert bar.get_attribute("fill") == {"light": "#0072b2", "dark": "#56b4e9"}[scheme]
+    colours = {"light": "#0072b2", "dark": "#56b4e9"}
+    assert bar.get_attribute("fill") == colours[scheme]
+    printed = colours_on_paper(shown)
+    assert colours["light"] in printed
+    assert colours["dark"] not in printed
+    expect(bar).to_have_attribute("fill", colours[scheme])
+    assert console == []
     context.close()

@@ -19,7 +19,7 @@ from shopstream.report.page import CHARTS
 from shopstream.report.tasks import WriteReport
 from shopstream.settings import settings
 from shopstream.tables.folder import load_table
-from tests.airflow_home import airflow_home, run_task, store  # noqa: F401
+from tests.airflow_home import airflow_home, run_task, store, stored  # noqa: F401
 from tests.plugins.report.summary_rows import summaries
 from tests.sql.events import fill
 
@@ -52,15 +52,6 @@ def reporting(airflow_home: Any) -> DAG:  # noqa: F811
         )
     store(dag)
     return dag
-
-
-def stored(dag: DAG) -> Any:
-    """The DAG as scheduler and web server know it."""
-    from airflow.models.serialized_dag import SerializedDagModel
-
-    row = SerializedDagModel.get(dag.dag_id)
-    assert row is not None
-    return row.dag
 
 
 def write_report(dag: DAG, first_day: str, last_day: str) -> tuple[str, Any]:

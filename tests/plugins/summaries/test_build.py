@@ -188,16 +188,32 @@ def test_of_what_others_read_each_known_day_near_the_days_built_is_there_after_t
     assert [row["event_date"] for row in rows_of(client, there)] == [long_before, FIRST, THIRD]
 
 
-@pytest.mark.parametrize("name", [name for name in BUILT if name.startswith("shop_raw.")])
-def test_a_table_that_is_made_for_others_is_filled_as_far_as_they_look(name: str) -> None:
+@pytest.mark.integration
+def test_what_a_customer_bought_before_the_table_of_purchases_was_there_counts_in_the_first_build(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND)
+    fill(client, "shop_raw.events_batch", [purchase(FIRST, user_id=1), purchase(SECOND, user_id=2)])
+    for name in ("events_deduplicated", "carts_and_purchases", "customer_purchases", "customer_value"):
+        summaries.build(client, table_of(name), [SECOND])
+    seen = "SELECT user_id, recency_days FROM shop.customer_value ORDER BY 1"
+    assert [tuple(row.values()) for row in rows_of(client, seen)] == [(1, 1), (2, 0)]
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_a_table_is_filled_as_far_as_those_look_that_read_other_days_of_it_than_their_own(name: str) -> None:
     """A build of a day also builds the days that look at it, which look as far again."""
-    all_built = [tables.load_table(settings().sql_dir, one) for one in BUILT]
+    all_built = [tables.load_table(settings().sql_dir, one).metadata for one in BUILT]
+    table = tables.load_table(settings().sql_dir, name).metadata
     reaches = [
-        max(table.metadata.lookback_days + table.metadata.lookahead_days, table.metadata.fills_days)
-        for table in all_built
-        if name in table.metadata.reads
+        # Days that the table itself is made of are no days of it that are read.
+        (reader.lookback_days - table.lookback_days)
+        + (reader.lookahead_days - table.lookahead_days)
+        + reader.fills_days
+        for reader in all_built
+        if name in reader.reads
     ]
-    assert tables.load_table(settings().sql_dir, name).metadata.fills_days == max(reaches)
+    assert table.fills_days == max(reaches, default=0)
 
 
 NOON = dt.datetime(2019, 11, 3, 12, tzinfo=dt.UTC)
@@ -268,7 +284,7 @@ def test_before_they_are_due_only_days_of_many_new_late_events_are_built(client:
 
 
 @pytest.mark.integration
-def test_different_days_may_be_built_at_the_same_time(client: bigquery_api.Client) -> None:
+def test_different_days_and_the_same_may_be_built_at_the_same_time(client: bigquery_api.Client) -> None:
     days = [FIRST, SECOND, THIRD]
     publish(client, *days)
     events = [purchase(day, user_id=user) for day in days for user in range(day.day)]
@@ -277,7 +293,8 @@ def test_different_days_may_be_built_at_the_same_time(client: bigquery_api.Clien
     build_tables_read(client, table, days)
     with ThreadPoolExecutor(len(days)) as threads:
         built = list(threads.map(lambda day: summaries.build(client, table, [day]), days))
-    assert built == [1, 2, 3]
+    # Each also builds those of the others' days that it finds not built yet.
+    assert all(day.day <= rows <= 6 for day, rows in zip(days, built, strict=True))
     counted = "SELECT event_date, COUNT(*) AS n FROM shop.customer_purchases GROUP BY 1 ORDER BY 1"
     assert [tuple(row.values()) for row in rows_of(client, counted)] == list(
         zip(days, [1, 2, 3], strict=True)

@@ -66,7 +66,7 @@ function draw() {
       figure("Purchases", short(purchases)), figure("Revenue", amount(short)(sum(rows, "revenue"))),
       figure("Purchases per view", views ? percent(purchases / views) : "–"),
       figure("Newest event", age ? `${age} min ago` : "this minute")),
-    element("div", { class: "cards" }, card,
+    element("div", { class: "cards uneven" }, card,
       element("section", { class: "card" }, element("header", {}, element("h2", {}, "Which products bring the money now?")),
         table(told.products.rows, told.products.types, "top products")),
       element("section", { class: "card" }, element("header", {}, element("h2", {}, "The numbers")),
@@ -91,7 +91,7 @@ const SPEC = {
     mark: { type: "bar", tooltip: true },
     encoding: {
       x: { field: "minute", type: "temporal", timeUnit: "utcyearmonthdatehoursminutes", axis: { title: null, format: "%H:%M", grid: false } },
-      y: { field: "events", type: "quantitative", axis: { title: null, labelExpr: "format(datum.value, '~s')", tickCount: 3, tickMinStep: 1, minExtent: 46, maxExtent: 46, domain: false, ticks: false } },
+      y: { field: "events", type: "quantitative", axis: { title: null, labelExpr: "datum.value % 1 ? '' : format(datum.value, '~s')", tickCount: 3, tickMinStep: 1, minExtent: 46, maxExtent: 46, domain: false, ticks: false } },
       color: { field: "event_type", type: "nominal", scale: { domain: ["view", "cart", "purchase"] }, legend: null },
     },
   },

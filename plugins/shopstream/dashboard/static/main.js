@@ -1,11 +1,14 @@
 // The frame of all pages: navigation, theme, and the page that the address names.
 
+import { canDraw } from "./ask.js";
 import { element } from "./format.js";
 import { currentTheme, keepTheme, preferredTheme, useTheme } from "./theme.js";
 import * as customer from "./customer.js";
 import * as live from "./live.js";
 import * as pipelines from "./pipelines.js";
 import * as purchasing from "./purchasing.js";
+
+/* global redrawForPaper */
 
 const PAGES = { "": purchasing, live, customer, pipelines };
 
@@ -31,6 +34,9 @@ button.addEventListener("click", () => {
   show(theme);
   page.redraw?.();
 });
+canDraw.then(() => redrawForPaper(() => {
+  if (currentTheme() === "dark") page.redraw?.();
+}));
 
 document.title = `${page.title} · shopstream`;
 page.show(main, (text) => { document.getElementById("freshness").textContent = text; });
