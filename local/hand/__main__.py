@@ -16,10 +16,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from itertools import islice
 from pathlib import Path
+from threading import Thread
 from typing import Any, NoReturn
 
 from google.api_core.exceptions import GoogleAPICallError, GoogleAPIError, NotFound
@@ -177,15 +179,18 @@ def _sample(text: str) -> int:
 
 
 def _up(options: argparse.Namespace) -> int:
-    was_up = control.is_up()
-    control.up()
-    os.environ.update(control.environment())
-    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
-    if not was_up:
-        airflow.wait_for_dags(UNPAUSED)
-        for dag_id in UNPAUSED:
-            airflow.unpause(dag_id)
-        airflow.run("apply_schemas", {}, _progress)
+    applied: Future[None] = Future()
+
+    def apply_schemas() -> None:
+        try:
+            _apply_schemas()
+        except Exception as error:
+            applied.set_exception(error)
+        else:
+            applied.set_result(None)
+
+    if control.up(meanwhile=Thread(target=apply_schemas, daemon=True).start):
+        applied.result()
     print(control.describe())
     print(
         "Next:\n"
@@ -194,6 +199,14 @@ def _up(options: argparse.Namespace) -> int:
         f"  {ASK}"
     )
     return 0
+
+
+def _apply_schemas() -> None:
+    airflow = AirflowClient(control.airflow_url(), *control.airflow_login())
+    airflow.wait_for_dags(UNPAUSED)
+    for dag_id in UNPAUSED:
+        airflow.unpause(dag_id)
+    airflow.run("apply_schemas", {}, _progress)
 
 
 def _status(options: argparse.Namespace) -> int:

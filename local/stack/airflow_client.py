@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -15,7 +15,10 @@ from google.auth.transport.requests import Request
 from requests.adapters import HTTPAdapter
 from urllib3 import Retry
 
+FIRST_POLL_SECONDS = 0.3
 POLL_SECONDS = 1.5
+"""A wait begins with short pauses between its questions, since what is short is soon over, and goes on with
+these: each question costs Airflow 30 ms of CPU, which its tasks then lack."""
 WAIT_SECONDS = 3600.0
 ANSWER_AFTER_SECONDS = 5.0
 ANSWER_HOURS = 24
@@ -106,6 +109,7 @@ class AirflowClient:
             AirflowRefused: a DAG is missing at the end of the time; it says Airflow's import errors.
         """
         deadline = time.monotonic() + timeout_seconds
+        pauses = _pauses()
         while missing := set(dag_ids) - {dag["dag_id"] for dag in self._call("GET", "/dags")["dags"]}:
             if time.monotonic() > deadline:
                 errors = [
@@ -115,7 +119,7 @@ class AirflowClient:
                     f"Airflow does not know {', '.join(sorted(missing))} after {timeout_seconds:.0f} s. "
                     + ("\n".join(errors) or "There are no import errors; look at the dag-processor's log.")
                 )
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(pauses))
 
     def unpause(self, dag_id: str) -> None:
         """Let a DAG's runs start."""
@@ -251,12 +255,13 @@ class AirflowClient:
             The end state of each run that has ended, `success` or `failed`.
         """
         deadline = time.monotonic() + timeout_seconds
+        pauses = _pauses()
         ended: dict[tuple[str, str], str] = {}
         while len(ended) < (len(runs) if enough is None else enough):
             if time.monotonic() > deadline:
                 waiting = ", ".join(name for run, name in runs.items() if run not in ended)
                 raise RunFailed(f"Still not done after {timeout_seconds:.0f} s: {waiting}.")
-            time.sleep(POLL_SECONDS)
+            time.sleep(next(pauses))
             for (dag_id, run_id), name in runs.items():
                 if (dag_id, run_id) in ended:
                     continue
@@ -272,7 +277,6 @@ class AirflowClient:
                         said = f"{name}: {task['task_id']}{f' [{label}]' if label else ''} {shown}"
                         for line in [said, *self._asked(task)]:
                             progress(line)
-                # Each question costs Airflow 30 ms of CPU, which its tasks then lack.
                 if all(task["state"] in FINAL_STATES for task in tasks):
                     state = self._call("GET", f"/dags/{dag_id}/dagRuns/{run_id}")["state"]
                     if state in ("success", "failed"):
@@ -354,6 +358,14 @@ class ComposerClient(AirflowClient):
         credentials, _ = google.auth.default(scopes=scopes)
         credentials.refresh(Request())
         self._session.headers["Authorization"] = f"Bearer {credentials.token}"
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds to wait before each look, from FIRST_POLL_SECONDS to POLL_SECONDS."""
+    pause = FIRST_POLL_SECONDS
+    while True:
+        yield pause
+        pause = min(1.3 * pause, POLL_SECONDS)
 
 
 def _reason(entry: dict[str, Any]) -> str:

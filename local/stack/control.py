@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import xmlrpc.client  # nosec B411 (what answers is our own supervisord)
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from shopstream.dashboard.in_airflow import PREFIX
 
 STACK_ID = "SHOPSTREAM_STACK_ID"
 NEEDED_TO_PROVISION = {"spanner", "pubsub", "gcs"}
+NEEDED_LAST = {"dataflow", "triggerer"}
+"""By tasks that load or wait, and not by those that apply the schemas."""
 UP_TIMEOUT_SECONDS = 300
 FIRST_SECONDS = 20
 STOP_SECONDS = 1
@@ -59,8 +61,14 @@ def take_interrupts() -> None:
         signal.signal(number, interrupt)
 
 
-def up(progress: Progress = print) -> None:
+def up(progress: Progress = print, meanwhile: Callable[[], object] | None = None) -> bool:
     """Start everything and wait until all of it is healthy; after a failure nothing is left running.
+
+    `meanwhile` is called as soon as all but NEEDED_LAST is; that starts only then, so that it takes no core
+    from what is waited for. It must return soon.
+
+    Returns:
+        Whether it was down.
 
     Raises:
         NotReady: a port is taken, a program is missing or does not stay up; the message says what to do.
@@ -69,15 +77,16 @@ def up(progress: Progress = print) -> None:
     with _lock(progress):
         if is_up():
             progress(f"The stack is up already: {airflow_url()}")
-            return
+            return False
         _stop_everything(progress)  # what a killed stack left
         ports = chosen_ports()
         try:
-            _start(ports, progress)
+            _start(ports, progress, meanwhile)
         except BaseException:
             with no_interrupts():
                 _stop_everything(progress)
             raise
+        return True
 
 
 def down(progress: Progress = print) -> None:
@@ -175,7 +184,9 @@ def restart(name: str) -> None:
         time.sleep(0.2)
 
 
-def _start(ports: Mapping[str, int], progress: Progress) -> None:
+def _start(
+    ports: Mapping[str, int], progress: Progress, meanwhile: Callable[[], object] | None = None
+) -> None:
     began = time.monotonic()
     _refuse_taken_ports(ports)
     wanted = services(ports)
@@ -192,7 +203,8 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
     progress("Laying out Airflow's database")
     airflow_settings.lay_out(STATE / "airflow", _password(), variables)
 
-    _write_private(_config_file(), _supervisor_config(wanted))
+    later = NEEDED_LAST if meanwhile else set()
+    _write_private(_config_file(), _supervisor_config(wanted, later))
     with (logs_dir() / "supervisor.log").open("wb") as log:
         supervisor = subprocess.Popen(
             [sys.executable, "-m", "supervisor.supervisord", "--nodaemon", "--configuration", _config_file()],
@@ -214,6 +226,11 @@ def _start(ports: Mapping[str, int], progress: Progress) -> None:
             _provision(variables)
             provisioned = True
             progress(f"bucket, database, topics and templates are made ({time.monotonic() - began:.0f} s)")
+        if meanwhile and not waiting.keys() - later:
+            for name in sorted(later):
+                _supervisor().startProcess(name, False)
+            meanwhile()
+            meanwhile = None
         if supervisor.poll() is not None:
             raise NotReady(f"supervisor ended at its start; read {logs_dir() / 'supervisor.log'}.")
         _check_start(waiting.values(), time.monotonic() - began)
@@ -291,7 +308,8 @@ def _members() -> list[psutil.Process]:
     return found
 
 
-def _supervisor_config(wanted: Sequence[Program]) -> str:
+def _supervisor_config(wanted: Sequence[Program], later: Collection[str] = ()) -> str:
+    """Supervisor's configuration; it does not start what is to start `later` by itself."""
     lines = [
         "[supervisord]",
         f"pidfile={_escape(STATE / 'supervisor.pid')}",
@@ -314,6 +332,7 @@ def _supervisor_config(wanted: Sequence[Program]) -> str:
             "redirect_stderr=true",
             "stopasgroup=true",
             "killasgroup=true",
+            f"autostart={'false' if service.name in later else 'true'}",
             f"autorestart={'unexpected' if service.keeps_state else 'false'}",
             # Whoever ends this soon will not stay up: supervisor then gives up at once, and `up` tells why.
             f"startsecs={FIRST_SECONDS}",

@@ -280,6 +280,30 @@ def test_a_service_that_does_not_stay_up_is_told_with_its_log_and_all_others_are
     assert members(environment) == []
 
 
+def test_what_needs_neither_dataflow_nor_triggerer_is_done_while_these_start(tmp_path: Path) -> None:
+    environment = stack_environment(tmp_path)
+    program = (
+        "from local.stack import control; "
+        "tell = lambda: print('meanwhile', *(name for name, state in control.status().items() "
+        "if state == 'healthy'), flush=True); "
+        "print('was down:', control.up(meanwhile=tell), control.up(meanwhile=tell))"
+    )
+
+    ended = subprocess.run(
+        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
+    )
+    states = run(environment, "status").stdout.split("\n")
+    run(environment, "down")
+
+    assert ended.returncode == 0, ended.stderr
+    said = ended.stdout.splitlines()
+    [told] = [line.split()[1:] for line in said if line.startswith("meanwhile")]
+    assert {"spanner", "bigquery", "api-server", "scheduler", "dag-processor"} <= set(told)
+    assert not {"dataflow", "triggerer"} & set(told)
+    assert said[-1] == "was down: True False"
+    assert all(state.endswith("healthy") for state in filter(None, states)), states
+
+
 def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
     environment = stack_environment(tmp_path)
     starting = subprocess.Popen(
