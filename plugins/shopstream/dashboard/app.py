@@ -35,7 +35,14 @@ from shopstream.charts import (
 )
 from shopstream.dashboard.answers import answer_of
 from shopstream.dashboard.in_airflow import PAGES
-from shopstream.dashboard.stores import JOURNEY_DAYS, Answer, BigQueryStore, SpannerStore, StoreFailed
+from shopstream.dashboard.stores import (
+    JOURNEY_DAYS,
+    MAX_DAYS,
+    Answer,
+    BigQueryStore,
+    SpannerStore,
+    StoreFailed,
+)
 
 Guard = Callable[..., Any]
 """A dependency of FastAPI that returns the reader's name, or raises HTTPException 401 or 403."""
@@ -43,7 +50,6 @@ T = TypeVar("T")
 
 STATIC_DIR = Path(__file__).with_name("static")
 SQL_DIR = Path(__file__).with_name("sql")
-MAX_DAYS = 400
 THREADS = 8
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
@@ -242,8 +248,9 @@ def create_app(
 
     @app.get("/api/customer/streamed")
     async def customer_streamed(user_id: UserId, last_day: date) -> dict[str, Any]:
-        """What the stream has of a customer on a day and the day before, which loads may not have."""
-        params = {"first_day": last_day - timedelta(days=1), "last_day": last_day, "user_id": user_id}
+        """What the stream has of a customer since the day before `last_day`, the newest loaded."""
+        newest = max(last_day, datetime.now(UTC).date())
+        params = {"first_day": last_day - timedelta(days=1), "last_day": newest, "user_id": user_id}
         name = "streamed_events_of_customer"
         return _body(await off_the_loop(lambda: bigquery.ask(name, _sql(name), params)))
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
     from shopstream.gcp.bigquery import Limit
 
+MAX_DAYS = 400
+"""So many days a chart shows at most, and of no more may a query read the events."""
 MAX_ROWS = 2000
 QUERY_SECONDS = 25.0
 KEPT_SECONDS = 60.0
@@ -181,7 +183,7 @@ def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any], secon
             *(get_table(client, table, seconds) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
         )
     days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
-    return limit_of(f"ask {name}", most_events(client, timeout_seconds=seconds) * days)
+    return limit_of(f"ask {name}", most_events(client, timeout_seconds=seconds) * min(days, MAX_DAYS))
 
 
 def failed(error: Exception, message: str, store: str = "BigQuery") -> StoreFailed:

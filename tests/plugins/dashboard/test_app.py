@@ -409,12 +409,22 @@ def test_a_lookup_is_logged_with_who_asked_and_without_the_customers_number(
 
 
 @pytest.mark.integration
-def test_what_only_the_stream_has_of_a_customer_is_told(
+def test_what_the_stream_has_of_a_customer_since_the_newest_loaded_day_is_told(
     shop: TestClient, bigquery: bigquery_api.Client
 ) -> None:
-    fill(bigquery, "shop_raw.events_stream", [stream_event(event_id=n, user_id=5) for n in ("a", "a", "b")])
-    told = shop.get("/api/customer/streamed", params={"user_id": 5, "last_day": "2019-11-02"}).json()["rows"]
-    assert sorted(row["event_id"] for row in told) == ["a", "b"]
+    today = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    times = {
+        "before": dt.datetime.combine(dt.date(2019, 10, 31), dt.time(23, 59)),
+        "the day before": dt.datetime.combine(dt.date(2019, 11, 1), dt.time()),
+        "since": dt.datetime.combine(dt.date(2019, 11, 20), dt.time(12)),
+        "today": today,
+    }
+    events = [stream_event(event_id=name, event_time=time, user_id=5) for name, time in times.items()]
+    fill(bigquery, "shop_raw.events_stream", [*events, events[-1]])
+    params = {"user_id": "5", "last_day": "2019-11-02"}
+    told = shop.get("/api/customer/streamed", params=params).json()["rows"]
+    assert [row["event_id"] for row in told] == ["today", "since", "the day before"]
+    fill(bigquery, "shop_raw.events_stream", [])
 
 
 @pytest.mark.parametrize("user_id", ["0", "-5", "x", "9223372036854775808", "1.5", "", "1 OR 1=1"])

@@ -21,6 +21,7 @@ from PIL import Image
 from beam_jobs.contract import EVENT_TYPES
 from shopstream.charts import CHARTS_DIR, DRAW, chart_names, read_spec, read_sql, read_theme
 from shopstream.report.page import CHARTS, chart_specs
+from shopstream.rounding import rounded
 from shopstream.settings import settings
 from shopstream.tables.folder import all_tables, load_table, summaries_in_order
 from tests.plugins.report.summary_rows import MONTH, NO_DAY, ONE_DAY, THREE_DAYS, summaries
@@ -170,13 +171,30 @@ def test_the_ten_most_visited_subcategories_come_largest_first() -> None:
     assert {text for text in drawn if "," in text} == {f"{count:,}" for _, count in top_ten}
 
 
-def test_an_hour_is_labelled_with_the_sum_of_prices_of_all_days() -> None:
+def test_an_hour_is_labelled_with_the_sum_of_prices_of_all_days_and_the_number_of_events() -> None:
     sums: Counter[tuple[int, str]] = Counter()
+    events: Counter[tuple[int, str]] = Counter()
     for row in summaries(THREE_DAYS)["hourly_price_by_event_type"]:
         sums[row["event_hour"], row["event_type"]] += row["price_sum"]
+        events[row["event_hour"], row["event_type"]] += row["events"]
     drawn = texts(chart_specs(summaries(THREE_DAYS))["hourly_price_by_event_type"])
     assert [text for text in drawn if ":" in text] == [f"{hour:02}:00" for hour in range(24)]
-    assert {f"{price_sum:,.0f}" for price_sum in sums.values()} <= set(drawn)
+    assert {f"{rounded(sums[hour]):,} from {events[hour]:,}" for hour in sums} <= set(drawn)
+    narrow = chart_specs(summaries(THREE_DAYS))["hourly_price_by_event_type"] | {"width": 300}
+    assert {f"{rounded(price_sum):,}" for price_sum in sums.values()} <= set(texts(narrow))
+
+
+def test_hours_of_few_events_have_neither_colours_nor_a_legend_of_them() -> None:
+    def drawn(events: int) -> str:
+        hour = {"event_hour": 8, "event_type": "view", "events": events, "price_sum": 90}
+        spec = read_spec("hourly_price_by_event_type") | {"config": read_theme(), "title": ""}
+        spec["datasets"] = {"hourly_price_by_event_type": [hour, hour | {"event_hour": 9, "price_sum": 95}]}
+        return vl_convert.vegalite_to_svg(spec, vl_version=vega_bundle.VEGA_LITE)
+
+    legend = re.compile(r"<text[^>]*opacity=\"0\"[^>]*>Average price")
+    assert "NaN" not in drawn(29)
+    assert legend.search(drawn(29))
+    assert not legend.search(drawn(30))
 
 
 def test_weekdays_come_from_monday_to_sunday_though_only_three_had_events() -> None:

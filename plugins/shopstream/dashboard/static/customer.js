@@ -1,7 +1,7 @@
 // The page "Customer": one customer's journey from Spanner, sessions folded, the newest first, page by page.
 
 import { ask } from "./ask.js";
-import { amount, element, exact, longDay, price } from "./format.js";
+import { addDays, amount, element, exact, longDay, price, span } from "./format.js";
 
 export const title = "Customer";
 
@@ -46,9 +46,11 @@ async function look(user, shown) {
   const sum = element("p", { class: "verdict" }, "Looking…");
   const note = element("p", { class: "soft" });
   const failed = element("p", { class: "note", role: "alert" });
-  const more = element("button", { type: "button" }, "Older");
+  const more = element("button", { type: "button", hidden: true });
   let next = last_day;
   let isRead = false; // of what was not read nothing is said
+  let days = ""; // which are shown
+  let stream = ""; // what of it is
 
   async function page() {
     more.disabled = true;
@@ -61,23 +63,29 @@ async function look(user, shown) {
       const told = await ask("api/customer", { user_id: user, last_day: next });
       if (next === last_day) {
         const streamed = await ask("api/customer/streamed", { user_id: user, last_day })
-          .catch((error) => (tell(error), { rows: [] }));
+          .catch((error) => (tell(error), { rows: [], failed: true }));
+        stream = streamed.failed ? ", without what the stream brought since"
+          : streamed.is_cut ? `, and the newest ${exact(streamed.rows.length)} events of those that the stream brought since`
+            : ", and what the stream brought since";
         const there = new Set(told.rows.map((row) => row.event_id));
         events.push(...streamed.rows.filter((row) => !there.has(row.event_id)).map((row) => ({ ...row, streamed: true })));
       }
       events.push(...told.rows);
       next = told.next_last_day;
-      note.textContent = `Spanner answered in ${told.milliseconds} ms. Shown from ${longDay(next < oldest ? oldest : next)} on.`;
+      const first = addDays(next, 1);
       more.hidden = next < oldest;
+      more.textContent = `The ${told.days} days before`;
+      days = `the days ${span(first < oldest ? oldest : first, last_day)}${stream}`;
+      note.textContent = `Spanner answered in ${told.milliseconds} ms. Shown: ${days}.`;
       isRead = true;
-      more.textContent = "Older";
     } catch (error) {
       tell(error);
       more.textContent = "Try again";
+      more.hidden = false;
     }
     more.disabled = false;
     events.sort((a, b) => (a.event_time < b.event_time ? 1 : a.event_time > b.event_time ? -1 : 0));
-    sum.textContent = isRead ? summary(user, events) : `Customer ${user}: not read.`;
+    sum.textContent = isRead ? summary(user, events, days, !more.hidden) : `Customer ${user}: not read.`;
     list.replaceChildren(...sessions(events));
   }
 
@@ -88,8 +96,11 @@ async function look(user, shown) {
 
 const count = (number, what) => `${exact(number)} ${what}${number === 1 ? "" : "s"}`;
 
-function summary(user, events) {
-  if (!events.length) return `No events of customer ${user} in these days. Is the number right?`;
+function summary(user, events, days, hasOlder) {
+  if (!events.length) {
+    return `No event of customer ${user} is in what was read: ${days}. `
+      + (hasOlder ? "Look at the days before, or is the number wrong?" : "Is the number right?");
+  }
   const bought = events.filter((event) => event.event_type === "purchase");
   const visits = new Set(events.map((event) => event.user_session));
   const orders = new Set(bought.map((event) => `${event.user_session} ${event.event_time.slice(0, 10)}`));
