@@ -39,13 +39,13 @@ install: $(INSTALLED) $(ANALYZER) ## Make .venv, .venv-emulators and the SQL ana
 demo: $(INSTALLED) ## Load and analyse generated days; INPUT=file for events of yours, BAD_DAY=1 for one that asks, KEEP=1 to leave it running
 	@$(BIN)/python -m local.demo $(if $(INPUT),--input "$$INPUT") $(if $(KEEP),--keep) $(if $(REPLACE),--replace) $(if $(BAD_DAY),--bad-day)
 
-test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
+test: $(INSTALLED) $(ANALYZER) .venv-infra/.installed chromium ## Run all tests; ARGS="-k name" for some, ARGS=-n0 in one process
 	@$(BIN)/pytest $(PROCESSES) $(ARGS)
 
 test-fast: $(INSTALLED) ## Run the tests that start neither an emulator nor an Airflow
 	@$(BIN)/pytest $(FAST) $(ARGS)
 
-test-long: $(INSTALLED) ## Run the tests that take too long for `make test`: the walk of docs/local.md, Airflow's pages in a browser, all drills and faults, more generated cases
+test-long: $(INSTALLED) chromium ## Run the tests that take too long for `make test`: the walk of docs/local.md, Airflow's pages in a browser, all drills and faults, more generated cases
 	@$(BIN)/pytest $(PROCESSES) -m "soak or hypothesis" --hypothesis-profile=long --timeout=900 $(ARGS)
 
 test-durations: ## Run all tests and tell the 30 slowest steps
@@ -175,6 +175,14 @@ lock: $(UV) ## Resolve requirements.in and local/emulators.in anew into the lock
 clean: down ## Stop the local stack; remove build/ and all caches, but not the virtual environments
 	rm -rf build .pytest_cache .ruff_cache .mypy_cache .import_linter_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +
+
+# Without root or apt-get, the tests of the pages are skipped and say why; with CI set that fails the run.
+.PHONY: chromium
+chromium:
+	@test -n "$$SHOPSTREAM_CHROMIUM" || command -v chromium >/dev/null || command -v google-chrome >/dev/null \
+		|| ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || { \
+		echo "Installing Debian's Chromium, in which the tests look at the pages"; export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium >/dev/null; }
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

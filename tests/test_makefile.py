@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -49,3 +50,31 @@ def test_what_is_typed_for_a_variable_reaches_its_command_unchanged(
         check=True,
     ).stdout
     assert TYPED in told.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("programs", "variables", "installs"),
+    [
+        (["apt-get"], {}, True),
+        (["apt-get", "chromium"], {}, False),
+        (["apt-get", "google-chrome"], {}, False),
+        (["apt-get"], {"SHOPSTREAM_CHROMIUM": "/opt/browser"}, False),
+        ([], {}, False),
+    ],
+)
+def test_the_tests_have_chromium_installed_where_there_is_none_and_root_can(
+    programs: list[str], variables: dict[str, str], installs: bool, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    for name, does in {"id": "echo 0", "nproc": "echo 1", "expr": "echo 2"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{does}\n")
+    for name in programs:
+        (tmp_path / name).write_text(f'#!/bin/sh\necho "$@" >>{log}\n')
+    for program in tmp_path.iterdir():
+        program.chmod(0o755)
+    make = shutil.which("make")
+    assert make
+    subprocess.run([make, "chromium"], cwd=ROOT, env={"PATH": str(tmp_path), **variables}, check=True)
+    assert log.exists() == installs
+    if installs:
+        assert log.read_text().splitlines()[1].endswith(" chromium")
