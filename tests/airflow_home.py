@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import local.stack.seldom_gc  # noqa: F401 (before Airflow, also where another process imports this)
 from local.root import ROOT
 from local.stack import airflow_settings, emulators
 from shopstream.settings import settings

@@ -24,7 +24,6 @@ from tests.airflow_home import airflow_home  # noqa: F401
 from tests.dags.shop import Shop
 from tests.dags.stream import Stream, write_variable
 from tests.local.dataflow.service import Service, serving, upload_template
-from tests.sql.events import apply_all, drop_all
 
 
 @pytest.fixture(scope="session")
@@ -103,20 +102,12 @@ def stream_dataflow(
         yield service
 
 
-@pytest.fixture(scope="module")
-def stream_tables(bigquery: bigquery_api.Client) -> bigquery_api.Client:
-    """BigQuery with all tables, and nothing in them."""
-    drop_all(bigquery)
-    apply_all(bigquery)
-    return bigquery
-
-
 @pytest.fixture
 def stream(
     airflow_home: Path,  # noqa: F811
     stream_dataflow: Service,
     stream_folder: Path,
-    stream_tables: bigquery_api.Client,
+    bigquery_tables_of_file: bigquery_api.Client,
     bucket: Bucket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Stream]:
@@ -129,10 +120,10 @@ def stream(
     monkeypatch.setattr(jobs, "SETTLE_SECONDS", 0.3)
     monkeypatch.setattr(jobs, "POLL_SECONDS", 0.1)
     monkeypatch.setattr(jobs, "LAUNCH_PAUSES_SECONDS", (0.5, 0.5, 0.5))
-    stream = Stream(stream_dataflow, bucket, stream_tables, stream_folder)
+    stream = Stream(stream_dataflow, bucket, bigquery_tables_of_file, stream_folder)
     stream.deploy("local")
     stream.fill()
-    stream_tables.query_and_wait("TRUNCATE TABLE shop_ops.stream_checks")
+    bigquery_tables_of_file.query_and_wait("TRUNCATE TABLE shop_ops.stream_checks")
     write_variable(None)
     for path in stream_folder.iterdir():
         path.unlink()

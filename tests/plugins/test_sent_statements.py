@@ -51,7 +51,7 @@ from shopstream.watch.digest import read_day
 from shopstream.watch.figures import Finding
 from shopstream.watch.read import read_counts, told_before, write_findings
 from tests.plugins.load.landed import audit, manifest_of, parquet, rejected
-from tests.sql.events import apply_all, batch_event, drop_all, fill, stream_event
+from tests.sql.events import apply_all, batch_event, fill, stream_event
 from tools.googlesql.analyzer import Analyzer, running_analyzer
 from tools.googlesql.reads import reads_of
 
@@ -102,10 +102,9 @@ def recorder() -> Recorder:
 
 
 @pytest.fixture(scope="module")
-def filled(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+def filled(bigquery_tables_of_file: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, and events in the raw ones."""
-    drop_all(bigquery)
-    apply_all(bigquery)
+    bigquery = bigquery_tables_of_file
     forgotten = batch_event(event_id="c", user_id=FORGOTTEN, landing_day=dt.date(2019, 11, 2))
     events = [batch_event(event_id="a"), batch_event(event_id="b"), forgotten]
     fill(bigquery, "shop_raw.events_batch", events)

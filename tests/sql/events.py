@@ -27,12 +27,12 @@ DEFAULTS: Mapping[str, Any] = {
     "user_session": "s1",
 }
 
+TABLES = tables.all_tables(settings().sql_dir)
+"""Read once, since to read them takes as long as a statement."""
 BUILT = list(tables.built_in_order(settings().sql_dir))
 SUMMARIES = tables.summaries_in_order(settings().sql_dir)
 VIEWS_OF_DAYS = [
-    table.full_name
-    for table in tables.all_tables(settings().sql_dir)
-    if table.view and set(table.metadata.reads) <= set(SUMMARIES)
+    table.full_name for table in TABLES if table.view and set(table.metadata.reads) <= set(SUMMARIES)
 ]
 """Views that show summaries day by day, and are proven by fixtures as those are."""
 
@@ -62,14 +62,26 @@ def stream_event(**given: Any) -> dict[str, Any]:
 
 def fill(client: bigquery_api.Client, table_name: str, rows: Iterable[Mapping[str, Any]]) -> None:
     """Replace a table's rows by these, in DML, so that it may be repeated at once."""
-    statements = [f"TRUNCATE TABLE {table_name}"]
-    if rows := list(rows):
-        fields = client.get_table(table_name).schema
-        names = ", ".join(field.name for field in fields)
-        values = [", ".join(_literal(field, row.get(field.name)) for field in fields) for row in rows]
-        statements.append(f"INSERT INTO {table_name} ({names}) VALUES ({'), ('.join(values)})")
+    fill_all(client, {table_name: rows})
+
+
+def fill_all(client: bigquery_api.Client, tables_rows: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    """Replace the rows of several tables, by their names."""
+    statements = []
+    for table_name, given in tables_rows.items():
+        statements.append(f"TRUNCATE TABLE {table_name}")
+        if rows := list(given):
+            fields = client.get_table(table_name).schema
+            names = ", ".join(field.name for field in fields)
+            values = [", ".join(_literal(field, row.get(field.name)) for field in fields) for row in rows]
+            statements.append(f"INSERT INTO {table_name} ({names}) VALUES ({'), ('.join(values)})")
     # As one script, for each job costs some tens of milliseconds.
     client.query_and_wait(";\n".join(statements))
+
+
+def empty(client: bigquery_api.Client, table_names: Iterable[str]) -> None:
+    """Delete all rows of some tables."""
+    fill_all(client, dict.fromkeys(table_names, ()))
 
 
 def drop_all(client: bigquery_api.Client) -> None:
@@ -80,7 +92,7 @@ def drop_all(client: bigquery_api.Client) -> None:
 
 def apply_all(client: bigquery_api.Client) -> None:
     """Create all tables and views of sql/bigquery."""
-    for table in tables.all_tables(settings().sql_dir):
+    for table in TABLES:
         apply(client, table)
 
 
@@ -92,13 +104,13 @@ def build_tables_read(
     With `anew` they have no other days then.
     """
     wanted, built = set(table.metadata.reads), []
-    for below in reversed(tables.all_tables(settings().sql_dir)):
+    for below in reversed(TABLES):
         if below.full_name in wanted:
             wanted |= set(below.metadata.reads)
             built += [below] if below.query else []
+    if anew and built:
+        empty(client, [below.full_name for below in built])
     for below in reversed(built):
-        if anew:
-            fill(client, below.full_name, [])
         for day in days:
             build_day(client, below, day)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_day, checks_statement, run_checks
-from tests.sql.events import BUILT, apply_all, batch_event, build_tables_read, drop_all, fill, stream_event
+from tests.sql.events import BUILT, batch_event, build_tables_read, fill, stream_event
 
 CHANGES: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(
     Path(__file__).with_name("checks.yaml").read_text()
@@ -58,13 +58,11 @@ def ordinary_day(day: dt.date) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def client(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+def client(bigquery_tables_of_file: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with three ordinary days of events, and the summaries of them."""
-    drop_all(bigquery)
-    apply_all(bigquery)
     events = [event for day in (WEEK_BEFORE, DAY_BEFORE, DAY) for event in ordinary_day(day)]
-    fill(bigquery, "shop_raw.events_batch", events)
-    return bigquery
+    fill(bigquery_tables_of_file, "shop_raw.events_batch", events)
+    return bigquery_tables_of_file
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +95,27 @@ def table(request: pytest.FixtureRequest, client: bigquery_api.Client) -> Iterat
     """The summary, whose DAY is made as it was at the end."""
     table = tables.load_table(settings().sql_dir, request.param)
     yield table
-    fill(client, "shop_raw.events_stream", [])
-    build_tables_read(client, table, [DAY], anew=False)
     build_day(client, table, DAY)
+
+
+@pytest.fixture
+def arrive(client: bigquery_api.Client, table: tables.Table) -> Iterator[Callable[[dict[str, Any]], None]]:
+    """Lets an event come by stream when DAY of the summary is built; at the end none has come."""
+    arrived: list[dict[str, Any]] = []
+
+    def stream_in() -> None:
+        fill(client, "shop_raw.events_stream", arrived)
+        build_tables_read(client, table, [DAY], anew=False)
+
+    def let(given: dict[str, Any]) -> None:
+        noon = dt.datetime.combine(DAY, dt.time(12))
+        arrived.append(stream_event(event_id="new", event_time=noon, **given))
+        stream_in()
+
+    yield let
+    if arrived:
+        arrived.clear()
+        stream_in()
 
 
 def statement(name: str, change: dict[str, Any]) -> str:
@@ -118,14 +134,15 @@ def statement(name: str, change: dict[str, Any]) -> str:
     indirect=["table"],
 )
 def test_a_check_finds_its_fault_and_no_other_check_does(
-    client: bigquery_api.Client, built: dict[str, set[str]], table: tables.Table, check: str
+    client: bigquery_api.Client,
+    built: dict[str, set[str]],
+    table: tables.Table,
+    arrive: Callable[[dict[str, Any]], None],
+    check: str,
 ) -> None:
     change = CHANGES[table.full_name][check]
     if "arrives" in change:
-        noon = dt.datetime.combine(DAY, dt.time(12))
-        event = stream_event(event_id="new", event_time=noon, **change["arrives"])
-        fill(client, "shop_raw.events_stream", [event])
-        build_tables_read(client, table, [DAY], anew=False)
+        arrive(change["arrives"])
     else:
         client.query_and_wait(statement(table.full_name, change))
 

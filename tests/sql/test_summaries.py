@@ -24,12 +24,11 @@ from shopstream.tables.day import build_day, run_checks
 from tests.sql.events import (
     SUMMARIES,
     VIEWS_OF_DAYS,
-    apply_all,
     batch_event,
     build_tables_read,
     complete,
-    drop_all,
     fill,
+    fill_all,
     rows_of,
     stream_event,
 )
@@ -66,9 +65,7 @@ def client(request: pytest.FixtureRequest) -> Iterator[bigquery_api.Client]:
         with real_bigquery() as client:
             yield client
         return
-    emulator: bigquery_api.Client = request.getfixturevalue("bigquery")
-    drop_all(emulator)
-    apply_all(emulator)
+    emulator: bigquery_api.Client = request.getfixturevalue("bigquery_tables_of_file")
     yield emulator
 
 
@@ -102,8 +99,11 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
     client: bigquery_api.Client, name: str, case: dict[str, Any]
 ) -> None:
     table = tables.load_table(settings().sql_dir, name)
-    fill(client, "shop_raw.events_batch", [batch_event(**event) for event in case.get("batch", [])])
-    fill(client, "shop_raw.events_stream", [stream_event(**event) for event in case.get("stream", [])])
+    given = {
+        "shop_raw.events_batch": [batch_event(**event) for event in batch_of(case)],
+        "shop_raw.events_stream": [stream_event(**event) for event in stream_of(case)],
+    }
+    fill_all(client, given if table.view else {**given, name: []})
     build_summaries_read(client, table, case)
     expected = in_order([typed(table, row) for row in case["expect"]])
 
@@ -117,7 +117,6 @@ def test_a_summary_makes_the_expected_rows_of_its_fixture_and_passes_its_checks(
         )
         assert in_order([dict(row) for row in job.result()]) == expected
         return
-    fill(client, name, [])
     build_day(client, table, case["day"])
     assert in_order(rows_of(client, f"SELECT * FROM {name}")) == expected
     assert run_checks(client, table, case["day"]) == len(expected)

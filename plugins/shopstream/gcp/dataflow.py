@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from airflow.providers.google.cloud.hooks.dataflow import DataflowHook as GoogleDataflowHook
@@ -70,7 +71,7 @@ class DataflowHook(GoogleDataflowHook):
         """
         body = {"requestedState": state}
         try:
-            self._jobs().update(**_location(), jobId=job_id, body=body).execute(num_retries=self.num_retries)
+            self._jobs.update(**_location(), jobId=job_id, body=body).execute(num_retries=self.num_retries)
         except HttpError:
             # It may have ended just before.
             if self.state(job_id) not in DataflowJobStatus.TERMINAL_STATES:
@@ -81,7 +82,7 @@ class DataflowHook(GoogleDataflowHook):
 
         Whether they have ended or not; each is whole, as jobs.get shows it.
         """
-        jobs = self._jobs()
+        jobs = self._jobs
         found: list[dict[str, Any]] = []
         # Without a filter the list begins with the newest.
         request = jobs.list(**_location(), name=name)
@@ -109,7 +110,7 @@ class DataflowHook(GoogleDataflowHook):
 
     def errors(self, job_id: str) -> str:
         """The job's error messages, each once, oldest first; at most the last MAX_ERROR_CHARS characters."""
-        messages = self._jobs().messages()
+        messages = self._jobs.messages()
         # Dataflow repeats the same traceback for each attempt at a bundle: a dict keeps one of each.
         texts: dict[str, None] = {}
         request = messages.list(**_location(), jobId=job_id, minimumImportance="JOB_MESSAGE_ERROR")
@@ -124,7 +125,7 @@ class DataflowHook(GoogleDataflowHook):
 
         Dataflow promises these only in the view that is asked for here.
         """
-        request = self._jobs().get(**_location(), jobId=job_id, view="JOB_VIEW_ALL")
+        request = self._jobs.get(**_location(), jobId=job_id, view="JOB_VIEW_ALL")
         job: dict[str, Any] = request.execute(num_retries=self.num_retries)
         return job
 
@@ -133,7 +134,7 @@ class DataflowHook(GoogleDataflowHook):
         return str(self.job(job_id)["currentState"])
 
     def _active_jobs(self, **options: str) -> list[dict[str, Any]]:
-        jobs = self._jobs()
+        jobs = self._jobs
         found: list[dict[str, Any]] = []
         request = jobs.list(**_location(), filter="ACTIVE", **options)
         while request is not None:
@@ -142,7 +143,9 @@ class DataflowHook(GoogleDataflowHook):
             request = jobs.list_next(request, answer)
         return sorted(found, key=lambda job: str(job["createTime"]))
 
+    @cached_property
     def _jobs(self) -> Any:
+        # Kept, since to make it takes more CPU than a request of it, and whoever waits asks again and again.
         return self.get_conn().projects().locations().jobs()
 
 

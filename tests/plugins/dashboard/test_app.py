@@ -51,8 +51,9 @@ def alone() -> TestClient:
 
 
 @pytest.fixture(scope="module")
-def shop(bigquery: bigquery_api.Client) -> TestClient:
+def shop(bigquery_tables_of_file: bigquery_api.Client) -> TestClient:
     """The application over two days of events, summarised."""
+    bigquery = bigquery_tables_of_file
     fill_shop(bigquery)
     return TestClient(create_app(lambda: "a reader", BigQueryStore(lambda: bigquery), SpannerStore(no_store)))
 

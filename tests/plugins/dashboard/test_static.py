@@ -36,10 +36,10 @@ PAGES = ("", "live", "customer?user_id=1", "pipelines")
 
 
 @pytest.fixture(scope="module")
-def small_shop(bigquery: bigquery_api.Client) -> bigquery_api.Client:
+def small_shop(bigquery_tables_of_file: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with two days of a shop."""
-    fill_shop(bigquery)
-    return bigquery
+    fill_shop(bigquery_tables_of_file)
+    return bigquery_tables_of_file
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.settings import Limits, settings
 from shopstream.stream.completeness import StreamIncomplete, compare_days
 from shopstream.tables import folder as tables
-from tests.sql.events import apply_all, batch_event, drop_all, fill, rows_of, stream_event
+from tests.sql.events import batch_event, fill, rows_of, stream_event
 
 pytestmark = pytest.mark.integration
 
@@ -21,16 +21,10 @@ NAME = "shop_ops.stream_completeness"
 MISSING = Limits(warn=0.1, fail=0.5)
 
 
-@pytest.fixture(scope="module")
-def tables_made(bigquery: bigquery_api.Client) -> None:
-    drop_all(bigquery)
-    apply_all(bigquery)
-
-
 @pytest.fixture
-def client(bigquery: bigquery_api.Client, tables_made: None) -> bigquery_api.Client:
-    fill(bigquery, NAME, [])
-    return bigquery
+def client(bigquery_tables_of_file: bigquery_api.Client) -> bigquery_api.Client:
+    fill(bigquery_tables_of_file, NAME, [])
+    return bigquery_tables_of_file
 
 
 def at(day: dt.date, hour: int = 10) -> dt.datetime:

@@ -27,7 +27,14 @@ from shopstream.tables.day import (
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from tests.plugins.load.landed import audit
-from tests.sql.events import apply_all, batch_event, build_tables_read, drop_all, fill, rows_of, stream_event
+from tests.sql.events import (
+    batch_event,
+    build_tables_read,
+    empty,
+    fill,
+    rows_of,
+    stream_event,
+)
 
 BUILT = tables.built_in_order(settings().sql_dir)
 FILLED = (
@@ -48,20 +55,12 @@ def table_of(name: str) -> Table:
 DEDUPLICATED = table_of("events_deduplicated")
 
 
-@pytest.fixture(scope="module")
-def applied(bigquery: bigquery_api.Client) -> bigquery_api.Client:
-    """BigQuery with all tables."""
-    drop_all(bigquery)
-    apply_all(bigquery)
-    return bigquery
-
-
 @pytest.fixture
-def client(applied: bigquery_api.Client) -> bigquery_api.Client:
+def client(bigquery_tables_of_file: bigquery_api.Client) -> bigquery_api.Client:
     """BigQuery with all tables, those empty that these tests fill."""
-    for name in ("shop_raw.events_batch", "shop_raw.events_stream", LOADS, CHECK_RESULTS, *FILLED):
-        fill(applied, name, [])
-    return applied
+    filled = ("shop_raw.events_batch", "shop_raw.events_stream", LOADS, CHECK_RESULTS, *FILLED)
+    empty(bigquery_tables_of_file, filled)
+    return bigquery_tables_of_file
 
 
 def publish(client: bigquery_api.Client, *days: dt.date) -> None:
