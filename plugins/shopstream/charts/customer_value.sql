@@ -1,12 +1,17 @@
 WITH judged AS (
     SELECT
         revenue,
+        -- A score is only a place among the others: where all bought yesterday, the lowest is no absence.
         CASE
-            WHEN recency_score >= 4 AND frequency_score >= 4 AND monetary_score >= 4 THEN 'champions'
-            WHEN recency_score <= 2 AND (frequency_score >= 4 OR monetary_score >= 4) THEN 'at risk'
+            WHEN
+                recency_days < 30 AND LEAST(recency_score, frequency_score, monetary_score) >= 4
+                THEN 'champions'
+            WHEN
+                recency_days >= 30 AND recency_score <= 2 AND GREATEST(frequency_score, monetary_score) >= 4
+                THEN 'at risk'
             WHEN frequency_score >= 4 THEN 'loyal'
             WHEN monetary_score >= 4 THEN 'big spenders'
-            WHEN recency_score >= 4 THEN 'recent'
+            WHEN recency_days < 30 AND recency_score >= 4 THEN 'recent'
             ELSE 'others'
         END AS segment
     FROM shop.customer_value

@@ -301,6 +301,38 @@ def test_the_numbers_are_those_of_the_events(shop: TestClient) -> None:
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    ("day", "recency", "segments"),
+    [
+        # Of ten the best two bought yesterday, and the others today.
+        ("2020-03-01", (1, 0), {"loyal": 2, "recent": 8}),
+        # The same two have not been there for a month.
+        ("2020-03-02", (30, 0), {"at risk": 2, "recent": 8}),
+        # All are long gone, the two not as long: none of them bought lately.
+        ("2020-03-03", (40, 80), {"loyal": 2, "others": 8}),
+    ],
+)
+def test_whoever_bought_in_the_last_30_days_is_not_at_risk_and_nobody_else_is_recent(
+    shop: TestClient,
+    bigquery: bigquery_api.Client,
+    day: str,
+    recency: tuple[int, int],
+    segments: dict[str, int],
+) -> None:
+    best, rest = recency
+    for user in range(10):
+        days, frequent = (best, 5) if user < 2 else (rest, 1)
+        score = 5 if days < max(recency) else 1
+        bigquery.query_and_wait(
+            "INSERT INTO shop.customer_value (event_date, user_id, last_purchase_date, recency_days, orders, "
+            "revenue, recency_score, frequency_score, monetary_score) VALUES "
+            f"('{day}', {user}, DATE_SUB('{day}', INTERVAL {days} DAY), {days}, 1, 10, {score}, {frequent}, 1)"
+        )
+    told = rows(shop, "customer_value", first_day=day, last_day=day)
+    assert {row["segment"]: row["customers"] for row in told} == segments
+
+
+@pytest.mark.integration
 def test_the_headline_counts_a_buyer_once(shop: TestClient) -> None:
     told = shop.get("/api/headline", params=BOTH).json()["rows"]
     assert [(row["events"], row["orders"], row["revenue"]) for row in told] == [(7, 2, 107.25), (2, 0, 0)]
