@@ -448,7 +448,7 @@ def test_a_version_that_does_not_come_up_is_not_tried_at_every_look(
     assert decision(stream.check()) == "update"
     stream.want(desired="running", version="v3")
 
-    assert "updated 1 times within the last hour" in error(stream.check())
+    assert "updated once within the last hour" in error(stream.check())
     [job_id] = stream.active()
     assert stream.dataflow.get(job_id)["labels"]["template_version"] == "v2"
 
