@@ -281,5 +281,5 @@ def _finding(table: Table, check: Check, day: dt.date, found_rows: int, shown: S
     return (
         f"{table.full_name} of {day}: check {check.name} ({check.severity}) found {'; '.join(told)}"
         + (f"; and {more} more rows" if more else "")
-        + "."
+        + f". {check.meaning}".rstrip()
     )

@@ -16,6 +16,7 @@ called, never on import, and checked while they are read, so that a slip is told
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Mapping, Sequence
@@ -83,6 +84,12 @@ class Check:
     name: str
     severity: str
     sql: str
+
+    @property
+    def meaning(self) -> str:
+        """What it means in words if rows are found: the comment below the check's header, "" without one."""
+        comment = itertools.takewhile(lambda line: line.startswith("--"), self.sql.splitlines())
+        return " ".join(line.removeprefix("--").strip() for line in comment)
 
 
 @dataclass(frozen=True, slots=True)

@@ -321,12 +321,12 @@ def test_whoever_bought_in_the_last_30_days_is_not_at_risk_and_nobody_else_is_re
 ) -> None:
     best, rest = recency
     for user in range(10):
-        days, frequent = (best, 5) if user < 2 else (rest, 1)
+        days, often = (best, 5) if user < 2 else (rest, 1)
         score = 5 if days < max(recency) else 1
         bigquery.query_and_wait(
             "INSERT INTO shop.customer_value (event_date, user_id, last_purchase_date, recency_days, orders, "
             "revenue, recency_score, frequency_score, monetary_score) VALUES "
-            f"('{day}', {user}, DATE_SUB('{day}', INTERVAL {days} DAY), {days}, 1, 10, {score}, {frequent}, 1)"
+            f"('{day}', {user}, DATE_SUB('{day}', INTERVAL {days} DAY), {days}, 1, 10, {score}, {often}, 1)"
         )
     told = rows(shop, "customer_value", first_day=day, last_day=day)
     assert {row["segment"]: row["customers"] for row in told} == segments

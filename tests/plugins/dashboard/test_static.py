@@ -347,6 +347,38 @@ def test_pipelines_tells_who_approved_a_load_which_promises_are_broken_and_where
         } <= linked
 
 
+def test_pipelines_are_well_but_for_what_a_check_warns_of(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    loads = "UPDATE shop_ops.loads SET rejected = {} WHERE TRUE"
+    aside = "UPDATE shop_ops.{} SET event_date = DATE_ADD(event_date, INTERVAL {} DAY) WHERE TRUE"
+    tables = ("figure_findings", "objectives")
+    warned = {
+        "event_date": dt.date(2019, 11, 1),
+        "table_name": "shop.most_visited_subcategories",
+        "check_name": "ten_subcategories",
+        "severity": "warn",
+        "found_rows": 1,
+        "finding": "Fewer than ten sub-categories were viewed.",
+        "checked_at": "2019-11-02T07:00:00Z",
+    }
+    passed = warned | {"check_name": "unique_grain", "severity": "fail", "found_rows": 0, "finding": None}
+    for statement in (loads.format(0), *(aside.format(table, -90) for table in tables)):
+        small_shop.query_and_wait(statement)
+    fill(small_shop, "shop_ops.check_results", [warned, passed])
+    try:
+        with Reader(browser, server) as reader:
+            page = reader.open("/pipelines")
+            verdict = page.locator(".verdict").inner_text()
+            assert verdict.startswith("~ Well, but 1 check warns (1 Nov): 1 Nov 2019 was published ")
+            assert page.locator(".strip .amber").count() == 1
+            assert "All well" not in verdict
+    finally:
+        for statement in (loads.format(1), *(aside.format(table, 90) for table in tables)):
+            small_shop.query_and_wait(statement)
+        fill(small_shop, "shop_ops.check_results", [])
+
+
 @pytest.mark.parametrize("how", ["refuse", "slow", "down"])
 def test_a_store_that_fails_one_question_fails_one_card_and_says_what_to_do(
     server: str, browser: Browser, valve: Valve, how: str, monkeypatch: pytest.MonkeyPatch

@@ -89,7 +89,11 @@ def test_a_failed_check_names_the_check_the_table_the_day_and_what_it_found(
         f"{place} possible_counts (fail) found event_type = view, events = 2, users = 3, sessions = 1.",
         f"{place} every_event_counted (fail) found expected_events = 1, found_events = 2.",
     ]
-    assert caplog.messages == [f"{place} day_has_every_event_type (warn) found found_event_types = 1."]
+    # A check's comment says what that means.
+    assert caplog.messages == [
+        f"{place} day_has_every_event_type (warn) found found_event_types = 1. A shop sells every day: a day "
+        "without a single purchase is more likely a gap in the tracking."
+    ]
 
 
 @pytest.mark.integration

@@ -108,6 +108,13 @@ def test_a_summary_has_checks_of_both_levels_and_of_its_grain(table: Table) -> N
     assert table.metadata.partition_by == "event_date"
 
 
+@pytest.mark.parametrize("table", BUILT, ids=name)
+def test_a_check_that_warns_says_in_a_sentence_what_its_rows_mean(table: Table) -> None:
+    for check in table.checks:
+        if check.severity == "warn":
+            assert re.fullmatch(r"[A-Z].{15,}\.", check.meaning), check.name
+
+
 @pytest.mark.parametrize("table", TABLES, ids=name)
 def test_every_table_is_partitioned_owned_and_described(table: Table) -> None:
     assert table.metadata.owner
@@ -235,6 +242,7 @@ def test_a_table_is_read_whole(folder: Path) -> None:
     assert table.metadata.lookback_days == 0
     assert table.checks[0].name == "unique_grain"
     assert table.checks[0].sql.startswith("SELECT")
+    assert table.checks[0].meaning == ""
     assert not any(";" in check.sql.splitlines()[-1] for check in table.checks)
 
 

@@ -82,6 +82,7 @@ function card(question, actions, links, told, draw) {
 // The first line of the page: one sentence, and what to do.
 function verdict({ loads, checked, stream, figures, objectives }, days) {
   const wrong = [];
+  const odd = [];
   const fine = [];
   const isRecent = (day) => day > addDays(days.last_day, -RECENT_DAYS);
   if (loads.rows) {
@@ -98,6 +99,9 @@ function verdict({ loads, checked, stream, figures, objectives }, days) {
   } else wrong.push("the loads cannot be read");
   const failed = (checked.rows ?? []).filter((row) => isRecent(row.event_date) && row.failed);
   if (failed.length) wrong.push(`checks failed: ${some(failed.map((row) => row.event_date))}`);
+  const warned = (checked.rows ?? []).filter((row) => isRecent(row.event_date) && row.warned);
+  const warnings = warned.reduce((sum, row) => sum + row.warned, 0);
+  if (warnings) odd.push(`${counted(warnings, "check warns", "checks warn")} (${some(warned.map((row) => row.event_date))})`);
   const unusual = [...new Set((figures.rows ?? []).map((row) => row.event_date).filter(isRecent))];
   if (unusual.length) wrong.push(`figures not as usual: ${some(unusual)}`);
   const broken = (objectives.rows ?? []).filter(isBroken);
@@ -106,10 +110,12 @@ function verdict({ loads, checked, stream, figures, objectives }, days) {
   if (last?.desired === "running" && last.level !== "ok") wrong.push(`the stream is at level ${last.level} since ${moment(since(stream.rows))}`);
   else if (last?.desired === "running") fine.push(`the stream is well as of ${moment(last.checked_at)}`);
   else if (last) fine.push("the stream is stopped, as wanted");
-  const well = fine.length ? `${wrong.length ? " Well" : "All well"}: ${fine.join("; ")}.` : "";
-  const text = wrong.length ? `Look at this: ${wrong.join("; ")}.${well}` : well;
-  return element("p", { class: wrong.length ? "verdict bad" : "verdict good", role: "status" },
-    element("span", { "aria-hidden": "true" }, wrong.length ? "▲ " : "● "), text);
+  const [kind, mark] = wrong.length ? ["bad", "▲ "] : odd.length ? ["odd", "~ "] : ["good", "● "];
+  const well = fine.length ? ` ${kind === "good" ? "All well" : "Well"}: ${fine.join("; ")}.` : "";
+  const text = kind === "bad" ? `Look at this: ${[...wrong, ...odd].join("; ")}.${well}`
+    : kind === "odd" ? `Well, but ${odd.join("; ")}: ${fine.join("; ")}.` : well;
+  return element("p", { class: `verdict ${kind}`, role: "status" },
+    element("span", { "aria-hidden": "true" }, mark), text.trimStart());
 }
 
 function since(rows) {
@@ -120,6 +126,8 @@ function since(rows) {
   }
   return oldest.checked_at;
 }
+
+const counted = (number, one, several) => `${exact(number)} ${number === 1 ? one : several}`;
 
 const some = (days) => days.length > 4
   ? `${days.slice(0, 3).map((day) => longDay(day, false)).join(", ")} and ${days.length - 3} more`
@@ -144,9 +152,9 @@ function loads(rows, checked, days) {
     const [kind, mark, text] = !row
       ? missing.has(day) ? ["red", "!", "not published"] : ["none", "", "no load"]
       : row.spanner_rows !== row.bigquery_rows ? ["red", "!", "Spanner and BigQuery differ"]
-        : found?.failed ? ["red", "!", `${found.failed} checks failed`]
+        : found?.failed ? ["red", "!", counted(found.failed, "check failed", "checks failed")]
           : row.rejected > WARN_SHARE * row.read ? ["amber", "~", `${percent(row.rejected / row.read, 2)} rejected${approval(row)}`]
-            : found?.warned ? ["amber", "~", `${found.warned} checks warn`]
+            : found?.warned ? ["amber", "~", counted(found.warned, "check warns", "checks warn")]
               : ["green", "✓", "published, all well"];
     return element("li", { class: kind, title: `${longDay(day)}: ${text}` },
       element("span", { "aria-hidden": "true" }, mark), element("small", {}, day === days.first_day || day.endsWith("-01") ? longDay(day, false) : String(Number(day.slice(8)))),

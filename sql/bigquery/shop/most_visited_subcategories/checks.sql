@@ -30,7 +30,7 @@ FROM compared
 WHERE expected_views != found_views;
 
 -- check: ten_subcategories, severity: warn
--- The chart shows ten; a day of this shop has about sixty.
+-- Fewer than ten sub-categories were viewed: the chart shows ten, and a day of this shop has about sixty.
 SELECT COUNT(*) AS found_subcategories
 FROM shop.most_visited_subcategories
 WHERE event_date = @day

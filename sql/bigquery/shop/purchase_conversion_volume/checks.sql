@@ -40,6 +40,7 @@ FROM compared
 WHERE expected_events != found_events;
 
 -- check: fewer_purchases_than_views, severity: warn
+-- As many purchases as views or more: views are missing.
 WITH compared AS (
     SELECT
         SUM(IF(event_type = 'view', events, 0)) AS found_views,
