@@ -5,8 +5,9 @@ the chart's name. `<name>.sql` is one SELECT over the summary tables, of the day
 @last_day; one that takes @subcategory or @brand shows only that one unless it is NULL. `usermeta` of the
 specification says `place`, in what order the page shows it, and `beside_px`, the width of everything beside
 its plot; `wide` is there if it needs the page's whole width. `click` says in words what a click on a mark
-does on the page, and `empty` what is to be said without rows, if there is more to say than that. Of a chart
-of the report it says more: see shopstream.report.page. A further chart is two further files.
+does on the page, `empty` what is to be said without rows, if there is more to say than that, and `undrawn`
+what is to be said where the chart draws none of its rows. Of a chart of the report it says more: see
+shopstream.report.page. A further chart is two further files.
 """
 
 from __future__ import annotations

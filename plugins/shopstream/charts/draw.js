@@ -43,9 +43,15 @@ function drawInto(place, spec) {
 }
 
 // Leaves to screen readers only what has words: a layer without marks, such as an earlier period that is not there, has
-// none.
+// none. A chart that draws none of its rows says so.
 async function embedInto(place, spec) {
   const embedded = await vegaEmbed(place, spec, OPTIONS);
+  if (!place.querySelector(".role-mark [role=graphics-symbol]")) {
+    const told = document.createElement("p");
+    told.className = "empty";
+    told.textContent = spec.usermeta?.undrawn ?? "There is nothing to draw; the table has what there is.";
+    place.replaceChildren(told);
+  }
   for (const part of place.querySelectorAll("[role=graphics-symbol]:not([aria-label])")) {
     part.setAttribute("aria-hidden", "true");
   }

@@ -17,7 +17,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from local.root import ROOT
-from shopstream.charts import chart_names, read_spec, read_sql
+from shopstream.charts import chart_names, read_spec, read_sql, read_theme
 from shopstream.dashboard import stores
 from shopstream.dashboard.app import create_app
 from shopstream.dashboard.guards import token_guard
@@ -250,6 +250,39 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
     assert told["labels"] == [percent(share, 0) for share in shares]
     assert told["parts"] == [label.replace("%", " %") for label in told["labels"]]
     assert told["figures"] == ["773", "773", "1.01\N{NO-BREAK SPACE}M"]
+
+
+def test_a_chart_that_draws_none_of_its_rows_says_so(server: str, browser: Browser) -> None:
+    pair = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
+    free = {"revenue": 0, "purchases": 0, "views": 5}
+    rows = {
+        "bought_together": pair | {"kind": "product"},
+        "brand_performance": free | {"brand": "apple"},
+        "product_performance": free | {"product_id": 7, "brand": None, "category_code": None},
+        "revenue_by_subcategory": free | {"subcategory": "audio"},
+    }
+
+    def shown(row: dict[str, dict[str, object]]) -> dict[str, str]:
+        specs = [read_spec(name) | {"datasets": {name: [row[name]]}} for name in row]
+        told: dict[str, str] = page.evaluate(
+            """async (specs) => {
+              const shown = {};
+              for (const { title, ...spec } of specs) {
+                const place = document.createElement("div");
+                await drawInto(place, fitted({ ...spec }, 600));
+                shown[spec.data.name] = place.querySelector("svg") ? "a chart" : place.textContent;
+              }
+              return shown;
+            }""",
+            [spec | {"config": read_theme()} for spec in specs],
+        )
+        return told
+
+    with Reader(browser, server) as reader:
+        page = reader.open("/live")
+        assert shown(rows) == {name: read_spec(name)["usermeta"]["undrawn"] for name in rows}
+        drawn = {name: row | {"revenue": 1, "kind": "subcategory"} for name, row in rows.items()}
+        assert set(shown(drawn).values()) == {"a chart"}
 
 
 def test_a_click_on_a_columns_heading_orders_the_table_by_it_and_a_second_one_the_other_way(
