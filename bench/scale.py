@@ -20,7 +20,7 @@ from beam_jobs.contract import SHARDS
 from beam_jobs.lines import BLOCK_BYTES
 from beam_jobs.spanner_sink import MAX_COMMIT_MUTATIONS, STORED_COLUMNS
 from bench.hot_spots import KEYS, LONGEST_HOURS, Followed, Key, follow, history_of, today_of
-from infra.deploy import PLACEHOLDER_PROJECT, read_place
+from infra.deploy import PLACEHOLDER_PROJECT, read_target
 from local.root import ROOT
 from local.stack import emulators
 from shopstream.load.publish import MAX_JOB_URIS
@@ -115,7 +115,7 @@ def measured() -> Measured:
 
 def production() -> Production:
     """Read infra/production.tfvars."""
-    sizes: Mapping[str, Any] = read_place(PRODUCTION, PLACEHOLDER_PROJECT).sizes
+    sizes: Mapping[str, Any] = read_target(PRODUCTION, PLACEHOLDER_PROJECT).sizes
     text = (ROOT / "infra" / f"{PRODUCTION}.tfvars").read_text(encoding="utf-8")
     [units] = re.findall(r"^spanner_processing_units *= *\{.*\bmax *= *(\d+)", text, re.MULTILINE)
 

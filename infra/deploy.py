@@ -66,7 +66,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
+class Target:
     """Where a version goes. The names are those that infra/*.tf gives; a test holds the two together."""
 
     project: str
@@ -230,7 +230,7 @@ def _json_object(text: str) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def deploy(shell: Shell, place: Place, version: str, now: datetime) -> None:
+def deploy(shell: Shell, target: Target, version: str, now: datetime) -> None:
     """Put a version under its name, switch to it, apply its schemas, and let the stream follow.
 
     May be repeated after a failure, at whichever step.
@@ -238,58 +238,58 @@ def deploy(shell: Shell, place: Place, version: str, now: datetime) -> None:
     Raises:
         Refused: a step fails; the steps before it stay.
     """
-    shell.say(f"Version {version} to {place.project}. Check it.")
+    shell.say(f"Version {version} to {target.project}. Check it.")
     shell.run("make", "check", "infra-check")
     shell.say("Build the images, once a version, and the templates that launch them.")
-    shell.run("gcloud", "auth", "configure-docker", place.registry_host, "--quiet")
+    shell.run("gcloud", "auth", "configure-docker", target.registry_host, "--quiet")
     for metadata in sorted((ROOT / "beam_jobs" / "templates").glob("*.json")):
-        _build_image(shell, place, metadata.stem, version)
-        shell.run(*template_command(place, metadata, version))
+        _build_image(shell, target, metadata.stem, version)
+        shell.run(*template_command(target, metadata, version))
     shell.say("Keep the DAGs, and what they import and read, under the version's name.")
     release = assemble(ROOT, ROOT / "build" / "deploy" / version)
-    shell.run(*_sync(f"{release.relative_to(ROOT)}", f"{place.bucket}/releases/{version}"))
+    shell.run(*_sync(f"{release.relative_to(ROOT)}", f"{target.bucket}/releases/{version}"))
     shell.say("The last of the version, by which a rollback knows that all of it is there.")
     marker = release.with_name(f"{version}.complete")
     marker.write_text(f"{version}\n", encoding="utf-8")
-    shell.run("gcloud", "storage", "cp", f"{marker.relative_to(ROOT)}", _marker(place, version))
-    _switch(shell, place, version)
-    airflow = _airflow(shell, place)
+    shell.run("gcloud", "storage", "cp", f"{marker.relative_to(ROOT)}", _marker(target, version))
+    _switch(shell, target, version)
+    airflow = _airflow(shell, target)
     _apply_schemas(airflow, version, now)
     _set_stream_version(airflow, version)
 
 
-def rollback(shell: Shell, place: Place, version: str) -> None:
+def rollback(shell: Shell, target: Target, version: str) -> None:
     """Switch to a version that was deployed before. Schemas stay: their changes only ever add.
 
     Raises:
         Refused: not all of it was ever put here, or a step fails.
     """
-    shell.say(f"Back to version {version} in {place.project}, if all of it is there.")
-    marker = _marker(place, version)
+    shell.say(f"Back to version {version} in {target.project}, if all of it is there.")
+    marker = _marker(target, version)
     if not shell.succeeds("gcloud", "storage", "ls", marker) and not shell.dry:
-        raise Refused(f"{marker} is not there; `gcloud storage ls {_marker(place, '*')}` lists what is.")
-    _switch(shell, place, version)
-    _set_stream_version(_airflow(shell, place), version)
+        raise Refused(f"{marker} is not there; `gcloud storage ls {_marker(target, '*')}` lists what is.")
+    _switch(shell, target, version)
+    _set_stream_version(_airflow(shell, target), version)
 
 
-def template_command(place: Place, metadata: Path, version: str) -> tuple[str, ...]:
+def template_command(target: Target, metadata: Path, version: str) -> tuple[str, ...]:
     """The command that writes a template's specification; `metadata` is a file of beam_jobs/templates."""
     is_stream = json.loads(metadata.read_text(encoding="utf-8")).get("streaming", False)
     role = "stream" if is_stream else "batch"
     return (
         "gcloud", "dataflow", "flex-template", "build",
-        f"{place.bucket}/templates/{version}/{metadata.name}",
-        f"--project={place.project}",
-        f"--image={place.image(metadata.stem, version)}",
+        f"{target.bucket}/templates/{version}/{metadata.name}",
+        f"--project={target.project}",
+        f"--image={target.image(metadata.stem, version)}",
         "--sdk-language=PYTHON",
         f"--metadata-file={metadata.relative_to(ROOT)}",
-        f"--service-account-email={place.service_account(role)}",
-        f"--subnetwork={place.subnetwork}",
+        f"--service-account-email={target.service_account(role)}",
+        f"--subnetwork={target.subnetwork}",
         "--disable-public-ips",
-        f"--staging-location={place.temp_bucket}/{layout.STAGING}",
-        f"--temp-location={place.temp_bucket}/{layout.TEMP}",
-        f"--worker-machine-type={place.sizes[f'{role}_machine_type']}",
-        f"--max-workers={place.sizes[f'{role}_max_workers']}",
+        f"--staging-location={target.temp_bucket}/{layout.STAGING}",
+        f"--temp-location={target.temp_bucket}/{layout.TEMP}",
+        f"--worker-machine-type={target.sizes[f'{role}_machine_type']}",
+        f"--max-workers={target.sizes[f'{role}_max_workers']}",
         *(["--enable-streaming-engine"] if is_stream else []),
     )  # fmt: skip
 
@@ -318,8 +318,8 @@ def assemble(root: Path, release: Path) -> Path:
     return release
 
 
-def read_place(environment: str, project: str) -> Place:
-    """The place that infra/<environment>.tfvars describes.
+def read_target(environment: str, project: str) -> Target:
+    """The target that infra/<environment>.tfvars describes.
 
     Raises:
         Refused: there is no such environment, or the project's id cannot be one.
@@ -333,7 +333,7 @@ def read_place(environment: str, project: str) -> Place:
         name: json.loads(value)
         for name, value in re.findall(r'^(\w+) *= *("[^"]*"|[\d.]+|true|false)$', text, re.MULTILINE)
     }
-    return Place(project, sizes["region"], sizes)
+    return Target(project, sizes["region"], sizes)
 
 
 def version_of(description: str) -> str:
@@ -350,14 +350,14 @@ def version_of(description: str) -> str:
     return version
 
 
-def _marker(place: Place, version: str) -> str:
-    return f"{place.bucket}/releases/{version}/complete"
+def _marker(target: Target, version: str) -> str:
+    return f"{target.bucket}/releases/{version}/complete"
 
 
-def _build_image(shell: Shell, place: Place, pipeline: str, version: str) -> None:
-    image = place.image(pipeline, version)
+def _build_image(shell: Shell, target: Target, pipeline: str, version: str) -> None:
+    image = target.image(pipeline, version)
     if shell.succeeds(
-        "gcloud", "artifacts", "docker", "images", "describe", image, f"--project={place.project}"
+        "gcloud", "artifacts", "docker", "images", "describe", image, f"--project={target.project}"
     ):
         return
     if shell.dry:
@@ -384,21 +384,24 @@ def _launcher(shell: Shell) -> str:
     return f"{image.rpartition(':')[0]}@{digest}"
 
 
-def _switch(shell: Shell, place: Place, version: str) -> None:
+def _switch(shell: Shell, target: Target, version: str) -> None:
     shell.say("Switch: what DAGs import before the DAGs, then the templates that they launch.")
     for folder in ("plugins", "dags"):
-        source, target = f"{place.bucket}/releases/{version}/{folder}", f"{place.composer_bucket}/{folder}"
-        shell.run(*_sync(source, target, *([KEEP_LIVENESS_DAG] if folder == "dags" else [])))
+        source, destination = (
+            f"{target.bucket}/releases/{version}/{folder}",
+            f"{target.composer_bucket}/{folder}",
+        )
+        shell.run(*_sync(source, destination, *([KEEP_LIVENESS_DAG] if folder == "dags" else [])))
     variable = f"config.softwareConfig.envVariables.{VERSION_VARIABLE}"
-    if shell.output(*_composer(place, "describe"), f"--format=value({variable})") != version:
+    if shell.output(*_composer(target, "describe"), f"--format=value({variable})") != version:
         if shell.dry:
-            shell.say("Only if that prints another version. Airflow restarts, with all files in place:")
-        shell.run(*_composer(place, "update"), f"--update-env-variables={VERSION_VARIABLE}={version}")
+            shell.say("Only if that prints another version. Airflow restarts, with all files in target:")
+        shell.run(*_composer(target, "update"), f"--update-env-variables={VERSION_VARIABLE}={version}")
 
 
-def _airflow(shell: Shell, place: Place) -> Airflow:
+def _airflow(shell: Shell, target: Target) -> Airflow:
     shell.say("Where Airflow's REST API is. Each call gets a token, as a header, on its standard input.")
-    address = shell.output(*_composer(place, "describe"), "--format=value(config.airflowUri)")
+    address = shell.output(*_composer(target, "describe"), "--format=value(config.airflowUri)")
     if shell.dry:
         shell.say("From here on $AIRFLOW stands for what that prints.")
         address = "$AIRFLOW"
@@ -476,13 +479,13 @@ def _set_stream_version(airflow: Airflow, version: str) -> None:
     )
 
 
-def _sync(source: str, target: str, *flags: str) -> tuple[str, ...]:
+def _sync(source: str, destination: str, *flags: str) -> tuple[str, ...]:
     sync = ("gcloud", "storage", "rsync", "--recursive", "--delete-unmatched-destination-objects")
-    return (*sync, *flags, source, target)
+    return (*sync, *flags, source, destination)
 
 
-def _composer(place: Place, verb: str) -> tuple[str, ...]:
-    where = (f"--project={place.project}", f"--location={place.region}")
+def _composer(target: Target, verb: str) -> tuple[str, ...]:
+    where = (f"--project={target.project}", f"--location={target.region}")
     return ("gcloud", "composer", "environments", verb, ENVIRONMENT, *where)
 
 
@@ -510,17 +513,17 @@ def _act(options: argparse.Namespace) -> None:
     if shell.dry and not options.project:
         options.project = PLACEHOLDER_PROJECT
         shell.say(f"PROJECT is not set: {PLACEHOLDER_PROJECT} stands for it.")
-    place = read_place(options.env, options.project)
+    target = read_target(options.env, options.project)
     if options.action == "rollback":
         if not options.version:
             raise Refused(
-                f"VERSION is not set; `gcloud storage ls {_marker(place, '*')}` lists what there is."
+                f"VERSION is not set; `gcloud storage ls {_marker(target, '*')}` lists what there is."
             )
         if version_of(options.version) != options.version:
             raise Refused(f"VERSION is {options.version!r}; give it as `make deploy` printed it.")
         if not shell.dry:
             _need("gcloud", "curl")
-        rollback(shell, place, options.version)
+        rollback(shell, target, options.version)
         _say_end(shell, f"version {options.version} is back")
         return
     _need("git")
@@ -530,7 +533,7 @@ def _act(options: argparse.Namespace) -> None:
             path = changed.splitlines()[0][3:]
             raise Refused(f"{path} is not committed; a version is a commit, so commit or remove it.")
     version = version_of(_git("describe", "--tags", "--always", "--abbrev=12"))
-    deploy(shell, place, version, datetime.now(UTC))
+    deploy(shell, target, version, datetime.now(UTC))
     _say_end(shell, f"version {version} is deployed")
 
 

@@ -31,7 +31,7 @@ from rich.console import Console
 from rich.table import Table
 
 from beam_jobs.contract import REASONS, ContractError
-from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Place, Refused, read_place
+from infra.deploy import ENVIRONMENT, ENVIRONMENTS, Refused, Target, read_target
 from local.dataflow.jobs import known_jobs, running_workers
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, AirflowRefused, ComposerClient, RunFailed
@@ -433,22 +433,22 @@ def _connect(options: argparse.Namespace) -> tuple[Callable[[], AirflowClient], 
         os.environ.update(control.environment())
         bucket = shop.clients()[2].bucket(settings().bucket)
         return (lambda: AirflowClient(control.airflow_url(), *control.airflow_login())), bucket
-    place = read_place(options.env, options.project)
+    target = read_target(options.env, options.project)
     # Which infra/ leaves as it is, whatever this shell says for a stack.
     os.environ.pop("SHOPSTREAM_MAX_REJECTED_SHARE", None)
     if emulated := {name: os.environ[name] for name in EMULATED if os.environ.get(name)}:
         told = ", ".join(f"{name}={address}" for name, address in emulated.items())
-        print(f"Not Google, but {told} answers for {place.project}.", file=sys.stderr)
+        print(f"Not Google, but {told} answers for {target.project}.", file=sys.stderr)
     os.environ.update(
-        SHOPSTREAM_PROJECT=place.project,
-        SHOPSTREAM_REGION=place.region,
-        SHOPSTREAM_BUCKET=place.bucket.removeprefix("gs://"),
+        SHOPSTREAM_PROJECT=target.project,
+        SHOPSTREAM_REGION=target.region,
+        SHOPSTREAM_BUCKET=target.bucket.removeprefix("gs://"),
     )
     bucket = shop.clients()[2].bucket(settings().bucket)
-    return (lambda: ComposerClient(_airflow_uri(place))), bucket
+    return (lambda: ComposerClient(_airflow_uri(target))), bucket
 
 
-def _airflow_uri(place: Place) -> str:
+def _airflow_uri(target: Target) -> str:
     """Where the environment's Airflow is.
 
     Raises:
@@ -456,8 +456,8 @@ def _airflow_uri(place: Place) -> str:
     """
     command = ["gcloud", "composer", "environments", "describe", ENVIRONMENT]
     command += [
-        f"--project={place.project}",
-        f"--location={place.region}",
+        f"--project={target.project}",
+        f"--location={target.region}",
         "--format=value(config.airflowUri)",
     ]
     try:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
-from infra.deploy import ENVIRONMENTS, read_place
+from infra.deploy import ENVIRONMENTS, read_target
 from local.drills.drills import DRILLS
 from shopstream import settings as settings_module
 from shopstream.tables.folder import all_tables
@@ -256,7 +256,7 @@ def test_the_costs_tell_the_sizes_of_each_environment(environment: str) -> None:
     rows = re.findall(r"^\| (.*) \|$", (RUNBOOKS / "costs.md").read_text(), re.MULTILINE)
     column = 2 + ENVIRONMENTS.index(environment)
     told = {cells[0]: cells[column] for row in rows if len(cells := row.split(" | ")) == 5}
-    sizes = read_place(environment, "any-project").sizes
+    sizes = read_target(environment, "any-project").sizes
     for job, role in (("Dataflow, stream", "stream"), ("Dataflow, loads", "batch")):
         assert told[job].endswith(f"to {sizes[f'{role}_max_workers']} {sizes[f'{role}_machine_type']}")
     assert told["Cloud Storage"] == f"{sizes['landing_keep_days']} days"

@@ -55,7 +55,7 @@ gcloud storage cp build/deploy/v1-2-0-3-gabc123.complete gs://my-shop-shopstream
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
 gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
-# Only if that prints another version. Airflow restarts, with all files in place:
+# Only if that prints another version. Airflow restarts, with all files in target:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
 # Where Airflow's REST API is. Each call gets a token, as a header, on its standard input.
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.airflowUri)'
@@ -87,7 +87,7 @@ gcloud storage ls gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/complete
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
 gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
-# Only if that prints another version. Airflow restarts, with all files in place:
+# Only if that prints another version. Airflow restarts, with all files in target:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
 # Where Airflow's REST API is. Each call gets a token, as a header, on its standard input.
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.airflowUri)'
@@ -118,19 +118,21 @@ COMMANDS = commands(DEPLOYED + ROLLED_BACK)
 
 
 @pytest.fixture
-def place() -> deploy.Place:
-    return deploy.read_place("small", PROJECT)
+def target() -> deploy.Target:
+    return deploy.read_target("small", PROJECT)
 
 
 def test_a_dry_deployment_prints_every_command(
-    place: deploy.Place, capsys: pytest.CaptureFixture[str]
+    target: deploy.Target, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    deploy.deploy(deploy.Shell(dry=True), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=True), target, VERSION, NOW)
     assert capsys.readouterr().out == DEPLOYED.replace("CURL", CURL).replace("JSON", JSON)
 
 
-def test_a_dry_rollback_prints_every_command(place: deploy.Place, capsys: pytest.CaptureFixture[str]) -> None:
-    deploy.rollback(deploy.Shell(dry=True), place, VERSION)
+def test_a_dry_rollback_prints_every_command(
+    target: deploy.Target, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy.rollback(deploy.Shell(dry=True), target, VERSION)
     assert capsys.readouterr().out == ROLLED_BACK.replace("CURL", CURL).replace("JSON", JSON)
 
 
@@ -207,25 +209,25 @@ def prepare(
 
 @pytest.mark.integration
 def test_a_deployment_runs_what_a_dry_one_prints(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     cloud = prepare()
     airflow.set_variable("shopstream_stream", desired_state_text(DesiredState()))
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     called = [list(call) for call in dict.fromkeys(map(tuple, cloud.calls()))]
     assert called == commands(DEPLOYED.replace("$AIRFLOW", airflow.url))
 
 
 @pytest.mark.integration
 def test_the_first_deployment_starts_the_dag_and_makes_the_variable(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     prepare()
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert not airflow.is_paused()
     assert airflow.runs() == {RUN_ID: "success"}
     assert parse_desired_state(airflow.variable("shopstream_stream")) == DesiredState(version=VERSION)
@@ -233,31 +235,31 @@ def test_the_first_deployment_starts_the_dag_and_makes_the_variable(
 
 @pytest.mark.integration
 def test_a_token_is_in_nothing_that_is_printed_and_in_no_argument(
-    place: deploy.Place,
+    target: deploy.Target,
     prepare: Callable[..., Cloud],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     cloud = prepare()
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     said = capfd.readouterr()
     assert "gcloud auth print-access-token" in said.out
     assert cloud.token not in said.out + said.err + cloud.log.read_text()
 
 
 @pytest.mark.integration
-def test_images_of_a_version_are_built_once(place: deploy.Place, prepare: Callable[..., Cloud]) -> None:
+def test_images_of_a_version_are_built_once(target: deploy.Target, prepare: Callable[..., Cloud]) -> None:
     cloud = prepare(failing=())
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert not cloud.called("docker", "build")
     assert cloud.called("flex-template", "build")
 
 
 @pytest.mark.integration
 def test_an_image_is_built_of_the_launcher_that_was_pulled_and_tells_its_digest(
-    place: deploy.Place, prepare: Callable[..., Cloud]
+    target: deploy.Target, prepare: Callable[..., Cloud]
 ) -> None:
     cloud = prepare(launcher="localhost/mirror@sha256:0a1b")
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     name = "gcr.io/dataflow-templates-base/python311-template-launcher-base@sha256:0a1b"
     assert cloud.called(
         "docker", "build", f"--build-arg=LAUNCHER_IMAGE={name}", f"--label=shopstream.launcher={name}"
@@ -265,17 +267,17 @@ def test_an_image_is_built_of_the_launcher_that_was_pulled_and_tells_its_digest(
 
 
 @pytest.mark.integration
-def test_a_launcher_without_a_digest_is_refused(place: deploy.Place, prepare: Callable[..., Cloud]) -> None:
+def test_a_launcher_without_a_digest_is_refused(target: deploy.Target, prepare: Callable[..., Cloud]) -> None:
     prepare(launcher="")
     with pytest.raises(deploy.Refused, match=r"Docker tells no digest of gcr\.io/dataflow-templates-base/"):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("action", ["deploy", "rollback"])
 def test_a_stream_that_was_stopped_stays_stopped(
     action: str,
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
@@ -283,23 +285,23 @@ def test_a_stream_that_was_stopped_stays_stopped(
     stopped = parse_desired_state('{"desired": "stopped", "how": "cancel", "since": "2026-08-01T00:00:00Z"}')
     airflow.set_variable("shopstream_stream", desired_state_text(stopped))
     if action == "deploy":
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     else:
-        deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+        deploy.rollback(deploy.Shell(dry=False), target, VERSION)
     wanted = DesiredState(stopped.desired, VERSION, How.CANCEL, stopped.since)
     assert parse_desired_state(airflow.variable("shopstream_stream")) == wanted
 
 
 @pytest.mark.integration
 def test_a_malformed_desired_state_is_refused_and_left_as_it_is(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     prepare()
     airflow.set_variable("shopstream_stream", '{"desired": "running", "colour": "red"}')
     with pytest.raises(deploy.Refused, match=r"Variable shopstream_stream: .* unknown keys colour"):
-        deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+        deploy.rollback(deploy.Shell(dry=False), target, VERSION)
     assert airflow.variable("shopstream_stream") == '{"desired": "running", "colour": "red"}'
 
 
@@ -307,7 +309,7 @@ def test_a_malformed_desired_state_is_refused_and_left_as_it_is(
 @pytest.mark.parametrize("stops", [1, 3])
 def test_a_stop_that_undid_the_version_meanwhile_is_seen(
     stops: int,
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
     monkeypatch: pytest.MonkeyPatch,
@@ -326,20 +328,20 @@ def test_a_stop_that_undid_the_version_meanwhile_is_seen(
 
     monkeypatch.setattr(deploy.Airflow, "call", call_while_others_write)
     if stops == 1:
-        deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+        deploy.rollback(deploy.Shell(dry=False), target, VERSION)
         assert calls == ["GET", "POST", "GET", "PATCH", "GET"]
         wanted = DesiredState(stopped.desired, VERSION)
         assert parse_desired_state(airflow.variable("shopstream_stream")) == wanted
     else:
         with pytest.raises(deploy.Refused, match="shopstream_stream was changed 3 times since; deploy again"):
-            deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+            deploy.rollback(deploy.Shell(dry=False), target, VERSION)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("knew_it_once", [False, True])
 def test_a_deployment_waits_until_airflow_has_found_the_dag(
     knew_it_once: bool,
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
@@ -348,13 +350,13 @@ def test_a_deployment_waits_until_airflow_has_found_the_dag(
         airflow.lose_the_dag()
     airflow.finds_the_dag_after = 30
     prepare()
-    deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+    deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert airflow.runs() == {RUN_ID: "success"}
 
 
 @pytest.mark.integration
 def test_nothing_is_triggered_when_airflow_does_not_find_the_dag(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
     monkeypatch: pytest.MonkeyPatch,
@@ -363,14 +365,14 @@ def test_nothing_is_triggered_when_airflow_does_not_find_the_dag(
     prepare()
     monkeypatch.setattr(deploy, "DAG_TIMEOUT_SECONDS", 30)
     with pytest.raises(deploy.Refused, match="Airflow has not found the DAG apply_schemas after 30 seconds"):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert airflow.runs() == {}
     assert airflow.variable("shopstream_stream") is None
 
 
 @pytest.mark.integration
 def test_nobody_is_told_to_roll_back_while_the_schemas_are_still_applied(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
     monkeypatch: pytest.MonkeyPatch,
@@ -381,38 +383,38 @@ def test_nobody_is_told_to_roll_back_while_the_schemas_are_still_applied(
     with pytest.raises(
         deploy.Refused, match=f"Run {RUN_ID} of apply_schemas is running after 1 seconds"
     ) as told:
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert "Do not roll back: wait for the run's end" in str(told.value)
 
 
 @pytest.mark.integration
 def test_the_stream_keeps_its_version_when_the_schemas_fail(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     airflow.run_ends_as = "failed"
     prepare()
     with pytest.raises(deploy.Refused, match=f"Run {RUN_ID} of apply_schemas is failed, so the stream keeps"):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert airflow.variable("shopstream_stream") is None
 
 
 @pytest.mark.integration
 def test_a_run_that_is_there_already_is_not_started_again(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     prepare()
     for _ in range(2):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert airflow.runs() == {RUN_ID: "success"}
 
 
 @pytest.mark.integration
 def test_an_airflow_that_is_away_for_a_moment_is_asked_again(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
@@ -420,7 +422,7 @@ def test_an_airflow_that_is_away_for_a_moment_is_asked_again(
     stopped = parse_desired_state('{"desired": "stopped"}')
     airflow.set_variable("shopstream_stream", desired_state_text(stopped))
     airflow.is_away_until = 30
-    deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+    deploy.rollback(deploy.Shell(dry=False), target, VERSION)
     wanted = DesiredState(stopped.desired, VERSION)
     assert parse_desired_state(airflow.variable("shopstream_stream")) == wanted
 
@@ -436,7 +438,7 @@ def test_an_airflow_that_is_away_for_a_moment_is_asked_again(
 def test_an_airflow_that_stays_away_is_told_in_one_sentence(
     url: str | None,
     sentence: str,
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
     monkeypatch: pytest.MonkeyPatch,
@@ -446,18 +448,18 @@ def test_an_airflow_that_stays_away_is_told_in_one_sentence(
     prepare()
     monkeypatch.setattr(deploy, "AWAY_SECONDS", 30)
     with pytest.raises(deploy.Refused, match=re.escape(sentence)):
-        deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+        deploy.rollback(deploy.Shell(dry=False), target, VERSION)
 
 
 @pytest.mark.integration
 def test_airflows_role_op_suffices_and_user_does_not(
-    place: deploy.Place,
+    target: deploy.Target,
     airflow: Airflow,
     prepare: Callable[..., Cloud],
 ) -> None:
     prepare(role="user")
     with pytest.raises(deploy.Refused, match="not let this account in for GET variables/shopstream_stream"):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     assert airflow.runs() == {RUN_ID: "success"}
     assert airflow.variable("shopstream_stream") is None
 
@@ -559,22 +561,22 @@ def test_a_missing_tool_is_refused_in_one_sentence(
 
 
 def test_a_rollback_to_what_was_never_deployed_is_refused(
-    place: deploy.Place, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    target: deploy.Target, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "gcloud").symlink_to("/bin/false")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(deploy.Refused, match=f"/releases/{VERSION}/complete is not there"):
-        deploy.rollback(deploy.Shell(dry=False), place, VERSION)
+        deploy.rollback(deploy.Shell(dry=False), target, VERSION)
 
 
 @pytest.mark.integration
 @pytest.mark.parametrize("failing", ["flex-template build", "docker push", "storage rsync"])
 def test_a_version_of_which_a_part_is_missing_does_not_get_the_mark_that_a_rollback_looks_for(
-    failing: str, place: deploy.Place, prepare: Callable[..., Cloud]
+    failing: str, target: deploy.Target, prepare: Callable[..., Cloud]
 ) -> None:
     cloud = prepare(failing=("images describe", failing))
     with pytest.raises(deploy.Refused, match=failing.partition(" ")[2]):
-        deploy.deploy(deploy.Shell(dry=False), place, VERSION, NOW)
+        deploy.deploy(deploy.Shell(dry=False), target, VERSION, NOW)
     [mark] = [command[-1] for command in commands(ROLLED_BACK) if command[:3] == ["gcloud", "storage", "ls"]]
     assert not cloud.called(mark)
     assert [command[2] for command in commands(DEPLOYED) if command[-1] == mark] == ["cp"]
@@ -604,9 +606,9 @@ def test_a_description_too_long_for_a_label_is_refused() -> None:
         deploy.version_of("v" * 64)
 
 
-def test_each_template_has_a_command_and_runs_as_its_own_account(place: deploy.Place) -> None:
+def test_each_template_has_a_command_and_runs_as_its_own_account(target: deploy.Target) -> None:
     assert TEMPLATES == ["load_events", "stream_events"]
     for name, role in zip(TEMPLATES, ("batch", "stream"), strict=True):
-        command = deploy.template_command(place, ROOT / "beam_jobs" / "templates" / f"{name}.json", VERSION)
+        command = deploy.template_command(target, ROOT / "beam_jobs" / "templates" / f"{name}.json", VERSION)
         assert f"--service-account-email=shopstream-{role}@{PROJECT}.iam.gserviceaccount.com" in command
         assert ("--enable-streaming-engine" in command) == (role == "stream")

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_place
+from infra.deploy import ENVIRONMENT, ENVIRONMENTS, VERSION_VARIABLE, read_target
 from local.root import ROOT
 from shopstream import settings as settings_module
 from shopstream.alerts import ALERT_PREFIX, DIGEST_PREFIX
@@ -90,7 +90,7 @@ def test_settings_read_in_composer_name_what_terraform_makes(
     buckets = planned(plan, "google_storage_bucket")
     assert env.bucket == buckets["google_storage_bucket.data"]["name"]
     assert env.temp_bucket == buckets["google_storage_bucket.dataflow"]["name"]
-    sizes = read_place(plan["variables"]["environment"]["value"], PROJECT)
+    sizes = read_target(plan["variables"]["environment"]["value"], PROJECT)
     for role, workers in (("batch", env.batch_workers), ("stream", env.stream_workers)):
         assert workers.environment() == {
             "serviceAccountEmail": sizes.service_account(role),
@@ -183,23 +183,23 @@ def test_nothing_expires_in_bigquery(plan: dict[str, Any]) -> None:
 
 def test_deploy_uses_the_names_that_terraform_gives(plans: Plans) -> None:
     for size, plan in plans.items():
-        place = read_place(size, PROJECT)
+        target = read_target(size, PROJECT)
         assert composer(plan)["name"] == ENVIRONMENT
-        assert composer(plan)["region"] == place.region
+        assert composer(plan)["region"] == target.region
         buckets = {f"gs://{one['name']}" for one in planned(plan, "google_storage_bucket").values()}
-        assert buckets == {place.bucket, place.composer_bucket, place.temp_bucket}
-        assert f"gs://{composer(plan)['storage_config'][0]['bucket']}" == place.composer_bucket
+        assert buckets == {target.bucket, target.composer_bucket, target.temp_bucket}
+        assert f"gs://{composer(plan)['storage_config'][0]['bucket']}" == target.composer_bucket
         emails = {one["email"] for one in planned(plan, "google_service_account").values()}
-        assert {place.service_account(role) for role in ("batch", "stream")} < emails
+        assert {target.service_account(role) for role in ("batch", "stream")} < emails
         [repository] = planned(plan, "google_artifact_registry_repository").values()
-        assert place.image("p", "v") == (
+        assert target.image("p", "v") == (
             f"{repository['location']}-docker.pkg.dev/{PROJECT}/{repository['repository_id']}/p:v"
         )
         told = plan["planned_values"]["outputs"]["dataflow"]["value"]
-        assert told["subnetwork"] == place.subnetwork
+        assert told["subnetwork"] == target.subnetwork
         for role in ("batch", "stream"):
-            assert told[role]["machine_type"] == place.sizes[f"{role}_machine_type"]
-            assert told[role]["max_workers"] == place.sizes[f"{role}_max_workers"]
+            assert told[role]["machine_type"] == target.sizes[f"{role}_machine_type"]
+            assert told[role]["max_workers"] == target.sizes[f"{role}_max_workers"]
 
 
 def test_the_composer_image_is_named_in_one_file(plan: dict[str, Any]) -> None:

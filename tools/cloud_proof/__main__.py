@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from infra.deploy import ENVIRONMENTS, read_place
+from infra.deploy import ENVIRONMENTS, read_target
 from local.root import ROOT
 from local.stack.emulators import NotReady
 from shopstream.settings import settings
@@ -80,7 +80,7 @@ def _parse(argv: list[str] | None, probes: Sequence[Probe]) -> argparse.Namespac
 
 def _ground(options: argparse.Namespace) -> Ground:
     if options.env:
-        return real_ground(read_place(options.env, options.project), options.env)
+        return real_ground(read_target(options.env, options.project), options.env)
     return local_ground()
 
 

@@ -21,7 +21,7 @@ from google.cloud import bigquery, storage
 from google.cloud.spanner_v1.database import Database
 from googleapiclient.discovery import build
 
-from infra.deploy import ENVIRONMENT, Place
+from infra.deploy import ENVIRONMENT, Target
 from local.hand import shop
 from local.stack import control
 from local.stack.airflow_client import AirflowClient, ComposerClient
@@ -98,7 +98,7 @@ def local_ground() -> Ground:
     return Ground("", lambda: AirflowClient(control.airflow_url(), *control.airflow_login()))
 
 
-def real_ground(place: Place, environment: str) -> Ground:
+def real_ground(target: Target, environment: str) -> Ground:
     """A project, as the deployment has set up its Composer environment and as who is logged in.
 
     Raises:
@@ -108,15 +108,15 @@ def real_ground(place: Place, environment: str) -> Ground:
     if emulated := sorted(name for name in os.environ if EMULATED.fullmatch(name) and os.environ[name]):
         told = ", ".join(f"{name}={os.environ[name]}" for name in emulated)
         raise NotReady(
-            f"{told} would answer for the project {place.project}: run `unset {' '.join(emulated)}`, "
+            f"{told} would answer for the project {target.project}: run `unset {' '.join(emulated)}`, "
             "or ask from another shell."
         )
     os.environ.update(
-        SHOPSTREAM_PROJECT=place.project,
-        SHOPSTREAM_REGION=place.region,
-        SHOPSTREAM_BUCKET=place.bucket.removeprefix("gs://"),
+        SHOPSTREAM_PROJECT=target.project,
+        SHOPSTREAM_REGION=target.region,
+        SHOPSTREAM_BUCKET=target.bucket.removeprefix("gs://"),
     )
-    config = describe_composer(place)["config"]
+    config = describe_composer(target)["config"]
     deployed = config["softwareConfig"].get("envVariables", {})
     os.environ.update(
         {name: value for name, value in deployed.items() if name.startswith(OURS) and name not in OF_COMPOSER}
@@ -124,10 +124,10 @@ def real_ground(place: Place, environment: str) -> Ground:
     return Ground(environment, lambda: ComposerClient(config["airflowUri"]))
 
 
-def describe_composer(place: Place) -> dict[str, Any]:
+def describe_composer(target: Target) -> dict[str, Any]:
     """The Composer environment, as gcloud describes it."""
     command = ["gcloud", "composer", "environments", "describe", ENVIRONMENT, "--format=json"]
-    command += [f"--project={place.project}", f"--location={place.region}"]
+    command += [f"--project={target.project}", f"--location={target.region}"]
     try:
         told = subprocess.run(command, capture_output=True, text=True, check=True)
     except FileNotFoundError:

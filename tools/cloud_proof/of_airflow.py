@@ -16,7 +16,7 @@ from google.auth.transport.requests import Request
 from google.cloud import bigquery
 from google.cloud.spanner_v1 import KeySet, param_types
 
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.events.files import write_landing_day
 from local.hand import shop
 from local.stack.airflow_client import AirflowClient
@@ -50,7 +50,7 @@ POLL_SECONDS = 5
 
 def deployer(ground: Ground, undo: ExitStack) -> str:
     """Read Airflow's Variables as the deployer, which writes one with each deployment."""
-    account = read_place(ground.environment, settings().project).service_account("deployer")
+    account = read_target(ground.environment, settings().project).service_account("deployer")
     source, _ = google.auth.default(scopes=[CLOUD])
     credentials = impersonated_credentials.Credentials(source, account, [CLOUD], lifetime=300)
     credentials.refresh(Request())

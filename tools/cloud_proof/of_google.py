@@ -14,7 +14,7 @@ import requests
 from googleapiclient.errors import HttpError
 
 from beam_jobs.manifest import Manifest
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.root import ROOT
 from shopstream import layout
 from shopstream.load.in_spanner import count_in_parts
@@ -144,14 +144,14 @@ def composer_image(ground: Ground, undo: ExitStack) -> str:
 def quotas(ground: Ground, undo: ExitStack) -> str:
     """Look whether the region's quota of CPUs is enough for the load's and the stream's most workers at
     once."""
-    place = read_place(ground.environment, settings().project)
+    target = read_target(ground.environment, settings().project)
     needed: dict[str, int] = {}
     # One load more than run at a time, of those launched anew.
     for role, times in (("batch", settings().max_loads + 1), ("stream", 1)):
-        machine = str(place.sizes[f"{role}_machine_type"])
+        machine = str(target.sizes[f"{role}_machine_type"])
         family, _, cpus = machine.split("-")
         quota = f"{family.upper()}_CPUS"
-        workers = int(place.sizes[f"{role}_max_workers"])
+        workers = int(target.sizes[f"{role}_max_workers"])
         needed[quota] = needed.get(quota, 0) + times * workers * int(cpus)
     region = (
         ground.google("compute", "v1").regions().get(project=settings().project, region=settings().region)
@@ -183,10 +183,10 @@ def dashboard_door(ground: Ground, undo: ExitStack) -> str:
 def lineage(ground: Ground, undo: ExitStack) -> str:
     """Look whether the lineage of a summary names the task that builds it, beside BigQuery's own jobs."""
     parent = f"projects/{settings().project}/locations/{settings().region}"
-    target = {"fullyQualifiedName": f"bigquery:{settings().project}.{SUMMARY}"}
+    entity = {"fullyQualifiedName": f"bigquery:{settings().project}.{SUMMARY}"}
     locations = ground.google("datalineage", "v1").projects().locations()
     try:
-        found = locations.searchLinks(parent=parent, body={"target": target, "pageSize": 100}).execute()
+        found = locations.searchLinks(parent=parent, body={"target": entity, "pageSize": 100}).execute()
     except HttpError as error:
         if b"SERVICE_DISABLED" in error.content:
             raise Open("the project's Data Lineage API is off") from error

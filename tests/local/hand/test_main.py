@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from google.api_core.exceptions import Conflict
 from google.cloud import storage
 
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.dataflow.worker import WORKER_FILE
 from local.hand import __main__ as hand
 from local.hand import shop as shop_of_hand
@@ -234,10 +234,10 @@ class Project:
 
     def lay_out(self, login_url: str) -> None:
         """Put a gcloud on the PATH that knows the project's environment, and a key whose login is known."""
-        place = read_place("small", self.shop.bucket.client.project)
+        target = read_target("small", self.shop.bucket.client.project)
         asked = (
-            f"composer environments describe shopstream --project={place.project} "
-            f"--location={place.region} --format=value(config.airflowUri)"
+            f"composer environments describe shopstream --project={target.project} "
+            f"--location={target.region} --format=value(config.airflowUri)"
         )
         gcloud = self.bin / "gcloud"
         gcloud.write_text(
@@ -253,7 +253,7 @@ class Project:
             json.dumps(
                 {
                     "type": "service_account",
-                    "client_email": f"somebody@{place.project}.iam.gserviceaccount.com",
+                    "client_email": f"somebody@{target.project}.iam.gserviceaccount.com",
                     "private_key": pem.decode(),
                     "token_uri": login_url,
                 }
@@ -280,7 +280,7 @@ def bucket(gcs_emulator: str, spanner_emulator: str, monkeypatch: pytest.MonkeyP
     """The empty bucket of the name that infra/ gives it; the shop by hand asks Spanner beside it."""
     monkeypatch.setenv("SHOPSTREAM_PROJECT", settings().project)
     client = shop_of_hand.clients()[2]
-    name = read_place("small", client.project).bucket.removeprefix("gs://")
+    name = read_target("small", client.project).bucket.removeprefix("gs://")
     monkeypatch.setenv("SHOPSTREAM_BUCKET", name)
     try:
         return client.create_bucket(name)

@@ -12,7 +12,7 @@ from airflow.sdk import DAG
 from google.cloud import storage
 
 from beam_jobs.load_events import parse_options
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.dataflow import spec
 from local.dataflow.templates import check_parameters, parse_template
 from shopstream import layout
@@ -290,7 +290,7 @@ def test_both_launches_say_themselves_what_the_workers_are(monkeypatch: pytest.M
 
 
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    deployed = read_place("small", "my-shop")
+    deployed = read_target("small", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_PROJECT", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_REGION", deployed.region)
     monkeypatch.setenv("SHOPSTREAM_TEMPLATE_VERSION", "v-1")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from beam_jobs import stream_events
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.dataflow import spec
 from local.dataflow.templates import check_parameters, parse_template
 from local.root import ROOT
@@ -16,7 +16,7 @@ from shopstream.stream.jobs import stream_events_launch, stream_job
 
 
 def test_workers_run_the_image_that_a_deployment_pushes(monkeypatch: pytest.MonkeyPatch) -> None:
-    deployed = read_place("small", "my-shop")
+    deployed = read_target("small", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_PROJECT", "my-shop")
     monkeypatch.setenv("SHOPSTREAM_REGION", deployed.region)
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from infra.deploy import read_place
+from infra.deploy import read_target
 from local.root import ROOT
 from local.stack import control
 from local.stack.emulators import NotReady
@@ -98,10 +98,10 @@ def test_probes_see_what_is_deployed_but_for_what_is_about_composers_own_machine
 
     assert cloud_proof.main([*REAL, "--yes"], [a_probe(look)]) == 0
 
-    place, env = read_place("small", "my-shop-dev"), seen["settings"]
-    assert (env.project, env.region, f"gs://{env.bucket}") == (place.project, place.region, place.bucket)
+    target, env = read_target("small", "my-shop-dev"), seen["settings"]
+    assert (env.project, env.region, f"gs://{env.bucket}") == (target.project, target.region, target.bucket)
     assert env.template_version == "v1-2-0"
-    assert env.batch_workers.service_account == place.service_account("batch")
+    assert env.batch_workers.service_account == target.service_account("batch")
     assert env.sql_dir == ROOT / "sql"
     assert "OTHER" not in os.environ
     asked = gcloud.read_text().split()
