@@ -401,6 +401,27 @@ def test_what_is_published_while_live_is_seen_shows_by_itself(
     fill(small_shop, "shop_raw.events_stream", [])
 
 
+def test_live_names_the_products_that_bring_money_with_all_their_columns(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    view = stream_event(event_id="a", event_time=now, category_code="furniture.living_room.cabinet")
+    bought = view | {"event_id": "b", "event_type": "purchase", "price": "1234.5", "product_id": 44600062}
+    with Reader(browser, server, width=1300) as reader:
+        fill(small_shop, "shop_raw.events_stream", [view])
+        page = reader.open("/live")
+        assert (
+            "Nothing was bought for money in the last 60 minutes." in page.locator("#products").inner_text()
+        )
+        fill(small_shop, "shop_raw.events_stream", [view, bought])
+        page = reader.open("/live")
+        assert page.locator("#products tbody td:first-child").all_inner_texts() == ["44600062"]
+        assert page.locator("#products .scroll").evaluate("(one) => one.scrollWidth <= one.clientWidth")
+        fill(small_shop, "shop_raw.events_stream", [])
+        page = reader.open("/live")
+        assert "make stream DAY=" in page.locator(".note").inner_text()
+
+
 def test_a_login_that_ends_while_the_page_is_open_is_told_and_nothing_more_is_shown(
     server: str, browser: Browser
 ) -> None:
