@@ -201,6 +201,7 @@ $(UV):
 .venv-emulators/.installed: local/emulators.txt | $(UV)
 	@echo "Installing the emulators into .venv-emulators"
 	@test -x .venv-emulators/bin/python || $(PYTHON) -m venv .venv-emulators
+	@rm -rf .venv-emulators/duckdb-home
 	@$(UV) pip sync --quiet --compile-bytecode --python .venv-emulators/bin/python local/emulators.txt
 	@touch $@
 

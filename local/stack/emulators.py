@@ -259,7 +259,7 @@ folder = made / ".duckdb" / "extensions" / version / platform
 folder.mkdir(parents=True)
 package = pathlib.Path(duckdb_extension_spatial.__file__).parent
 packaged = package / "extensions" / version / "spatial.duckdb_extension"
-(folder / packaged.name).symlink_to(packaged)
+(folder / packaged.name).symlink_to(os.path.relpath(packaged, folder))  # so that a clone may be moved
 try:
     made.rename(home)
 except OSError:

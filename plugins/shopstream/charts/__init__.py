@@ -13,6 +13,7 @@ shopstream.report.page. A further chart is two further files.
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -61,3 +62,15 @@ def query_params(sql: str, first_day: date, last_day: date, **chosen: str | None
         name: ScalarQueryParameter(name, "STRING", chosen.get(name) or None) for name in filters_of(sql)
     }
     return {"first_day": first_day, "last_day": last_day, **narrowed}
+
+
+def runnable_sql(sql: str, first_day: date, last_day: date, **chosen: str | None) -> str:
+    """Return a query with its parameters' values in it, to be run as it is; above it, what makes its tables."""
+    values = {"first_day": f"DATE '{first_day}'", "last_day": f"DATE '{last_day}'"}
+    for name in filters_of(sql):
+        value = chosen.get(name)
+        # What JSON escapes in a text means the same in GoogleSQL.
+        values[name] = json.dumps(value, ensure_ascii=False) if value else "CAST(NULL AS STRING)"
+    tables = sorted(set(re.findall(r"(?:FROM|JOIN) shop\.(\w+)", sql)))
+    sources = "".join(f"-- shop.{table} is made by sql/bigquery/shop/{table}/\n" for table in tables)
+    return sources + re.sub(r"@(\w+)", lambda param: values[param[1]], sql)

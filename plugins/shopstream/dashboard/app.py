@@ -32,6 +32,7 @@ from shopstream.charts import (
     read_spec,
     read_sql,
     read_theme,
+    runnable_sql,
 )
 from shopstream.dashboard.answers import answer_of
 from shopstream.dashboard.in_airflow import PAGES
@@ -202,7 +203,8 @@ def create_app(
     ) -> dict[str, Any]:
         """A chart's rows, the query that made them, and what they say in a sentence."""
         answer = await rows_of(name, first_day, last_day, subcategory=subcategory, brand=brand)
-        return _body(answer) | {"sql": queries[name], "answer": answer_of(name, answer.rows, currency)}
+        sql = runnable_sql(queries[name], first_day, last_day, subcategory=subcategory, brand=brand)
+        return _body(answer) | {"sql": sql, "answer": answer_of(name, answer.rows, currency)}
 
     operating = {
         path.stem: path.read_text(encoding="utf-8").strip() for path in (SQL_DIR / "pipelines").iterdir()

@@ -255,7 +255,7 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
 def test_a_chart_that_draws_none_of_its_rows_says_so(server: str, browser: Browser) -> None:
     pair = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
     free = {"revenue": 0, "purchases": 0, "views": 5}
-    rows = {
+    rows: dict[str, dict[str, object]] = {
         "bought_together": pair | {"kind": "product"},
         "brand_performance": free | {"brand": "apple"},
         "product_performance": free | {"product_id": 7, "brand": None, "category_code": None},
@@ -531,13 +531,13 @@ def test_a_journey_is_of_both_stores_goes_on_to_older_days_and_odd_numbers_are_a
         )
         expect(page.get_by_text("from the stream")).to_have_count(1)
         expect(page.get_by_text("Spanner answered in")).to_be_visible()
-        page.get_by_role("button", name="Older").click()
+        page.get_by_role("button", name="The 90 days before").click()
         expect(told).to_contain_text("first seen 1 Nov 2019, last 2 Nov 2019 · 2 sessions · 4 events")
-        expect(page.get_by_role("button", name="Older")).to_be_hidden()
+        expect(page.get_by_role("button", name="The 90 days before")).to_be_hidden()
 
         number.fill("9")
         show.click()
-        expect(told).to_have_text("No events of customer 9 in these days. Is the number right?")
+        expect(told).to_contain_text("No event of customer 9 is in what was read: the days ")
         number.fill("9" * 19)
         show.click()
         expect(page.get_by_role("alert")).to_contain_text("is no customer's number")
@@ -545,6 +545,27 @@ def test_a_journey_is_of_both_stores_goes_on_to_older_days_and_odd_numbers_are_a
         expect(page.get_by_role("alert")).to_contain_text("“Maria” is no customer's number")
         assert reader.console == []
     fill(small_shop, "shop_raw.events_stream", [])
+
+
+def test_live_names_the_products_that_bring_money_with_all_their_columns(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    now = dt.datetime.now(dt.UTC).replace(microsecond=0, tzinfo=None)
+    view = stream_event(event_id="a", event_time=now, category_code="furniture.living_room.cabinet")
+    bought = view | {"event_id": "b", "event_type": "purchase", "price": "1234.5", "product_id": 44600062}
+    with Reader(browser, server, width=1300) as reader:
+        fill(small_shop, "shop_raw.events_stream", [view])
+        page = reader.open("/live")
+        assert (
+            "Nothing was bought for money in the last 60 minutes." in page.locator("#products").inner_text()
+        )
+        fill(small_shop, "shop_raw.events_stream", [view, bought])
+        page = reader.open("/live")
+        assert page.locator("#products tbody td:first-child").all_inner_texts() == ["44600062"]
+        assert page.locator("#products .scroll").evaluate("(one) => one.scrollWidth <= one.clientWidth")
+        fill(small_shop, "shop_raw.events_stream", [])
+        page = reader.open("/live")
+        assert "make stream DAY=" in page.locator(".note").inner_text()
 
 
 def test_a_login_that_ends_while_the_page_is_open_is_told_and_nothing_more_is_shown(

@@ -49,7 +49,8 @@ function draw() {
   const heading = element("h1", {}, "The last 60 minutes");
   if (!rows.length) {
     place.replaceChildren(heading, element("p", { class: "note" },
-      "The stream has brought nothing in the last 60 minutes. Is it running? See Pipelines; simulate_stream brings events of old days under their own times, unless its form says “Times of now”."));
+      "The stream has brought nothing that happened in the last 60 minutes. Is it running? See Pipelines. Events of an old day have their old times, and are not shown here, unless they are played as of now: "
+      + "by the form of simulate_stream with “Times of now”, or on the local stack by “make stream DAY=”."));
     return;
   }
   const of = (kind) => rows.filter((row) => row.event_type === kind);
@@ -66,10 +67,11 @@ function draw() {
       figure("Purchases", short(purchases)), figure("Revenue", amount(short)(sum(rows, "revenue"))),
       figure("Purchases per view", views ? percent(purchases / views) : "–"),
       figure("Newest event", age ? `${age} min ago` : "this minute")),
-    element("div", { class: "cards uneven" }, card,
-      element("section", { class: "card" }, element("header", {}, element("h2", {}, "Which products bring the money now?")),
-        table(told.products.rows, told.products.types, "top products")),
-      element("section", { class: "card" }, element("header", {}, element("h2", {}, "The numbers")),
+    element("div", { class: "cards" }, card,
+      element("section", { class: "card wide", id: "products" }, element("header", {}, element("h2", {}, "Which products bring the money now?")),
+        told.products.rows.length ? table(told.products.rows, told.products.types, "top products")
+          : element("p", { class: "empty" }, "Nothing was bought for money in the last 60 minutes.")),
+      element("section", { class: "card wide" }, element("header", {}, element("h2", {}, "The numbers")),
         table(rows.toReversed(), told.minutes.types, "minutes"))));
   if (!config) return;
   // The whole hour, so that a bar is a minute however few there are.

@@ -7,5 +7,6 @@ SELECT
     carts,
     views
 FROM shop.live_top_products
+WHERE revenue > 0
 ORDER BY revenue DESC, views DESC, product_id ASC
 LIMIT 10
