@@ -206,8 +206,8 @@ def land_day(
             f"gs://{bucket.name}/{landing(day)}/ holds other files, which a load would read too: "
             f"{', '.join(foreign)}. To delete them: REPLACE=1. To add to them, land the file without DAY=."
         )
-    # The mark goes first, so that no load takes the day as it is meanwhile for whole; the others last, so that
-    # an upload that fails loses nothing.
+    # The mark goes first, so that no load takes the day as it is meanwhile for whole; the others go last, so
+    # that an upload that fails loses nothing.
     if success in held:
         held[success].delete()
     bucket.blob(name).upload_from_filename(file)
