@@ -115,6 +115,10 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
         for card, filtered in (("product_performance", True), ("daily_event_count", False)):
             said = page.locator(f"#{card} .answer").inner_text()
             assert ("Not filtered by brand." in said) != filtered
+        # And comes after all whose table does.
+        apart = ["Not filtered" in said for said in page.locator(".card .answer").all_inner_texts()]
+        assert apart == sorted(apart)
+        assert set(apart) == {True, False}
         page.go_back()
         page.wait_for_selector(".chip", state="detached")
         reader.settle()

@@ -111,8 +111,10 @@ function refresh() {
   say(`Data to ${longDay(now.newest)}, ${is_provisional ? "provisional: its daily load is still to come"
     : `complete since ${moment(published_at)}`}`);
   headline(figures, now);
-  grid.append(...cards.map((card) => card.element));
   const params = { first_day, last_day, subcategory, brand };
+  // Those that show the whole shop come after those that are filtered.
+  const isApart = (card) => card.notApplied(params).length > 0;
+  grid.append(...cards.toSorted((a, b) => isApart(a) - isApart(b)).map((card) => card.element));
   for (const card of cards) card.load(params, before, known);
 }
 
