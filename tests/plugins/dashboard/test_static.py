@@ -339,6 +339,42 @@ def test_pipelines_are_well_but_for_what_a_check_warns_of(
         fill(small_shop, "shop_ops.check_results", [])
 
 
+def test_without_built_summaries_no_figure_is_said_to_be_as_usual(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    aside = (
+        "UPDATE shop_ops.figure_findings SET event_date = DATE_ADD(event_date, INTERVAL {} DAY) WHERE TRUE"
+    )
+    small_shop.query_and_wait(aside.format(-90))
+    try:
+        with Reader(browser, server) as reader:
+            page = reader.open("/pipelines")
+            told = page.locator(
+                "section:has(h2:text-is('Which figures were not as usual?')) .empty"
+            ).inner_text()
+            assert told.startswith("No summaries were built in these days")
+    finally:
+        small_shop.query_and_wait(aside.format(90))
+
+
+def test_of_the_newest_day_the_lines_that_were_rejected_are_told(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    small_shop.query_and_wait(
+        "INSERT INTO shop_ops.loads SELECT * REPLACE (DATE '2019-11-02' AS landing_day, 30 AS `read`, "
+        "2 AS rejected, [DATE '2019-11-02'] AS event_dates) FROM shop_ops.loads"
+    )
+    try:
+        with Reader(browser, server) as reader:
+            page = reader.open("/")
+            expect(page.locator("#freshness")).to_contain_text(
+                "Data to 2 Nov 2019, complete since 2 Nov 2019 06:12 UTC, but for 2 of 30 lines, which were "
+                "rejected"
+            )
+    finally:
+        small_shop.query_and_wait("DELETE FROM shop_ops.loads WHERE landing_day = '2019-11-02'")
+
+
 @pytest.mark.parametrize("how", ["refuse", "slow", "down"])
 def test_a_store_that_fails_one_question_fails_one_card_and_says_what_to_do(
     server: str, browser: Browser, valve: Valve, how: str, monkeypatch: pytest.MonkeyPatch
