@@ -152,7 +152,7 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
         page = reader.open("/live")
         told = page.evaluate(
             """async ([amounts, shares]) => {
-              const { percent, price, short } = await import("./static/format.js");
+              const { percent, price, short } = await import(new URL("static/format.js", document.baseURI).href);
               const drawn = async (values, format) => {
                 const place = document.createElement("div");
                 const y = { field: "at", type: "ordinal", axis: null };
@@ -180,8 +180,8 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
 
 
 def test_a_chart_that_draws_none_of_its_rows_says_so(server: str, browser: Browser) -> None:
-    pair = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
-    free = {"revenue": 0, "purchases": 0, "views": 5}
+    pair: dict[str, object] = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
+    free: dict[str, object] = {"revenue": 0, "purchases": 0, "views": 5}
     rows = {
         "bought_together": pair | {"kind": "product"},
         "brand_performance": free | {"brand": "apple"},
