@@ -152,11 +152,12 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
         page = reader.open("/live")
         told = page.evaluate(
             """async ([amounts, shares]) => {
-              const { percent, price, short } = await import(new URL("static/format.js", document.baseURI).href);
-              const drawn = async (values, format) => {
+              const format = await import(new URL("static/format.js", document.baseURI).href);
+              const { percent, price, short } = format;
+              const drawn = async (values, form) => {
                 const place = document.createElement("div");
                 const y = { field: "at", type: "ordinal", axis: null };
-                const encoding = { y, text: { field: "of", format } };
+                const encoding = { y, text: { field: "of", format: form } };
                 const data = { values: values.map((of, at) => ({ of, at })) };
                 const { view } = await drawInto(place, { data, mark: "text", encoding });
                 const texts = [...place.querySelectorAll("text")].map((text) => text.textContent);
