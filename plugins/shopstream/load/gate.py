@@ -158,6 +158,6 @@ def _usual(client: Client, manifest: Manifest) -> str:
     if not shares:
         return f"None of the {USUAL_DAYS} days before is loaded, so what is usual is not known."
     return (
-        f"Usual is {percent(median(shares), 2)}: the median of the {USUAL_DAYS} days before, as far as they are "
-        f"loaded ({len(shares)}). The highest had {percent(shares[-1], 2)}."
+        f"Usual is {percent(median(shares), 2)}: the median of the {USUAL_DAYS} days before, as far as they "
+        f"are loaded ({len(shares)}). The highest had {percent(shares[-1], 2)}."
     )
