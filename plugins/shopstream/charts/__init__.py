@@ -65,10 +65,7 @@ def query_params(sql: str, first_day: date, last_day: date, **chosen: str | None
 
 
 def runnable_sql(sql: str, first_day: date, last_day: date, **chosen: str | None) -> str:
-    """Return a query with its parameters' values in it, and above it what makes its tables.
-
-    It is to be read and copied; what runs has the parameters.
-    """
+    """Return a query that runs as it is, its parameters' values in it; above it, what makes its tables."""
     values = {"first_day": f"DATE '{first_day}'", "last_day": f"DATE '{last_day}'"}
     for name in filters_of(sql):
         value = chosen.get(name)
