@@ -96,6 +96,8 @@ class Reader:
     def settle(self) -> None:
         """Wait until nothing is waited for."""
         self.page.wait_for_load_state("networkidle")
+        # A busy browser may be idle on the network before it has run a line of the page.
+        expect(self.page.locator("main h1")).to_be_visible(timeout=PATIENCE_MS)
         # Not by wait_for_function, whose looks the page's Content-Security-Policy refuses as eval.
         expect(self.page.locator(".waiting")).to_have_count(0)
 
