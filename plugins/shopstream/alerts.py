@@ -104,6 +104,18 @@ def answer_wanted(context: Mapping[str, Any], question: str) -> None:
     )
 
 
+def filled_day_failed(context: Mapping[str, Any], reason: str) -> None:
+    """Tell that a table's days which nobody asked for failed a check, in a task that goes on."""
+    task = context["ti"]
+    _alert(
+        kind="filled_day_failed",
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        reason=reason[:MAX_REASON_CHARS],
+    )
+
+
 def run_failed(context: Mapping[str, Any]) -> None:
     """Tell that a run has failed without a failed task, as when it timed out: tasks tell for themselves."""
     reason = context.get("reason")
