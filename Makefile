@@ -182,7 +182,8 @@ chromium:
 	@test -n "$$SHOPSTREAM_CHROMIUM" || command -v chromium >/dev/null || command -v google-chrome >/dev/null \
 		|| ! command -v apt-get >/dev/null || test "$$(id -u)" != 0 || { \
 		echo "Installing Debian's Chromium, in which the tests look at the pages"; export DEBIAN_FRONTEND=noninteractive; \
-		apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium >/dev/null; }
+		{ apt-get update -qq && apt-get install --yes --no-install-recommends -qq chromium >/dev/null; } \
+			|| echo "It could not be installed: the tests that need it are skipped, which with CI set fails the run" >&2; }
 
 $(UV):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \

@@ -395,7 +395,7 @@ def _switch(shell: Shell, target: Target, version: str) -> None:
     variable = f"config.softwareConfig.envVariables.{VERSION_VARIABLE}"
     if shell.output(*_composer(target, "describe"), f"--format=value({variable})") != version:
         if shell.dry:
-            shell.say("Only if that prints another version. Airflow restarts, with all files in target:")
+            shell.say("Only if that prints another version. Airflow restarts, with all files in place:")
         shell.run(*_composer(target, "update"), f"--update-env-variables={VERSION_VARIABLE}={version}")
 
 

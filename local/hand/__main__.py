@@ -55,9 +55,9 @@ UNPAUSED = ("apply_schemas", "land_export", "load_events_daily", "build_summarie
 MAX_SHOWN = 1000
 ASK = "make sql Q='SELECT * FROM shop.daily_event_count ORDER BY event_date'"
 STREAM_SPEED = 60
+"""A day in 24 minutes."""
 NEXT_DAYS = 3
 """So many landed days, those of the most rows, are named as the next to load."""
-"""A day in 24 minutes."""
 EMULATED = ("BIGQUERY_EMULATOR_HOST", "SPANNER_EMULATOR_HOST", "STORAGE_EMULATOR_HOST")
 LOG_IN = "Log in: gcloud auth application-default login"
 COUNTED = ("shop_ops.loads", "shop_raw.events_batch", "shop_raw.events_stream", "shop.rejected_events")
@@ -84,7 +84,8 @@ def main(argv: list[str] | None = None) -> int:
     except (NotReady, ContractError, AirflowRefused, Refused, RunFailed, MalformedDesiredState) as error:
         print(error, file=sys.stderr)
     except NotFound as error:
-        print(f"{error.message}\nAll tables, with their columns: docs/tables.md", file=sys.stderr)
+        hint = "\nAll tables, with their columns: docs/tables.md" if options.command == "sql" else ""
+        print(f"{error.message}{hint}", file=sys.stderr)
     except GoogleAPICallError as error:
         print(error.message, file=sys.stderr)
     except GoogleAuthError as error:
@@ -245,20 +246,23 @@ def _put(options: argparse.Namespace) -> int:
         raise ContractError(f"{options.file} is no file; name a file of click events.")
     for line in shop.describe(landed := shop.look(options.file, times_are_utc=options.utc), options.day):
         print(line)
+    whole = shop.as_day(landed, options.day) if options.day else landed
+    if not whole.rejected:
+        print("the load will reject none")
     airflow, bucket = _connect(options)
-    for line in shop.to_be_asked(shop.as_day(landed, options.day) if options.day else landed):
+    suffix = f" ENV={options.env} PROJECT={options.project}" if options.env else ""
+    for line in shop.to_be_asked(whole):
         print(line)
     if options.day:
         for line in shop.land_day(bucket, options.file, options.day, landed, replace=options.replace):
             print(line)
         days = [options.day]
     else:
-        for line in shop.neighbours(bucket, options.file, landed):
+        for line in shop.neighbours(bucket, options.file, landed, suffix):
             print(line)
         shop.land_export(airflow(), bucket, options.file, _progress, times_are_utc=options.utc)
         days = sorted(day for day, _ in landed.rows.most_common(NEXT_DAYS))
         print(f"landed in gs://{bucket.name}/landing/events/, each day marked complete")
-    suffix = f" ENV={options.env} PROJECT={options.project}" if options.env else ""
     print("Next:")
     for day in days:
         print(f"  make load DAY={day}{suffix}")

@@ -30,6 +30,8 @@ from shopstream.settings import settings
 MAX_BYTES_BILLED = 20 * 2**30
 """Of one statement by hand, so that a slip over the raw tables of a year costs nothing."""
 
+DAY_FILES = (".csv", ".csv.gz")
+"""How a file's name may end that is landed as it is, as all of a day."""
 _REJECTS = """
 SELECT
     reason,
@@ -81,12 +83,11 @@ def describe(landed: Landed, day: date | None = None) -> list[str]:
     first = sorted(landed.rows.items())[:8]
     days = ", ".join(counted("{day} ({rows:,} rows)", day=day, rows=rows) for day, rows in first)
     more = f" and {len(landed.rows) - 8} more" if len(landed.rows) > 8 else ""
-    shares = (as_day(landed, day) if day else landed).shares()
     whole = counted("{rows:,} rows of {days:,} days: ", rows=landed.rows.total(), days=len(landed.rows))
     return [
         whole + days + more,
         *(f"translated to plain CSV: {what}" for what in landed.translated),
-        *([f"the load will reject {share}" for share in shares] or ["the load will reject none"]),
+        *(f"the load will reject {share}" for share in (as_day(landed, day) if day else landed).shares()),
     ]
 
 
@@ -136,17 +137,22 @@ def to_be_asked(landed: Landed) -> list[str]:
     ]
 
 
-def neighbours(bucket: storage.Bucket, file: Path, landed: Landed) -> list[str]:
-    """Say which days of an export, before it is landed, hold files that a load would read beside its own."""
-    told = []
+def neighbours(bucket: storage.Bucket, file: Path, landed: Landed, project: str = "") -> list[str]:
+    """Say which days of an export, before it is landed, hold files that a load would read beside its own.
+
+    `project` is what make is to be told besides, if it is not the local stack's bucket.
+    """
+    told, remedy = [], "To replace what another file has landed, use that file's name."
+    if len(landed.rows) == 1 and not landed.translated and file.name.endswith(DAY_FILES):
+        command = f"make put FILE=... DAY={min(landed.rows)} REPLACE=1{project}"
+        remedy = f"To have the day hold this file alone: {command}"
     for day in sorted(landed.rows):
         names = [PurePosixPath(blob.name).name for blob in bucket.list_blobs(prefix=f"{landing(day)}/")]
         others = [n for n in names if is_events_file(n) and not is_part(n, stem_of(file.name))]
         if others:
             more = f" and {len(others) - NAMES_SHOWN:,} more" if len(others) > NAMES_SHOWN else ""
             told.append(
-                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. To have "
-                f"the day hold this file alone: make put FILE=... DAY={day} REPLACE=1"
+                f"{day} already holds {', '.join(others[:NAMES_SHOWN])}{more}; this adds to it. {remedy}"
             )
     more_days = [f"and so {len(told) - DAYS_TOLD:,} days more"] if len(told) > DAYS_TOLD else []
     return [*told[:DAYS_TOLD], *more_days]
@@ -183,7 +189,7 @@ def land_day(
     Raises:
         ContractError: it is no such file, or the day has other files, which a load would read too.
     """
-    if not file.name.endswith((".csv", ".csv.gz")):
+    if not file.name.endswith(DAY_FILES):
         raise ContractError(
             f"{file}: a landing day has files *.csv and *.csv.gz; others are landed without DAY=."
         )
@@ -200,11 +206,13 @@ def land_day(
             f"gs://{bucket.name}/{landing(day)}/ holds other files, which a load would read too: "
             f"{', '.join(foreign)}. To delete them: REPLACE=1. To add to them, land the file without DAY=."
         )
-    # Without the mark first, so that no load takes the day as it is meanwhile for whole.
-    for other in [success, *foreign]:
-        if other in held:
-            held[other].delete()
+    # The mark goes first, so that no load takes the day as it is meanwhile for whole; the others go last, so
+    # that an upload that fails loses nothing.
+    if success in held:
+        held[success].delete()
     bucket.blob(name).upload_from_filename(file)
+    for other in foreign:
+        held[other].delete()
     bucket.blob(success).upload_from_string(b"")
     return [
         *(f"deleted gs://{bucket.name}/{other}" for other in foreign),
@@ -260,6 +268,8 @@ def _follow(airflow: AirflowClient, dag_id: str, conf: dict[str, Any], progress:
     However long that takes: a question waits for a day, a load may take half of one, and Airflow ends each.
     """
     run_id = airflow.trigger(dag_id, conf)
+    if airflow.is_paused(dag_id):
+        progress(f"{dag_id} is paused; the run waits until it is not: {airflow.page_of(dag_id, run_id)}")
     try:
         airflow.wait_for_success({(dag_id, run_id): dag_id}, progress, timeout_seconds=math.inf)
     except KeyboardInterrupt:

@@ -155,7 +155,8 @@ def status() -> dict[str, str]:
 
     def told(service: Program) -> str:
         # Supervisor has three words for what ended, by how soon it ended; a person needs one.
-        if states[service.name] not in ("starting", "running"):
+        # What is stopped is to start later: `up` is not done yet.
+        if states[service.name] not in ("starting", "running", "stopped"):
             return "exited"
         return "healthy" if service.is_ready() else "not ready"
 

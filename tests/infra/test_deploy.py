@@ -55,7 +55,7 @@ gcloud storage cp build/deploy/v1-2-0-3-gabc123.complete gs://my-shop-shopstream
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
 gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
-# Only if that prints another version. Airflow restarts, with all files in target:
+# Only if that prints another version. Airflow restarts, with all files in place:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
 # Where Airflow's REST API is. Each call gets a token, as a header, on its standard input.
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.airflowUri)'
@@ -87,7 +87,7 @@ gcloud storage ls gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/complete
 gcloud storage rsync --recursive --delete-unmatched-destination-objects gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/plugins gs://my-shop-shopstream-composer/plugins
 gcloud storage rsync --recursive --delete-unmatched-destination-objects '--exclude=^airflow_monitoring\\.py$' gs://my-shop-shopstream/releases/v1-2-0-3-gabc123/dags gs://my-shop-shopstream-composer/dags
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.softwareConfig.envVariables.SHOPSTREAM_TEMPLATE_VERSION)'
-# Only if that prints another version. Airflow restarts, with all files in target:
+# Only if that prints another version. Airflow restarts, with all files in place:
 gcloud composer environments update shopstream --project=my-shop --location=us-central1 --update-env-variables=SHOPSTREAM_TEMPLATE_VERSION=v1-2-0-3-gabc123
 # Where Airflow's REST API is. Each call gets a token, as a header, on its standard input.
 gcloud composer environments describe shopstream --project=my-shop --location=us-central1 '--format=value(config.airflowUri)'

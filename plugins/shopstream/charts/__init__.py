@@ -65,7 +65,7 @@ def query_params(sql: str, first_day: date, last_day: date, **chosen: str | None
 
 
 def runnable_sql(sql: str, first_day: date, last_day: date, **chosen: str | None) -> str:
-    """Return a query with its parameters' values in it, to be run as it is; above it, what makes its tables."""
+    """Return a query that runs as it is, its parameters' values in it; above it, what makes its tables."""
     values = {"first_day": f"DATE '{first_day}'", "last_day": f"DATE '{last_day}'"}
     for name in filters_of(sql):
         value = chosen.get(name)

@@ -46,7 +46,7 @@ function drawInto(place, spec) {
 // none. A chart that draws none of its rows says so.
 async function embedInto(place, spec) {
   const embedded = await vegaEmbed(place, spec, OPTIONS);
-  if (!place.querySelector(".role-mark [role=graphics-symbol]")) {
+  if (!place.querySelector(".role-mark > *")) {
     const told = document.createElement("p");
     told.className = "empty";
     told.textContent = spec.usermeta?.undrawn ?? "There is nothing to draw; the table has what there is.";

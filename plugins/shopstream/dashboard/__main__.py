@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import sys
 from contextlib import suppress
 
 import uvicorn
@@ -51,8 +52,11 @@ def main() -> None:
         log_level="warning",
         server_header=False,
     )
+    server = uvicorn.Server(config)
     with suppress(KeyboardInterrupt):
-        uvicorn.Server(config).run([door])
+        server.run([door])
+    if not server.started:
+        sys.exit("The dashboard did not start; the lines above say why.")
 
 
 def _door(host: str, port: int) -> socket.socket:

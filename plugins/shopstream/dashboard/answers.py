@@ -56,8 +56,8 @@ def _subcategories(rows: Sequence[Row]) -> str | None:
         rows,
         "views",
         lambda row: (
-            f"{_name(row['subcategory'])}: {row['views']:,} views, {percent(row['views'] / whole)} of those "
-            "with a sub-category."
+            f"{_name(row['subcategory'])}: {_count(row['views'], 'view')}, "
+            f"{percent(row['views'] / whole)} of those with a sub-category."
         ),
     )
 

@@ -18,6 +18,7 @@ from beam_jobs.lines import UTF8_BOM, Block, has_bom, past_bom, refuse_other_hea
 from beam_jobs.parse import REJECTED_SCHEMA, parse_block
 from beam_jobs.pseudonyms import masked, masked_detail
 from beam_jobs.validate import DAY_MICROS, check
+from shopstream.rounding import percent
 
 FIRST_YEAR, LAST_YEAR = 2000, 2099
 DAYS_TOLD = 10
@@ -62,7 +63,8 @@ class Landed:
             return []
 
         def share(reasons: Counter[str], rows: int) -> str:
-            return f"{reasons.total():,} of {rows:,} lines ({reasons.total() / rows:.2%}): {_told(reasons)}"
+            told = percent(reasons.total() / rows, 2)
+            return f"{reasons.total():,} of {rows:,} lines ({told}): {_told(reasons)}"
 
         every = sum(self.rejected.values(), Counter())
         worst = sorted(self.rejected, key=lambda day: -self.rejected[day].total() / self.rows[day])

@@ -17,6 +17,7 @@ from shopstream.load import checks
 from shopstream.load.launch import Load, newest_manifest
 from shopstream.questions import NoAnswer, NoReason, Question
 from shopstream.retries import Refused
+from shopstream.rounding import percent
 from shopstream.settings import settings
 from shopstream.tables.names import REJECTED_EVENTS_BATCH
 
@@ -114,7 +115,7 @@ class Gate(Question):
 def _subject(manifest: Manifest) -> str:
     return (
         f"Landing day {manifest.landing_day}, load {manifest.load_id}: {manifest.rejected:,} of "
-        f"{manifest.read:,} lines ({manifest.rejected / manifest.read:.2%}) were rejected."
+        f"{manifest.read:,} lines ({percent(manifest.rejected / manifest.read, 2)}) were rejected."
     )
 
 
@@ -157,6 +158,6 @@ def _usual(client: Client, manifest: Manifest) -> str:
     if not shares:
         return f"None of the {USUAL_DAYS} days before is loaded, so what is usual is not known."
     return (
-        f"Usual is {median(shares):.2%}: the median of the {USUAL_DAYS} days before, as far as they are "
-        f"loaded ({len(shares)}). The highest had {shares[-1]:.2%}."
+        f"Usual is {percent(median(shares), 2)}: the median of the {USUAL_DAYS} days before, as far as they "
+        f"are loaded ({len(shares)}). The highest had {percent(shares[-1], 2)}."
     )

@@ -47,6 +47,16 @@ from tools.cloud_proof.__main__ import PROBES
 WALK = ROOT / "docs" / "local.md"
 
 
+@pytest.fixture(autouse=True)
+def handlers() -> Iterator[None]:
+    """What Ctrl-C and SIGTERM do, which a command takes for itself, is as before afterwards."""
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.getsignal(number) for number in numbers]
+    yield
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -423,7 +433,8 @@ def test_where_no_stream_can_be_killed_it_is_told_whether_it_comes_back(
     assert words in told.err
 
 
-def running_stream(state: Path) -> subprocess.Popen[bytes]:
+@contextmanager
+def running_stream(state: Path) -> Iterator[subprocess.Popen[bytes]]:
     """The worker of a job of the stream, which is laid out in the folder of a stack."""
     worker = subprocess.Popen(["sleep", "600"])
     now = datetime.now(UTC).isoformat()
@@ -434,7 +445,11 @@ def running_stream(state: Path) -> subprocess.Popen[bytes]:
     (folder / "job.json").write_text(json.dumps({"resource": job}))
     started = psutil.Process(worker.pid).create_time()
     (folder / WORKER_FILE).write_text(json.dumps({"pid": worker.pid, "started": started}))
-    return worker
+    try:
+        yield worker
+    finally:
+        worker.kill()
+        worker.wait()
 
 
 @pytest.mark.integration
@@ -443,10 +458,8 @@ def test_the_jobs_that_run_are_those_that_have_a_worker(
 ) -> None:
     monkeypatch.setattr(hand, "STATE", tmp_path)
     assert hand._running_jobs() == []
-    worker = running_stream(tmp_path)
-    assert hand._running_jobs() == [STREAM_JOB]
-    worker.kill()
-    worker.wait()
+    with running_stream(tmp_path):
+        assert hand._running_jobs() == [STREAM_JOB]
     assert hand._running_jobs() == []
 
 
@@ -466,9 +479,9 @@ def test_the_jobs_that_run_are_those_that_have_a_worker(
 def test_of_a_killed_stream_it_is_told_whether_it_comes_back(
     most: str, desired: str, words: str, tmp_path: Path
 ) -> None:
-    worker = running_stream(tmp_path)
     variables = {"SHOPSTREAM_KEEP_ALIVE_SECONDS": "60", "SHOPSTREAM_STREAM_MAX_LAUNCHES": most}
     with (
+        running_stream(tmp_path) as worker,
         airflow_that_knows({"desired": desired}, is_paused=False) as url,
         standing(tmp_path, AIRFLOW__API__BASE_URL=url, **variables) as environment,
     ):
@@ -480,7 +493,7 @@ def test_of_a_killed_stream_it_is_told_whether_it_comes_back(
             check=True,
             timeout=120,
         ).stdout
-    assert worker.wait(10) == -signal.SIGKILL
+        assert worker.wait(10) == -signal.SIGKILL
     assert told.startswith("Killed.\n")
     assert words in told
 

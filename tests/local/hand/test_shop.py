@@ -76,6 +76,20 @@ def test_a_day_is_one_file_alone_if_it_is_to_replace_the_others_and_no_other_day
 
 
 @pytest.mark.integration
+def test_an_upload_that_fails_loses_no_file_of_the_day_that_it_was_to_replace(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    for name in ("theirs.csv", "_SUCCESS"):
+        bucket.blob(FOLDER + name).upload_from_string(EVENT)
+    file = written(tmp_path / "a.csv", HEADER + EVENT)
+    landed = shop.look(file)
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        shop.land_day(bucket, file, DAY, landed, replace=True)
+    assert [blob.name for blob in bucket.list_blobs()] == [f"{FOLDER}theirs.csv"]
+
+
+@pytest.mark.integration
 def test_a_day_that_holds_files_of_other_names_is_told_before_another_is_landed_beside_them(
     bucket: Bucket, tmp_path: Path
 ) -> None:
@@ -87,20 +101,27 @@ def test_a_day_that_holds_files_of_other_names_is_told_before_another_is_landed_
     assert shop.neighbours(bucket, file, landed) == []
     for other in ("theirs-00000.csv", "my.csv"):
         bucket.blob(FOLDER + other).upload_from_string(EVENT)
-    assert shop.neighbours(bucket, file, landed) == [
-        "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. To have the day hold "
-        "this file alone: make put FILE=... DAY=2019-11-01 REPLACE=1"
+    holds = "2019-11-01 already holds my.csv, theirs-00000.csv; this adds to it. "
+    assert shop.neighbours(bucket, file, landed, " ENV=small PROJECT=a") == [
+        f"{holds}To have the day hold this file alone: "
+        "make put FILE=... DAY=2019-11-01 REPLACE=1 ENV=small PROJECT=a"
     ]
+    of_two_days = written(tmp_path / "my.csv", HEADER + EVENT + line(event_time="2019-11-03 08:00:00 UTC"))
+    tabs = written(tmp_path / "my.csv.tsv", (HEADER + EVENT).replace(b",", b"\t"))
+    bucket.blob(f"{FOLDER}my.csv").delete()
+    for export in (of_two_days, tabs):
+        [told] = shop.neighbours(bucket, export, shop.look(export))
+        assert told.endswith("To replace what another file has landed, use that file's name.")
 
 
 def test_what_is_in_a_file_is_told_in_words(tmp_path: Path) -> None:
     one = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT)))
-    assert one == ["1 row of 1 day: 2019-11-01 (1 row)", "the load will reject none"]
+    assert one == ["1 row of 1 day: 2019-11-01 (1 row)"]
     bad = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + EVENT * 9 + line(price="free"))))
     assert bad[0] == "10 rows of 1 day: 2019-11-01 (10 rows)"
     assert bad[1] == "the load will reject 1 of 10 lines (10.00%): bad_price 1"
     days = "".join(line(event_time=f"2019-11-{day:02d} 08:00:00 UTC").decode() for day in range(1, 11))
-    many, _ = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
+    [many] = shop.describe(shop.look(written(tmp_path / "a.csv", HEADER + days.encode())))
     assert many.endswith("2019-11-08 (1 row) and 2 more")
 
 
@@ -131,7 +152,7 @@ def test_a_file_that_is_to_be_all_of_a_day_is_told_rejected_as_the_load_of_that_
 
 def test_a_file_without_a_line_to_reject_is_told_so_of_its_day_too(tmp_path: Path) -> None:
     landed = shop.look(written(tmp_path / "a.csv", HEADER + EVENT))
-    assert shop.describe(landed, DAY) == shop.describe(landed)
+    assert shop.describe(landed, DAY) == ["1 row of 1 day: 2019-11-01 (1 row)"]
 
 
 def test_a_day_with_so_many_lines_to_reject_that_its_load_will_ask_is_told(

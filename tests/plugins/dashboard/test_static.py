@@ -191,6 +191,10 @@ def test_the_table_and_the_file_of_a_card_have_the_rows_of_its_answer_and_a_filt
         for card, filtered in (("product_performance", True), ("daily_event_count", False)):
             said = page.locator(f"#{card} .answer").inner_text()
             assert ("Not filtered by brand." in said) != filtered
+        # And comes after all whose table does.
+        apart = ["Not filtered" in said for said in page.locator(".card .answer").all_inner_texts()]
+        assert apart == sorted(apart)
+        assert set(apart) == {True, False}
         page.go_back()
         page.wait_for_selector(".chip", state="detached")
         reader.settle()
@@ -225,11 +229,12 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
         page = reader.open("/live")
         told = page.evaluate(
             """async ([amounts, shares]) => {
-              const { percent, price, short } = await import("./static/format.js");
-              const drawn = async (values, format) => {
+              const format = await import(new URL("static/format.js", document.baseURI).href);
+              const { percent, price, short } = format;
+              const drawn = async (values, form) => {
                 const place = document.createElement("div");
                 const y = { field: "at", type: "ordinal", axis: null };
-                const encoding = { y, text: { field: "of", format } };
+                const encoding = { y, text: { field: "of", format: form } };
                 const data = { values: values.map((of, at) => ({ of, at })) };
                 const { view } = await drawInto(place, { data, mark: "text", encoding });
                 const texts = [...place.querySelectorAll("text")].map((text) => text.textContent);
@@ -253,9 +258,9 @@ def test_a_half_is_rounded_alike_in_a_sentence_at_a_bar_and_in_a_figure(
 
 
 def test_a_chart_that_draws_none_of_its_rows_says_so(server: str, browser: Browser) -> None:
-    pair = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
-    free = {"revenue": 0, "purchases": 0, "views": 5}
-    rows: dict[str, dict[str, object]] = {
+    pair: dict[str, object] = {"item_a": "1", "item_b": "2", "baskets": 1, "lift": 9}
+    free: dict[str, object] = {"revenue": 0, "purchases": 0, "views": 5}
+    rows = {
         "bought_together": pair | {"kind": "product"},
         "brand_performance": free | {"brand": "apple"},
         "product_performance": free | {"product_id": 7, "brand": None, "category_code": None},
@@ -410,6 +415,42 @@ def test_pipelines_are_well_but_for_what_a_check_warns_of(
         for statement in (loads.format(1), *(aside.format(table, 90) for table in tables)):
             small_shop.query_and_wait(statement)
         fill(small_shop, "shop_ops.check_results", [])
+
+
+def test_without_built_summaries_no_figure_is_said_to_be_as_usual(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    aside = (
+        "UPDATE shop_ops.figure_findings SET event_date = DATE_ADD(event_date, INTERVAL {} DAY) WHERE TRUE"
+    )
+    small_shop.query_and_wait(aside.format(-90))
+    try:
+        with Reader(browser, server) as reader:
+            page = reader.open("/pipelines")
+            told = page.locator(
+                "section:has(h2:text-is('Which figures were not as usual?')) .empty"
+            ).inner_text()
+            assert told.startswith("No summaries were built in these days")
+    finally:
+        small_shop.query_and_wait(aside.format(90))
+
+
+def test_of_the_newest_day_the_lines_that_were_rejected_are_told(
+    server: str, browser: Browser, small_shop: bigquery_api.Client
+) -> None:
+    small_shop.query_and_wait(
+        "INSERT INTO shop_ops.loads SELECT * REPLACE (DATE '2019-11-02' AS landing_day, 30 AS `read`, "
+        "2 AS rejected, [DATE '2019-11-02'] AS event_dates) FROM shop_ops.loads"
+    )
+    try:
+        with Reader(browser, server) as reader:
+            page = reader.open("/")
+            expect(page.locator("#freshness")).to_contain_text(
+                "Data to 2 Nov 2019, complete since 2 Nov 2019 06:12 UTC, but for 2 of 30 lines, which were "
+                "rejected"
+            )
+    finally:
+        small_shop.query_and_wait("DELETE FROM shop_ops.loads WHERE landing_day = '2019-11-02'")
 
 
 @pytest.mark.parametrize("how", ["refuse", "slow", "down"])

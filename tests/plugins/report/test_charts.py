@@ -229,6 +229,14 @@ def test_a_subcategory_never_bought_shows_a_share_of_zero() -> None:
     assert "0.00%" in texts(chart_specs(tables)["purchase_conversion_rate"])
 
 
+def test_one_session_is_told_as_one() -> None:
+    paths = [
+        {"path": f"view {name}", "sessions": n, "purchasing_sessions": 0} for name, n in (("a", 1), ("b", 2))
+    ]
+    spec = read_spec("session_paths") | {"config": read_theme(), "datasets": {"session_paths": paths}}
+    assert {"1 session: view a", "2 sessions: view b"} <= set(texts(spec))
+
+
 def test_the_library_may_stand_inside_a_script_element(library: Path) -> None:
     script = library.read_text(encoding="utf-8")
     assert "window.vegaEmbed" in script

@@ -38,7 +38,7 @@ export class Card {
       if (this.loading !== mine) return; // another range was chosen meanwhile
       this.told = told;
       this.rows = this.#rows(told.rows, told_before?.rows, params, before, days);
-      const without = this.#notApplied(params);
+      const without = this.notApplied(params);
       this.answer.replaceChildren(without.length ? element("b", {}, `Not filtered by ${without.join(" and ")}. `) : "", told.answer ?? "");
       this.asOf.textContent = [
         `As of ${clock(told.as_of)}.`,
@@ -97,7 +97,7 @@ export class Card {
   }
 
   // What the rest of the page is filtered by and this card is not.
-  #notApplied(params) {
+  notApplied(params) {
     return [["subcategory", "sub-category"], ["brand", "brand"]]
       .filter(([name]) => params[name] && !this.filters.includes(name)).map(([, text]) => text);
   }

@@ -51,7 +51,8 @@ export async function show(main, say) {
       card("Is the stream well?", { "Start it": "keep_stream_alive", "Stop it": "stop_stream", "Play a day": "simulate_stream" }, links,
         told.stream, stream),
       card("Is the stream complete?", { "Compare days": "compare_stream_with_batch" }, links, told.completeness, completeness),
-      card("Which figures were not as usual?", { "Judge days": "watch_figures" }, links, told.figures, figures),
+      card("Which figures were not as usual?", { "Judge days": "watch_figures" }, links, told.figures,
+        (rows) => figures(rows, told.checked)),
       card("Are the promises kept?", { "Tell a day": "tell_digest" }, links, told.objectives, objectives)));
 }
 
@@ -185,7 +186,7 @@ function rejects(rows, types, samples) {
       shown(row).map((sample) => element("div", {},
         element("p", { class: "soft" }, [sample.detail, sample.file, sample.byte_offset == null ? null : `byte ${exact(sample.byte_offset)}`].filter(Boolean).join(" · ")),
         element("pre", { tabindex: 0 }, text(sample.raw_start_in_hex))))))),
-    element("p", { class: "soft" }, "How to mend and load them again: the runbook rejected-rows."));
+    element("p", { class: "soft" }, "How to mend them and load them again is told in the project's docs/runbooks/rejected-rows.md."));
 }
 
 // The first bytes of a line, whatever they are; what is no UTF-8 is shown as a replacement character.
@@ -229,11 +230,14 @@ function completeness(rows, types) {
     table(rows, types, "stream and loads compared"));
 }
 
-function figures(rows) {
+function figures(rows, checked) {
+  // A day whose summaries were built has been checked.
+  const none = checked.rows?.length === 0 ? "No summaries were built in these days, so that there was no figure to judge."
+    : "No figure was found that was not as usual.";
   const held = "A day is held against the same weekday of the weeks before it; with too few of those it is not judged.";
   return element("div", {}, rows.length
     ? element("ul", { class: "findings" }, rows.map((row) => element("li", {}, row.finding)))
-    : element("p", { class: "empty" }, "No figure was found that was not as usual."),
+    : element("p", { class: "empty" }, none),
   element("p", { class: "soft" }, held));
 }
 

@@ -12,6 +12,7 @@ const RANGES = { 1: "Last day", 7: "7 days", 30: "30 days", all: "All days", any
 const MAX_DAYS = 400;
 let cards = [];
 let known = new Map(); // what api/days says, by day
+let rejected = ""; // what of the newest day no load took
 let place;
 let say;
 
@@ -46,6 +47,11 @@ export async function show(main, tell) {
     }, 200);
   });
   refresh();
+  const [newest] = known.keys();
+  const { rows: [load] } = await ask("api/pipelines/loads", { first_day: newest, last_day: newest }).catch(() => ({ rows: [] }));
+  if (!load?.rejected) return;
+  rejected = `, but for ${exact(load.rejected)} of ${exact(load.read)} lines, which were rejected`;
+  sayFreshness(newest);
 }
 
 export function redraw() {
@@ -107,13 +113,19 @@ function refresh() {
   place.replaceChildren(
     element("h1", {}, `Purchasing behaviour, ${first_day === last_day ? `${weekday(first_day)} ` : ""}${span(first_day, last_day)}`),
     controls(now), ...notes(now), figures, grid);
-  const { is_provisional, published_at } = known.get(now.newest);
-  say(`Data to ${longDay(now.newest)}, ${is_provisional ? "provisional: its daily load is still to come"
-    : `complete since ${moment(published_at)}`}`);
+  sayFreshness(now.newest);
   headline(figures, now);
-  grid.append(...cards.map((card) => card.element));
   const params = { first_day, last_day, subcategory, brand };
+  // Those that show the whole shop come after those that are filtered.
+  const isApart = (card) => card.notApplied(params).length > 0;
+  grid.append(...cards.toSorted((a, b) => isApart(a) - isApart(b)).map((card) => card.element));
   for (const card of cards) card.load(params, before, known);
+}
+
+function sayFreshness(newest) {
+  const { is_provisional, published_at } = known.get(newest);
+  say(`Data to ${longDay(newest)}, ${is_provisional ? "provisional: its daily load is still to come"
+    : `complete since ${moment(published_at)}${rejected}`}`);
 }
 
 function controls(now) {
@@ -164,7 +176,7 @@ function notes({ first_day, last_day, earlier, days_before, before }) {
   const told = [];
   if (missing.length) {
     told.push(element("p", { class: "note" },
-      `${missing.length} of ${days.length} days without events: ${list(missing)}. They are not counted as zero.`));
+      `${missing.length} of ${days.length} ${days.length === 1 ? "day" : "days"} without events: ${list(missing)}. ${missing.length === 1 ? "It is" : "They are"} not counted as zero.`));
   }
   if (provisional.length) {
     told.push(element("p", { class: "note" },
