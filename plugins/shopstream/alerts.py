@@ -13,6 +13,7 @@ import json
 import logging
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import accumulate
 from typing import Any
 
 from airflow.sdk import DeadlineAlert, DeadlineReference, SyncCallback
@@ -104,6 +105,18 @@ def answer_wanted(context: Mapping[str, Any], question: str) -> None:
     )
 
 
+def filled_day_failed(context: Mapping[str, Any], reason: str) -> None:
+    """Tell that a table's days which nobody asked for failed a check, in a task that goes on."""
+    task = context["ti"]
+    _alert(
+        kind="filled_day_failed",
+        dag_id=task.dag_id,
+        run_id=task.run_id,
+        task_id=task.task_id,
+        reason=reason[:MAX_REASON_CHARS],
+    )
+
+
 def run_failed(context: Mapping[str, Any]) -> None:
     """Tell that a run has failed without a failed task, as when it timed out: tasks tell for themselves."""
     reason = context.get("reason")
@@ -120,15 +133,19 @@ def run_failed(context: Mapping[str, Any]) -> None:
 def figures_found(context: Mapping[str, Any], sentences: Sequence[str]) -> None:
     """Tell of business figures that are not as usual: one line a run, whose `reason` has the sentences.
 
-    Those that do not fit are counted in it: nothing else will ever tell that there are more.
+    Those that do not fit are counted in it: nothing else will ever tell that there are more. The first is
+    always told, cut if it is too long.
     """
     task = context["ti"]
-    for shown in range(len(sentences), -1, -1):
-        rest = len(sentences) - shown
-        more = [f"and {rest} more in shop_ops.figure_findings"] if rest else []
-        reason = "\n".join([*sentences[:shown], *more])
-        if len(reason) <= MAX_REASON_CHARS:
-            break
+    reason = "\n".join(sentences)
+    if len(reason) > MAX_REASON_CHARS:
+        more = "\nand {} more in shop_ops.figure_findings"
+        room = MAX_REASON_CHARS - len(more.format(len(sentences)))
+        ends = accumulate(len(sentence) + 1 for sentence in sentences)
+        shown = max(1, sum(end - 1 <= room for end in ends))
+        reason = "\n".join(sentences[:shown])[:room]
+        if rest := len(sentences) - shown:
+            reason += more.format(rest)
     _alert(kind="figures_found", dag_id=task.dag_id, run_id=task.run_id, reason=reason)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 from google.cloud.bigquery import Client
 
+from shopstream import alerts
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.plugins.load.landed import audit
 from tests.sql.events import batch_event, fill, rows_of, stream_event
@@ -69,3 +71,26 @@ def test_today_and_yesterday_are_built_from_the_stream_until_a_load_has_publishe
     assert run.errors == {}
     assert run.returned["resolve_days"] == [str(before), str(TODAY)]
     assert counted(client) == [(before, True, 2), (yesterday, False, 1), (TODAY, True, 2)]
+
+
+def test_an_old_day_that_fails_a_check_calls_a_person_and_is_not_in_the_way_of_today(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    old = TODAY - timedelta(days=30)
+    audit(client, f"{old:%Y%m%d}-00000000", landing_day=old)
+    # Less than nothing was paid, which the check of customer_purchases refuses.
+    paid = {"event_type": "purchase", "price": -1, "event_time": datetime.combine(old, time(0))}
+    fill(client, "shop_raw.events_batch", [batch_event(**paid)])
+    yesterday = TODAY - timedelta(days=1)
+    more = {"event_type": "purchase", "price": 5, "event_time": datetime.combine(yesterday, time(0))}
+    fill(client, "shop_raw.events_stream", [stream_event(**more)])
+
+    assert run_at(12).errors == {}
+    [alert] = [record.getMessage() for record in caplog.records if record.name == alerts.log.name]
+    assert '"kind": "filled_day_failed"' in alert
+    assert f"shop.customer_purchases of {old}: check possible_values (fail) found" in alert
+    read = "SELECT event_date, revenue FROM shop.customer_value ORDER BY 1"
+    assert [tuple(row.values()) for row in rows_of(client, read)] == [
+        (yesterday, Decimal(4)),
+        (TODAY, Decimal(4)),
+    ]

@@ -57,7 +57,7 @@ def test_figures_that_are_not_as_usual_are_one_line(caplog: pytest.LogCaptureFix
     }
 
 
-@pytest.mark.parametrize(("length", "shown"), [(199, 10), (200, 9), (990, 1), (1960, 1), (1970, 0)])
+@pytest.mark.parametrize(("length", "shown"), [(199, 10), (200, 9), (990, 1), (1960, 1)])
 def test_of_figures_that_are_too_many_for_a_line_whole_sentences_are_told_and_how_many_more_there_are(
     length: int, shown: int, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -68,6 +68,17 @@ def test_of_figures_that_are_too_many_for_a_line_whole_sentences_are_told_and_ho
     assert len(reason) <= alerts.MAX_REASON_CHARS
     rest = [f"and {10 - shown} more in shop_ops.figure_findings"] if shown < 10 else []
     assert reason.split("\n") == sentences[:shown] + rest
+
+
+def test_a_sentence_that_is_too_long_for_a_line_is_cut_and_the_others_are_counted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    task = SimpleNamespace(dag_id="watch_figures", run_id="r", task_id="judge_figures")
+    alerts.figures_found({"ti": task}, ["No purchases" + "." * 5000, "No orders."])
+    reason = alert_in(caplog)["reason"]
+    assert alerts.MAX_REASON_CHARS - 10 < len(reason) <= alerts.MAX_REASON_CHARS
+    assert reason.startswith("No purchases...")
+    assert reason.endswith("...\nand 1 more in shop_ops.figure_findings")
 
 
 def test_a_run_that_misses_its_deadline_is_told_by_the_executor_with_the_broken_promise(

@@ -18,9 +18,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from beam_jobs.contract import LATENESS_DAYS
+from shopstream.days import told_days
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, get_table, run
 from shopstream.stream.checks import streamed_days
-from shopstream.tables.day import CheckResult, build_day, day_limit, look, refuse_failed, write_check_results
+from shopstream.tables.day import (
+    CheckFailed,
+    CheckResult,
+    build_day,
+    day_limit,
+    look,
+    refuse_failed,
+    write_check_results,
+)
 from shopstream.tables.folder import Table
 from shopstream.tables.names import CHECK_RESULTS, LOADS
 from shopstream.text_table import text_table
@@ -35,6 +44,14 @@ LAST_LOADED = f"""
     WHERE landing_day BETWEEN @first_day AND @last_landing_day
     GROUP BY event_date"""
 """When a load last changed the events of each day from @first_day on."""
+
+
+class FilledDayFailed(CheckFailed):
+    """Filled days failed a check; those asked for are built and good. `rows` is how many rows all have."""
+
+    def __init__(self, message: str, rows: int) -> None:
+        super().__init__(message)
+        self.rows = rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +76,7 @@ class Change:
 def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
     """Replace the table's rows of the days and of all days that look back or ahead on them; check each day.
 
-    Of a table that others read so too each known day near them of which it lacks events.
+    Of a table that others read it then fills each known day near them of which it lacks events.
 
     Returns:
         How many rows these days have now.
@@ -68,12 +85,16 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
         CheckFailed: a check of severity fail found rows. On a provisional day rows stream in between the
             build and its checks: there a check that also looks at other tables only warns, and so does it on
             a day that looks ahead on a provisional one.
+        FilledDayFailed: it did so on filled days alone. All days are built.
     """
     known = known_days(client, days, table)
+    wanted = days_to_build(table, days, known)
+    filled = _unbuilt(client, table, wanted, known)
     ahead = range(table.metadata.lookahead_days + 1)
     rows, results = 0, list[CheckResult]()
     try:
-        for day in _with_unbuilt(client, table, days, known):
+        # Those asked for first: no old day is in their way.
+        for day in [*wanted, *filled]:
             build_day(client, table, day)
             # At once, since checks look at what the summary reads: if a load publishes late events in
             # between, they fail, and the retry builds the day again.
@@ -82,10 +103,19 @@ def build(client: Client, table: Table, days: Sequence[dt.date]) -> int:
             rows_of_day, found = look(client, checked, day)
             rows += rows_of_day
             results += found
-            refuse_failed(found)
+            if day in wanted:
+                refuse_failed(found)
     finally:
         # Of all days at once: one statement a table, also of the day that failed.
         write_check_results(client, table, results)
+    try:
+        refuse_failed(result for result in results if result.day in filled)
+    except CheckFailed as failed:
+        raise FilledDayFailed(
+            f"{table.full_name} is built and good for {told_days(wanted)}, as was asked. It also filled "
+            f"{told_days(filled)}, of which these failed:\n{failed}",
+            rows,
+        ) from None
     return rows
 
 
@@ -120,11 +150,7 @@ def dry_run(client: Client, tables: Iterable[Table], days: Sequence[dt.date]) ->
     """
     tables = list(tables)
     names = {table.full_name for table in tables}
-    wanted = [
-        (table, day)
-        for table in tables
-        for day in _with_unbuilt(client, table, days, known_days(client, days, table))
-    ]
+    wanted = [(table, day) for table in tables for day in _days_of_build(client, table, days)]
     with ThreadPoolExecutor(DRY_RUN_THREADS) as threads:
         found = list(threads.map(lambda pair: _change(client, *pair), wanted))
     return [
@@ -196,19 +222,24 @@ def days_to_build(table: Table, days: Sequence[dt.date], known: Mapping[dt.date,
     return sorted({*days, *(day for day in known if any((day - built).days in reach for built in days))})
 
 
-def _with_unbuilt(
-    client: Client, table: Table, days: Sequence[dt.date], known: Mapping[dt.date, bool]
+def _days_of_build(client: Client, table: Table, days: Sequence[dt.date]) -> list[dt.date]:
+    known = known_days(client, days, table)
+    wanted = days_to_build(table, days, known)
+    return sorted([*wanted, *_unbuilt(client, table, wanted, known)])
+
+
+def _unbuilt(
+    client: Client, table: Table, wanted: Sequence[dt.date], known: Mapping[dt.date, bool]
 ) -> list[dt.date]:
-    """Return the days to build, with the known days that it fills and of which it lacks events.
+    """Return the known days, without those wanted, that it fills and of which it lacks events, in order.
 
     Those were not built since the table was made, or since a load last changed their events: the table is new
     to a project that has events, was lost, or an older version ran for a while. Who reads it would take a day
     without rows for one without events. A day is checked when it was built, an empty one too; one that failed
     a check is built again.
     """
-    wanted = days_to_build(table, days, known)
     if not table.metadata.fills_days or not known:
-        return wanted
+        return []
     sql = f"""
         WITH built AS (
             SELECT event_date, MAX(checked_at) AS built_at
@@ -234,7 +265,7 @@ def _with_unbuilt(
     }
     job = run(client, sql, params, job_id_prefix="days-built", maximum_bytes_billed=SMALL_MAX_BYTES)
     built = {row.event_date for row in job.result()}
-    return sorted({*wanted, *(day for day in known if day not in built)})
+    return sorted(known.keys() - built - set(wanted))
 
 
 def as_provisional(table: Table) -> Table:

@@ -9,6 +9,7 @@ from typing import Any
 
 from airflow.sdk import TaskGroup, task
 
+from shopstream.alerts import filled_day_failed
 from shopstream.assets import SUMMARIES_BUILT
 from shopstream.days import NOTHING_CHANGED, days_of_run, intraday_window, is_dry_run, summary_days, told_days
 from shopstream.gcp.clients import bigquery_client
@@ -63,12 +64,19 @@ def dry_or_real(**context: Any) -> str:
     return "dry_run" if is_dry else GROUP_ID
 
 
-def build(table_name: str, days: list[str]) -> int:
-    """Replace the days' rows of one table, then check each day; returns the rows of these days."""
+def build(table_name: str, days: list[str], **context: Any) -> int:
+    """Replace the days' rows of one table, then check each day; returns the rows of these days.
+
+    A day that it fills and that fails a check is told, and fails nothing: what reads the table is built.
+    """
     from shopstream.summaries import build as summaries
 
     table, wanted = load_table(settings().sql_dir, table_name), [date.fromisoformat(day) for day in days]
-    rows = summaries.build(bigquery_client(), table, wanted)
+    try:
+        rows = summaries.build(bigquery_client(), table, wanted)
+    except summaries.FilledDayFailed as failed:
+        filled_day_failed(context, str(failed))
+        rows = failed.rows
     log.info(
         "%s is built for %s, and checked; rows of all days built: %s.",
         *(table_name, told_days(wanted), f"{rows:,}"),

@@ -14,7 +14,7 @@ from google.cloud import bigquery as bigquery_api
 from shopstream.gcp import bigquery
 from shopstream.settings import settings
 from shopstream.summaries import build as summaries
-from shopstream.summaries.build import Change
+from shopstream.summaries.build import Change, FilledDayFailed
 from shopstream.tables import folder as tables
 from shopstream.tables.apply import apply
 from shopstream.tables.day import (
@@ -185,6 +185,35 @@ def test_of_what_others_read_each_known_day_near_the_days_built_is_there_after_t
     apply(client, DEDUPLICATED)
     summaries.build(client, DEDUPLICATED, [THIRD])
     assert [row["event_date"] for row in rows_of(client, there)] == [long_before, FIRST, THIRD]
+
+
+@pytest.mark.integration
+def test_an_old_day_that_fails_a_check_is_told_as_one_that_nobody_asked_for_after_all_days_are_built(
+    client: bigquery_api.Client,
+) -> None:
+    publish(client, FIRST, SECOND, THIRD)
+    # Less than nothing was paid on FIRST, which the summary's check of its values refuses.
+    events = [purchase(day, user_id=1, price=-1 if day == FIRST else 5) for day in (FIRST, SECOND, THIRD)]
+    fill(client, "shop_raw.events_batch", events)
+    table = table_of("customer_purchases")
+    build_tables_read(client, table, [FIRST, SECOND, THIRD])
+
+    for filled in ("2 days, 2019-11-01 to 2019-11-02", "1 day, 2019-11-01"):
+        with pytest.raises(FilledDayFailed) as failed:
+            summaries.build(client, table, [THIRD])
+        asked_for, found = str(failed.value).splitlines()
+        assert asked_for == (
+            "shop.customer_purchases is built and good for 1 day, 2019-11-03, as was asked. "
+            f"It also filled {filled}, of which these failed:"
+        )
+        assert found.startswith("shop.customer_purchases of 2019-11-01: check possible_values (fail) found")
+        there = "SELECT event_date FROM shop.customer_purchases ORDER BY 1"
+        assert [row["event_date"] for row in rows_of(client, there)] == [FIRST, SECOND, THIRD]
+
+    # Asked for, it fails as any other.
+    with pytest.raises(CheckFailed) as refused:
+        summaries.build(client, table, [FIRST])
+    assert not isinstance(refused.value, FilledDayFailed)
 
 
 @pytest.mark.integration
