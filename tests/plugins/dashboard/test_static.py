@@ -96,6 +96,7 @@ def test_a_page_breaks_no_rule_of_accessibility_and_its_console_is_silent(
         page = reader.open(f"/{path}" if path else f"/?{BOTH}")
         assert reader.broken_rules() == []
         if not path:
+            assert page.locator(".chart:not(:has(svg))").all_inner_texts() == []
             assert page.locator(".chart svg").count() == len(chart_names())
         if not path.startswith("customer"):  # whose store is away
             assert reader.console == []
@@ -470,6 +471,14 @@ def test_a_store_that_fails_one_question_fails_one_card_and_says_what_to_do(
         valve.how.clear()
         alert.locator("button").click()
         page.wait_for_selector("#brand_performance .chart svg")
+
+
+def test_a_question_that_the_network_has_lost_is_asked_again(server: str, browser: Browser) -> None:
+    with Reader(browser, server) as reader:
+        reader.page.route("**/api/charts/*", lambda route: route.abort("connectionreset"), times=3)
+        page = reader.open(f"/?{BOTH}")
+        assert page.locator("[role=alert]").all_inner_texts() == []
+        assert page.locator(".chart svg").count() == len(chart_names())
 
 
 def test_a_store_that_fails_all_questions_leaves_the_pages_standing(

@@ -86,7 +86,8 @@ def test_a_failed_check_names_the_check_the_table_the_day_and_what_it_found(
 
     place = "shop.daily_event_count of 2019-11-01: check"
     assert str(failed.value).splitlines() == [
-        f"{place} possible_counts (fail) found event_type = view, events = 2, users = 3, sessions = 1.",
+        f"{place} possible_counts (fail) found event_type = view, events = 2, users = 3, sessions = 1. "
+        "A row stands for at least one event; neither customers nor sessions can outnumber the events.",
         f"{place} every_event_counted (fail) found expected_events = 1, found_events = 2.",
     ]
     # A check's comment says what that means.

@@ -16,10 +16,14 @@ export const address = (path, params = {}) => {
   return chosen.length ? `${path}?${new URLSearchParams(chosen)}` : path;
 };
 
+const AGAIN_MS = 500;
+
 export async function ask(path, params = {}) {
+  const once = () => fetch(address(path, params), { headers: { Accept: "application/json" } });
   let response;
   try {
-    response = await fetch(address(path, params), { headers: { Accept: "application/json" } });
+    // A browser gives up what is under way when the machine's network changes.
+    response = await once().catch(() => new Promise((go) => setTimeout(go, AGAIN_MS)).then(once));
   } catch {
     throw new Refused("The server does not answer. Is it running, and are you online?");
   }
