@@ -20,6 +20,7 @@ from typing import Annotated, Any, TypeVar
 
 import anyio
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -35,7 +36,7 @@ from shopstream.charts import (
     runnable_sql,
 )
 from shopstream.dashboard.answers import answer_of
-from shopstream.dashboard.in_airflow import PAGES
+from shopstream.dashboard.in_airflow import PAGES, PREFIX
 from shopstream.dashboard.stores import (
     JOURNEY_DAYS,
     MAX_DAYS,
@@ -52,6 +53,10 @@ T = TypeVar("T")
 STATIC_DIR = Path(__file__).with_name("static")
 SQL_DIR = Path(__file__).with_name("sql")
 THREADS = 8
+LOG_IN = (
+    '<!doctype html><html lang="en"><title>Log in</title><p>Whoever is logged in to Airflow sees this page: '
+    '<a href="{airflow}">log in there</a>, and open it again.'
+)
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
     "img-src 'self' data: blob:; base-uri 'none'; form-action 'self'; frame-ancestors 'self'"
@@ -111,6 +116,14 @@ def create_app(
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         return response
+
+    @app.exception_handler(401)
+    async def ask_to_log_in(request: Request, error: HTTPException) -> Response:
+        root = request.scope.get("root_path", "")
+        if "text/html" not in request.headers.get("accept", "") or not root.endswith(PREFIX):
+            return await http_exception_handler(request, error)
+        # Who opens an address of the dashboard in a browser, and not yet Airflow.
+        return HTMLResponse(LOG_IN.format(airflow=f"{root.removesuffix(PREFIX)}/"), 401)
 
     @app.exception_handler(StoreFailed)
     async def tell_store(request: Request, error: StoreFailed) -> JSONResponse:

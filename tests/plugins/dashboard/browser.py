@@ -26,6 +26,7 @@ from tools.screenshots import chromium_program
 TOKEN = "of-tests-only-0123456789"
 AXE = ROOT / "tools" / "googlesql" / "node_modules" / "axe-core" / "axe.min.js"
 PATIENCE_MS = 20_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +96,10 @@ class Reader:
     def settle(self) -> None:
         """Wait until nothing is waited for."""
         self.page.wait_for_load_state("networkidle")
+        # A busy browser may be idle on the network before it has run a line of the page.
+        expect(self.page.locator("main h1")).to_be_visible(timeout=PATIENCE_MS)
         # Not by wait_for_function, whose looks the page's Content-Security-Policy refuses as eval.
-        expect(self.page.locator(".waiting")).to_have_count(0, timeout=PATIENCE_MS)
+        expect(self.page.locator(".waiting")).to_have_count(0)
 
     def end_login(self) -> None:
         """What the server sees of a reader whose login has ended."""

@@ -56,6 +56,13 @@ def test_strangers_ended_logins_and_users_without_rights_are_refused_on_every_ro
         assert "shopstream" not in answer.text
 
 
+def test_a_browser_that_is_not_logged_in_is_shown_where_to(airflow: TestClient) -> None:
+    shown = airflow.get("/shopstream/live", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (shown.status_code, shown.headers["Content-Type"]) == (401, "text/html; charset=utf-8")
+    assert '<a href="/">log in there</a>' in shown.text
+    assert airflow.get("/shopstream/live").json() == {"detail": "Not authenticated"}
+
+
 def test_a_cookie_that_is_no_token_is_refused(airflow: TestClient) -> None:
     assert airflow.get("/shopstream/", headers={"Cookie": "_token=forged"}).status_code == 403
 

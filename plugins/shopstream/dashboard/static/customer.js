@@ -36,7 +36,7 @@ async function look(user, shown) {
       `“${user.slice(0, 40)}” is no customer's number. It is a whole number, such as 520088904.`));
     return;
   }
-  shown.replaceChildren(element("p", { class: "soft" }, "Looking…"));
+  shown.replaceChildren(element("p", { class: "soft waiting" }, "Looking…"));
   const today = new Date().toISOString().slice(0, 10);
   const known = await ask("api/days").catch(() => ({ rows: [] }));
   const last_day = known.rows[0]?.event_date ?? today;

@@ -14,7 +14,7 @@ let config;
 
 export async function show(main, say) {
   place = main;
-  main.replaceChildren(element("h1", {}, "The last 60 minutes"), element("p", { class: "soft" }, "Loading…"));
+  main.replaceChildren(element("h1", {}, "The last 60 minutes"), element("p", { class: "soft waiting" }, "Loading…"));
   config = (await ask("api/charts").catch(() => null))?.theme;
   await canDraw;
   let waiting;

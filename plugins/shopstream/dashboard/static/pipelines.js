@@ -11,7 +11,7 @@ const WARN_SHARE = 0.01;
 const today = new Date().toISOString().slice(0, 10);
 
 export async function show(main, say) {
-  main.replaceChildren(element("h1", {}, "Pipelines"), element("p", { class: "soft" }, "Loading…"));
+  main.replaceChildren(element("h1", {}, "Pipelines"), element("p", { class: "soft waiting" }, "Loading…"));
   let newest = today;
   try {
     // Where nothing happened of late, as after a demo of old days, the newest days that there are.

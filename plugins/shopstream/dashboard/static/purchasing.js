@@ -19,7 +19,7 @@ let say;
 export async function show(main, tell) {
   place = main;
   say = tell;
-  main.replaceChildren(element("h1", {}, "Purchasing behaviour"), element("p", { class: "soft" }, "Loading…"));
+  main.replaceChildren(element("h1", {}, "Purchasing behaviour"), element("p", { class: "soft waiting" }, "Loading…"));
   let described;
   try {
     const [days, charts] = await Promise.all([ask("api/days"), ask("api/charts")]);

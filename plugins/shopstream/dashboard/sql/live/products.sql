@@ -1,11 +1,11 @@
 SELECT
     product_id,
     brand,
-    category_code,
     revenue,
     purchases,
     carts,
-    views
+    views,
+    category_code
 FROM shop.live_top_products
 WHERE revenue > 0
 ORDER BY revenue DESC, views DESC, product_id ASC
