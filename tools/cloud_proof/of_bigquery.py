@@ -253,7 +253,8 @@ def compare(derived: dict[str, int], told: dict[str, int]) -> str:
     if far:
         raise Otherwise(
             "; ".join(
-                f"{name}: {derived[name]:,} derived, {told[name]:,} told ({'+' if share > 0 else ''}{percent(share)})"
+                f"{name}: {derived[name]:,} derived, {told[name]:,} told "
+                f"({'+' if share > 0 else ''}{percent(share)})"
                 for name, share in far.items()
             )
         )
