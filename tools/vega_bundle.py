@@ -44,7 +44,10 @@ def javascript() -> str:
 
 
 def png(spec: dict[str, Any]) -> bytes:
-    """Draw a Vega-Lite specification that holds its data, at 2 pixels a point."""
+    """Draw a Vega-Lite specification that holds its data, at 2 pixels a point.
+
+    Figures are rounded by Vega's own `format`, and not as charts/draw.js does.
+    """
     return vl_convert.vegalite_to_png(spec, vl_version=VEGA_LITE, scale=2)
 
 

@@ -37,6 +37,7 @@ from local.stack import control as stack
 from local.stack.airflow_client import AirflowClient, RunFailed
 from shopstream import layout
 from shopstream.landing.split import EXPORT_PATTERN
+from shopstream.rounding import percent
 
 GENERATED_DAYS = (date(2019, 11, 1), date(2019, 11, 2), date(2019, 11, 3))
 GENERATED_EVENTS_A_DAY = 50_000
@@ -147,7 +148,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--bad-day",
         action="store_true",
-        help=f"let {BAD_DAY_SHARE:.0%} of a day's lines be bad, so that its load asks a person; "
+        help=f"let {percent(BAD_DAY_SHARE, 0)}% of a day's lines be bad, so that its load asks a person; "
         "the demo answers",
     )
     options = parser.parse_args(argv)
@@ -274,7 +275,7 @@ def _load(airflow: AirflowClient, days: list[str], bad: Run | None) -> tuple[lis
         from shopstream.load.gate import PUBLISH
 
         [asking] = [run_id for (_, run_id), name in runs.items() if name == f"load {BAD_DAY}"]
-        progress(f"{BAD_DAY} has {BAD_DAY_SHARE:.0%} bad lines; waiting for its question")
+        progress(f"{BAD_DAY} has {percent(BAD_DAY_SHARE, 0)} bad lines; waiting for its question")
         asked = airflow.answer("load_events_daily", asking, "gate", PUBLISH, BAD_DAY_REASON)
         bad.asked = asked["subject"]
         progress(f"gate asks: {bad.asked}")

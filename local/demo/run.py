@@ -27,6 +27,7 @@ from shopstream import layout
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES
 from shopstream.gcp.bigquery import run as run_statement
 from shopstream.report.page import CHARTS, chart_specs
+from shopstream.rounding import percent
 from shopstream.settings import settings
 from shopstream.tables.folder import Headline, load_table, summaries_in_order
 from shopstream.tables.names import LOADS
@@ -138,7 +139,7 @@ class Run:
             touched |= set(audit["event_dates"])
             if audit["approved_by"]:
                 self.approvals.append(
-                    f"{day}: {audit['rejected'] / audit['read']:.2%} rejected, published by "
+                    f"{day}: {percent(audit['rejected'] / audit['read'], 2)} rejected, published by "
                     f"{audit['approved_by']}: {audit['approval_reason']}"
                 )
             counts = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import string
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -25,6 +26,7 @@ from shopstream.landing.split import is_part, open_export, split, stem_of
 from shopstream.layout import EXPORTS, SUCCESS, landing
 from shopstream.load.landed import describe_missing, landed_objects
 from shopstream.load.place import place
+from shopstream.rounding import percent, rounded
 from shopstream.settings import settings
 
 MAX_BYTES_BILLED = 20 * 2**30
@@ -107,7 +109,17 @@ def as_day(landed: Landed, day: date) -> Landed:
 def counted(text: str, /, **values: Any) -> str:
     """Format a text as str.format does; what {count:,} counts loses its s if it is one: 1 row, not 1 rows."""
     counts = re.compile(r"(\{(\w+):,\} [\w{}]+)s\b")
-    return counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text).format(**values)
+    singular = counts.sub(lambda found: found[1] if values[found[2]] == 1 else found[0], text)
+    return _HalfUp().vformat(singular, (), values)
+
+
+class _HalfUp(string.Formatter):
+    """As str.format, but halves are rounded up; see shopstream.rounding."""
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if found := re.fullmatch(r",?\.(\d+)([f%])", format_spec):
+            value = rounded(value, int(found[1]) + (2 if found[2] == "%" else 0))
+        return str(super().format_field(value, format_spec))
 
 
 def to_be_asked(landed: Landed) -> list[str]:
@@ -130,7 +142,7 @@ def to_be_asked(landed: Landed) -> list[str]:
     return [
         f"{said} {told(days)}"
         for said, days in (
-            (f"above {most:.2%}, so that the load will ask you whether to publish the day:", asked),
+            (f"above {percent(most, 2)}, so that the load will ask you whether to publish the day:", asked),
             ("not a line to accept, so that the load will refuse the day:", refused),
         )
         if days

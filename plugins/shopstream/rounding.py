@@ -2,6 +2,7 @@
 
 Python's own forms round halves to even, and judge a float by its binary digits: 772.5 would be 772 and 773.5
 be 774. Pages round by `written` in dashboard/static/format.js, charts by the format in charts/draw.js: alike.
+Alone the demo's PNGs, for which no function can be given, round as Vega does.
 """
 
 from __future__ import annotations

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
 
+from local.root import ROOT
 from shopstream.rounding import percent, rounded
 
 
@@ -32,3 +34,15 @@ def test_a_half_is_rounded_up(value: Decimal | float, digits: int, text: str) ->
 )
 def test_a_share_is_rounded_as_it_is_written_in_percent(share: float, digits: int, text: str) -> None:
     assert percent(share, digits) == text
+
+
+OWN_PERCENT = re.compile(r":[^{}\"]*\.\d%")
+
+
+def test_no_program_writes_a_share_by_pythons_own_form() -> None:
+    assert OWN_PERCENT.search("{share:7.2%}")
+    assert OWN_PERCENT.search("{:+,.1%}")
+    files = [path for room in ("dags", "plugins", "local", "tools") for path in (ROOT / room).rglob("*.py")]
+    assert len(files) > 100
+    own = [str(path.relative_to(ROOT)) for path in files if OWN_PERCENT.search(path.read_text("utf-8"))]
+    assert own == []

@@ -21,6 +21,7 @@ from beam_jobs.contract import LATENESS_DAYS, first_event_day
 from local.root import ROOT
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, bytes_read, get_table, run
 from shopstream.load import publish
+from shopstream.rounding import percent
 from shopstream.settings import settings
 from shopstream.tables.apply import apply
 from shopstream.tables.day import build_day, build_statement, checks_statement, replace_statement
@@ -252,11 +253,12 @@ def compare(derived: dict[str, int], told: dict[str, int]) -> str:
     if far:
         raise Otherwise(
             "; ".join(
-                f"{name}: {derived[name]:,} derived, {told[name]:,} told ({share:+.1%})"
+                f"{name}: {derived[name]:,} derived, {told[name]:,} told "
+                f"({'+' if share > 0 else ''}{percent(share)})"
                 for name, share in far.items()
             )
         )
-    return f"{len(told)} queries, at most {max(map(abs, off.values())):.1%} off"
+    return f"{len(told)} queries, at most {percent(max(map(abs, off.values())))} off"
 
 
 def at_once(work: Callable[[], T]) -> list[T]:
@@ -354,7 +356,7 @@ PROBES = (
     Probe(
         "derived-bytes",
         "Are the bytes that tools/googlesql derives of builds, checks and loads those of BigQuery's dry run?",
-        f"within {WITHIN:.0%}",
+        f"within {percent(WITHIN, 0)}",
         1.00,
         derived_bytes,
         needs=(EMULATOR,),

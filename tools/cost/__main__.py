@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from local.stack import emulators
+from shopstream.rounding import percent
 from shopstream.settings import settings
 from shopstream.tables.folder import TableError, all_tables
 from tools.cost.queries import queries, read_shop, sizes_of
@@ -161,7 +162,9 @@ def _verdict(was: float, now: float) -> str:
         return "new"
     if not now:
         return "gone"
-    return f"dearer by {now / was - 1:.0%}" if now > was else f"cheaper by {1 - now / was:.0%}"
+    return (
+        f"dearer by {percent(now / was - 1, 0)}" if now > was else f"cheaper by {percent(1 - now / was, 0)}"
+    )
 
 
 def table(heads: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:

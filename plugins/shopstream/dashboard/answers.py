@@ -137,11 +137,10 @@ def _funnels(rows: Sequence[Row]) -> str | None:
 
 def _whole_sessions(rows: Sequence[Row]) -> str | None:
     shares = {(row["funnel"], row["step_number"]): row for row in rows}
-    carts = shares[("products put into the cart", 1)]["counted"]
-    bought = shares[("products put into the cart", 2)]["share_of_first"]
+    carts, bought = (shares[("products put into the cart", step)]["counted"] for step in (1, 2))
     if carts < SMALL_SAMPLE:
         return None
-    return f"{percent(1 - bought)} of {carts:,} products in carts were left by whole sessions."
+    return f"{percent((carts - bought) / carts)} of {carts:,} products in carts were left by whole sessions."
 
 
 def _abandonment(rows: Sequence[Row]) -> str | None:
@@ -233,7 +232,7 @@ def _orders(rows: Sequence[Row]) -> str | None:
     customers = sum(row["customers"] for row in rows)
     once = sum(row["customers"] for row in rows if row["orders_each"] == "1")
     return (
-        f"{percent(1 - once / customers)} of {customers:,} buyers ordered more than once."
+        f"{percent((customers - once) / customers)} of {customers:,} buyers ordered more than once."
         if customers >= SMALL_SAMPLE
         else None
     )

@@ -148,7 +148,7 @@ class BigQueryStore:
 
         try:
             client = self._client.made()
-            limit = _limit(client, name, sql, params, left())
+            limit = _limit(client, name, sql, params, left)
             job = run(
                 client,
                 sql,
@@ -173,17 +173,22 @@ class BigQueryStore:
         return Answer(rows[:MAX_ROWS], types, datetime.now(UTC), len(rows) > MAX_ROWS)
 
 
-def _limit(client: Client, name: str, sql: str, params: Mapping[str, Any], seconds: float) -> Limit:
-    """Return what a query may bill: of the events of its days, or, of rejected lines, of all of them."""
+def _limit(
+    client: Client, name: str, sql: str, params: Mapping[str, Any], left: Callable[[], float]
+) -> Limit:
+    """Return what a query may bill: of the events of its days, or, of rejected lines, of all of them.
+
+    `left` tells how many seconds are left, each time that something is asked.
+    """
     from shopstream.gcp.bigquery import get_table
     from shopstream.tables.limits import limit_of, limit_of_tables, most_events
 
     if "shop.rejected_events" in sql:
         return limit_of_tables(
-            *(get_table(client, table, seconds) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
+            *(get_table(client, table, left()) for table in (REJECTED_EVENTS_BATCH, REJECTED_EVENTS_STREAM))
         )
     days = (params["last_day"] - params["first_day"]).days + 1 if "last_day" in params else 1
-    return limit_of(f"ask {name}", most_events(client, timeout_seconds=seconds) * min(days, MAX_DAYS))
+    return limit_of(f"ask {name}", most_events(client, timeout_seconds=left()) * min(days, MAX_DAYS))
 
 
 def failed(error: Exception, message: str, store: str = "BigQuery") -> StoreFailed:

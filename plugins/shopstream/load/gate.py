@@ -126,8 +126,8 @@ def _body(client: Client, manifest: Manifest, reasons: str) -> str:
     # Not one block of code: Airflow's page shows its lines as one.
     listed = "\n".join(f"- {_code(line.strip())}" for line in reasons.splitlines())
     return f"""\
-Up to {settings().max_rejected_share:.2%} (`SHOPSTREAM_MAX_REJECTED_SHARE`) is published without a question. \
-{_usual(client, manifest)}
+Up to {percent(settings().max_rejected_share, 2)} (`SHOPSTREAM_MAX_REJECTED_SHARE`) is published without a \
+question. {_usual(client, manifest)}
 
 | {" | ".join(counts)} |
 |{" --- |" * len(counts)}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shopstream.gcp.bigquery import SMALL_MAX_BYTES, run
 from shopstream.retries import Refused
+from shopstream.rounding import percent
 from shopstream.settings import Limits
 from shopstream.tables.day import build_day
 from shopstream.tables.folder import Table
@@ -48,7 +49,8 @@ def compare_days(client: Client, table: Table, days: Sequence[dt.date], missing:
         raise StreamIncomplete(
             "\n".join(
                 f"{row['event_date']}: the stream lacks {row['only_in_batch']:,} of {row['batch_events']:,} "
-                f"{row['event_type']} events ({_share(row):.2%}; at most {missing.fail:.2%} may be missing)."
+                f"{row['event_type']} events ({_share(row)}; at most {percent(missing.fail, 2)} may "
+                "be missing)."
                 for row in failed
             )
             + "\nLook at the checks of keep_stream_alive on these days; compare again when the stream has "
@@ -85,12 +87,12 @@ def _as_text(rows: Iterable[Any], days: Iterable[dt.date]) -> str:
         seen.add(row["event_date"])
         numbers = "  ".join(f"{row[name]:{len(name)},}" for name in columns)
         lines.append(
-            f"{row['event_date']}  {row['event_type']:10}  {numbers}  {_share(row):7.2%}  {row['level']}"
+            f"{row['event_date']}  {row['event_type']:10}  {numbers}  {_share(row):>7}  {row['level']}"
         )
     lines += [f"{day}  neither the loads nor the stream have an event" for day in days if day not in seen]
     return "\n".join(lines)
 
 
-def _share(row: Any) -> float:
-    """The share of the loads' events that the stream lacks."""
-    return row["only_in_batch"] / row["batch_events"] if row["batch_events"] else 0.0
+def _share(row: Any) -> str:
+    """The share of the loads' events that the stream lacks, in percent."""
+    return percent(row["only_in_batch"] / row["batch_events"] if row["batch_events"] else 0, 2)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from shopstream.rounding import percent
 from shopstream.settings import Limits, Settings
 from shopstream.stream.decide import Desired
 
@@ -95,7 +96,7 @@ def assess(figures: Figures, desired: Desired, job_age_seconds: float | None, en
         if messages >= MIN_MESSAGES_JUDGED:
             level = min(_level(share, env.stream_rejected_share), worst)
         phrase = f"{figures.rejected:,} of {messages:,} messages of the last hour were rejected"
-        phrase += f" ({share:.1%})" + _limit(level, env.stream_rejected_share, "{:.1%}".format)
+        phrase += f" ({percent(share)})" + _limit(level, env.stream_rejected_share, percent)
         findings.append((level, phrase))
 
     return Health(max(level for level, _ in findings), tuple(phrase for _, phrase in findings))

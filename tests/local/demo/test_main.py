@@ -74,6 +74,12 @@ def test_a_wrong_input_does_not_wait_for_what_only_a_run_needs() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+def test_what_may_be_asked_of_the_demo_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        demo.main(["--help"])
+    assert "let 5% of a day's lines be bad" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_bad_day_in_a_file_of_the_users_own_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

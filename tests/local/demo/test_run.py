@@ -232,6 +232,15 @@ def test_a_headline_is_as_the_metadata_word_it(name: str, monkeypatch: pytest.Mo
     assert headline(wanted, []) == "no rows"
 
 
+def test_a_half_in_a_headline_is_rounded_up() -> None:
+    revenue = load_table(settings().sql_dir, "shop.revenue_daily").metadata.headline
+    day = {"event_date": FIRST, "orders": 2, "revenue": Decimal("1000.125")}
+    assert headline(revenue, [day]).endswith("1,000.13")
+    share = load_table(settings().sql_dir, "shop.purchase_conversion_rate").metadata.headline
+    events = rows_of("event_type subcategory events", ("view", "toys", 799), ("purchase", "toys", 1))
+    assert headline(share, events) == "toys: 0.13% of its events are purchases"
+
+
 def test_a_share_of_a_handful_is_no_headline() -> None:
     wanted = load_table(settings().sql_dir, "shop.purchase_conversion_rate").metadata.headline
     few = rows_of("event_type subcategory events", ("view", "toys", 97), ("purchase", "toys", 2))

@@ -198,6 +198,16 @@ def test_money_is_told_with_its_currency_where_that_is_known() -> None:
     assert answer_of("revenue_daily", rows, "EUR") == "Most on 1 Nov 2019: EUR 1,235 from 3 orders."
 
 
+def test_a_half_of_what_is_left_of_a_whole_is_rounded_up() -> None:
+    steps = {"funnel": "products put into the cart", "share_of_first": 1999 / 2000}
+    counted = [steps | {"step_number": 1, "counted": 2000}, steps | {"step_number": 2, "counted": 1999}]
+    assert answer_of("session_funnels", counted) == (
+        "0.1% of 2,000 products in carts were left by whole sessions."
+    )
+    buyers = [{"orders_each": "1", "customers": 1999}, {"orders_each": "2", "customers": 1}]
+    assert answer_of("customer_purchases", buyers) == "0.1% of 2,000 buyers ordered more than once."
+
+
 def test_of_one_day_nothing_is_the_most() -> None:
     day = {"event_date": "2019-11-01", "event_type": "view", "events": 7, "revenue": 5, "orders": 3}
     assert answer_of("daily_event_count", [day]) == "Views on 1 Nov 2019: 7."

@@ -73,6 +73,8 @@ def test_shares_are_told_of_all_days_and_of_the_worst() -> None:
     assert told[1] == "2019-11-12: 12 of 100 lines (12.00%): bad_price 11, too_late 1"
     assert told[10:] == ["2019-11-03: 3 of 100 lines (3.00%): bad_price 2, too_late 1", "and 2 days more"]
     assert Landed(rows=Counter({DAY: 1})).shares() == []
+    half = Landed(rows=Counter({DAY: 800}), rejected={DAY: Counter(bad_price=1)})
+    assert half.shares()[0] == "1 of 800 lines (0.13%): bad_price 1"
 
 
 @given(

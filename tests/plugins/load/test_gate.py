@@ -97,6 +97,11 @@ def test_a_long_line_of_an_event_may_be_broken_after_each_of_its_commas() -> Non
     )
 
 
+def test_the_share_of_rejected_lines_is_rounded_half_up() -> None:
+    manifest = replace(manifest_of(DAY, "20191108-t1"), read=800, rejected=1)
+    assert gate._subject(manifest).endswith("1 of 800 lines (0.13%) were rejected.")
+
+
 @pytest.mark.integration
 def test_the_question_tells_what_is_usual_by_the_newest_loads_of_28_days(
     bigquery_tables: bigquery_api.Client,

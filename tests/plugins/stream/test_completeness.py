@@ -10,6 +10,7 @@ import pytest
 from google.cloud import bigquery as bigquery_api
 
 from shopstream.settings import Limits, settings
+from shopstream.stream import completeness
 from shopstream.stream.completeness import StreamIncomplete, compare_days
 from shopstream.tables import folder as tables
 from tests.sql.events import batch_event, fill, rows_of, stream_event
@@ -166,6 +167,12 @@ def test_comparing_again_replaces_the_day_and_no_other(client: bigquery_api.Clie
         ("2019-11-08", "view", 2, 2, 0),
         ("2019-11-09", "view", 2, 2, 0),
     ]
+
+
+def test_a_missing_share_is_rounded_half_up() -> None:
+    counts = {"batch_events": 800, "stream_events": 799, "only_in_batch": 1, "only_in_stream": 0}
+    row = {"event_date": DAY, "event_type": "view", "level": "ok"} | counts
+    assert "  0.13%  ok" in completeness._as_text([row], [DAY])
 
 
 def test_an_empty_day_has_no_rows_and_is_told(

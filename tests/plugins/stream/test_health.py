@@ -77,6 +77,12 @@ def test_the_worst_figure_counts_and_each_is_told_with_the_limit_it_passed() -> 
     )
 
 
+def test_a_share_of_rejected_messages_is_rounded_half_up() -> None:
+    figures = Figures(oldest_unacked_seconds=None, newest_row_seconds=None, accepted=237, rejected=3)
+    told = assess(figures, Desired.RUNNING, 100_000, settings()).phrases
+    assert "3 of 240 messages of the last hour were rejected (1.3%) [warn: from 1.0% on]" in told
+
+
 def test_a_stream_of_which_nothing_can_be_measured_is_told_so() -> None:
     health = assess(Figures(None, None, 0, 0), Desired.RUNNING, None, settings())
     assert health.level is Level.OK

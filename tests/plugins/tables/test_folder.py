@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from beam_jobs import contract
 from shopstream.settings import settings
 from shopstream.tables import folder as tables
 from shopstream.tables.day import build_statement
-from shopstream.tables.folder import Table, TableError
+from shopstream.tables.folder import Column, Table, TableError
 from shopstream.tables.names import LOADS
 
 SQL_DIR = settings().sql_dir
@@ -197,6 +198,28 @@ def test_the_batch_and_the_stream_describe_their_common_columns_alike() -> None:
     stream = tables.load_table(SQL_DIR, "shop_raw.events_stream").schema
     common = [column for column in batch if column.name not in ("landing_day", "load_id")]
     assert list(stream[: len(common)]) == common
+
+
+def inexact_money(schema: Iterable[Column]) -> list[str]:
+    """The columns that hold money, by their names, and are no exact decimals."""
+    is_money = re.compile(r"(price|revenue)(?!_change)(_|$)|_value$|^value_")
+    return [
+        column.name
+        for column in schema
+        if is_money.search(column.name) and column.type not in ("NUMERIC", "BIGNUMERIC")
+    ]
+
+
+@pytest.mark.parametrize("table", TABLES, ids=name)
+def test_money_is_kept_exactly(table: Table) -> None:
+    """By the type of its schema a summary is held against the reference: exactly, or within a tolerance."""
+    assert inexact_money(table.schema) == []
+
+
+def test_the_search_for_inexact_money_finds_it_by_name_and_leaves_what_is_relative() -> None:
+    names = ("revenue", "average_price_paid", "cart_value", "revenue_week_before", "revenue_change", "value")
+    columns = [Column(name, "FLOAT64", "REQUIRED", "") for name in names]
+    assert inexact_money(columns) == list(names[:4])
 
 
 def statements(table: Table) -> list[str]:
