@@ -331,6 +331,8 @@ class Soak:
         killed = time.monotonic()
         self.wait_for(lambda: not self.hook.active_jobs(STREAM_JOB))
         landed = self.count_landed()
+        # If all that was to wait for the kill had landed before it, more must come.
+        self.next_disturbance = max(self.next_disturbance, landed)
         self.run_dag("keep_stream_alive", by_hand=False)
         self.wait_for(lambda: self.seen.landed > landed)
         # Keep-alive returns when the new job has run for a while: rows came before.
