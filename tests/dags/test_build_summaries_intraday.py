@@ -80,10 +80,10 @@ def test_an_old_day_that_fails_a_check_calls_a_person_and_is_not_in_the_way_of_t
     audit(client, f"{old:%Y%m%d}-00000000", landing_day=old)
     # Less than nothing was paid, which the check of customer_purchases refuses.
     paid = {"event_type": "purchase", "price": -1, "event_time": datetime.combine(old, time(0))}
-    fill(client, "shop_raw.events_batch", [batch_event(**paid)])
+    fill(client, "shop_raw.events_batch", [batch_event(event_id="old", **paid)])
     yesterday = TODAY - timedelta(days=1)
     more = {"event_type": "purchase", "price": 5, "event_time": datetime.combine(yesterday, time(0))}
-    fill(client, "shop_raw.events_stream", [stream_event(**more)])
+    fill(client, "shop_raw.events_stream", [stream_event(event_id="new", **more)])
 
     assert run_at(12).errors == {}
     [alert] = [record.getMessage() for record in caplog.records if record.name == alerts.log.name]
