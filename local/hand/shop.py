@@ -244,13 +244,15 @@ def refuse_unlanded(bucket: storage.Bucket, day: date) -> None:
         raise ContractError(f"{describe_missing(bucket.name, day, found)} By hand: make put FILE=events.csv")
 
 
-def load(airflow: AirflowClient, day: date, progress: Progress) -> dict[str, Any]:
+def load(
+    airflow: AirflowClient, day: date, progress: Progress, timeout_seconds: float = math.inf
+) -> dict[str, Any]:
     """Load a landing day and follow the run to its end; returns its row of shop_ops.loads.
 
     Raises:
-        RunFailed: it failed; the message has the reason.
+        RunFailed: it failed, or did not end in time; the message has the reason.
     """
-    run_id = _follow(airflow, "load_events_daily", {"landing_day": str(day)}, progress)
+    run_id = _follow(airflow, "load_events_daily", {"landing_day": str(day)}, progress, timeout_seconds)
     loaded = airflow.returned("load_events_daily", run_id, "wait_for_load")
     names, rows = ask_bigquery(
         "SELECT * FROM shop_ops.loads WHERE landing_day = @day AND load_id = @load_id",
@@ -274,16 +276,23 @@ def build_summaries(airflow: AirflowClient, first_day: date, last_day: date, pro
     _follow(airflow, "build_summaries", {**days, "dry_run": False}, progress)
 
 
-def _follow(airflow: AirflowClient, dag_id: str, conf: dict[str, Any], progress: Progress) -> str:
+def _follow(
+    airflow: AirflowClient,
+    dag_id: str,
+    conf: dict[str, Any],
+    progress: Progress,
+    timeout_seconds: float = math.inf,
+) -> str:
     """Start a run and wait for its success; returns its id.
 
-    However long that takes: a question waits for a day, a load may take half of one, and Airflow ends each.
+    By default however long that takes: a question waits for a day, a load may take half of one, and Airflow
+    ends each.
     """
     run_id = airflow.trigger(dag_id, conf)
     if airflow.is_paused(dag_id):
         progress(f"{dag_id} is paused; the run waits until it is not: {airflow.page_of(dag_id, run_id)}")
     try:
-        airflow.wait_for_success({(dag_id, run_id): dag_id}, progress, timeout_seconds=math.inf)
+        airflow.wait_for_success({(dag_id, run_id): dag_id}, progress, timeout_seconds)
     except KeyboardInterrupt:
         progress(f"The run goes on: {airflow.page_of(dag_id, run_id)}")
         raise

@@ -19,7 +19,7 @@ from google.cloud.spanner_v1 import KeySet, param_types
 from infra.deploy import read_target
 from local.events.files import write_landing_day
 from local.hand import shop
-from local.stack.airflow_client import AirflowClient
+from local.stack.airflow_client import WAIT_SECONDS, AirflowClient
 from shopstream import layout
 from shopstream.alerts import ALERT_PREFIX
 from shopstream.dashboard.in_airflow import PREFIX
@@ -124,7 +124,7 @@ def day(ground: Ground, undo: ExitStack) -> str:
         written = write_landing_day(Path(folder), DAY, EVENTS, bad_share=BAD_SHARE)
         file = Path(folder) / str(DAY) / "events.csv"
         shop.land_day(ground.bucket, file, DAY, shop.look(file))
-    counts = shop.load(airflow, DAY, ground.progress)
+    counts = shop.load(airflow, DAY, ground.progress, WAIT_SECONDS)
     airflow.run(BUILD, {"first_day": str(DAY), "last_day": str(DAY), "dry_run": False}, ground.progress)
     sql = "SELECT COALESCE(SUM(events), 0) FROM shop.daily_event_count WHERE event_date = @day"
     [[events]] = _ask(ground.bigquery, sql)

@@ -35,14 +35,24 @@ class InThisProcess:
     def is_paused(self, dag_id: str) -> bool:
         return dag_id in self.paused
 
-    def run(self, dag_id: str, conf: dict[str, Any], progress: Callable[[str], None]) -> str:
+    def trigger(self, dag_id: str, conf: dict[str, Any]) -> str:
         self.before(dag_id)
         run = self.shop.load(**conf, day=conf.pop("landing_day")) if "landing_day" in conf else None
         run = run or self.shop.run(dag_id, **conf)
         self.ended[dag_id, run.run_id] = run
-        if run.state != "success":
-            raise RunFailed(f"{dag_id} failed: {run.errors}")
         return run.run_id
+
+    def wait_for_success(
+        self, runs: dict[tuple[str, str], str], progress: Callable[[str], None], timeout_seconds: float = 0
+    ) -> None:
+        for key in runs:
+            if self.ended[key].state != "success":
+                raise RunFailed(f"{key} failed: {self.ended[key].errors}")
+
+    def run(self, dag_id: str, conf: dict[str, Any], progress: Callable[[str], None]) -> str:
+        run_id = self.trigger(dag_id, conf)
+        self.wait_for_success({(dag_id, run_id): dag_id}, progress)
+        return run_id
 
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
         return self.ended[dag_id, run_id].returned[task_id]
