@@ -11,7 +11,6 @@ import pytest
 from fastapi.testclient import TestClient
 
 from beam_jobs.pseudonyms import Pseudonyms
-from shopstream.forget import tasks
 from shopstream.forget.customers import read_key
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.dags.shop import DAY, Shop, line
@@ -19,13 +18,6 @@ from tests.plugins.day_loads import start_run
 from tests.sql.events import fill, stream_event
 
 ID, OTHER, LIST = 520088904, 500_000_007, "forget/2019-11-08.txt"
-
-
-@pytest.fixture(autouse=True)
-def few_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each part of the files is a task in four places, of which Airflow alone takes most of the time."""
-    monkeypatch.setattr(tasks, "FILE_PARTS", 3)
-    monkeypatch.setattr(tasks, "PARTS", [*tasks.PARTS[:2], *range(3)])
 
 
 @pytest.fixture
