@@ -289,12 +289,14 @@ def _follow(
     ends each.
     """
     run_id = airflow.trigger(dag_id, conf)
-    if airflow.is_paused(dag_id):
-        progress(f"{dag_id} is paused; the run waits until it is not: {airflow.page_of(dag_id, run_id)}")
+    page = airflow.page_of(dag_id, run_id)
     try:
+        progress(f"{dag_id}: {page}")
+        if airflow.is_paused(dag_id):
+            progress(f"{dag_id} is paused; the run waits until it is not")
         airflow.wait_for_success({(dag_id, run_id): dag_id}, progress, timeout_seconds)
     except KeyboardInterrupt:
-        progress(f"The run goes on: {airflow.page_of(dag_id, run_id)}")
+        progress(f"The run goes on: {page}")
         raise
     return run_id
 

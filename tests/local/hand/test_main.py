@@ -640,10 +640,13 @@ def test_a_load_that_nobody_follows_any_more_goes_on_and_its_page_is_told(projec
     project.shop.land([line(event_time=f"{DAY} 08:00:00 UTC").decode()])
     load = project.start("load", str(DAY))
     run_id = triggered("load_events_daily")
-    load.send_signal(signal.SIGINT)
-    told, errors = load.communicate(timeout=60)
-    assert (load.returncode, errors.splitlines()[-1]) == (130, "Stopped.")
     page = f"{project.airflow_url}/dags/load_events_daily/runs/{quote(run_id)}"
+    assert load.stdout
+    assert load.stderr
+    assert load.stdout.readline() == f"  load_events_daily: {page}\n"
+    load.send_signal(signal.SIGINT)
+    told, errors = load.stdout.read(), load.stderr.read()
+    assert (load.wait(60), errors.splitlines()[-1]) == (130, "Stopped.")
     assert told.splitlines()[-1] == f"  The run goes on: {page}"
     assert project.shop.load(run_id=run_id).state == "success"
 

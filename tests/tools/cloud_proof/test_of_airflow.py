@@ -54,6 +54,9 @@ class InThisProcess:
         self.wait_for_success({(dag_id, run_id): dag_id}, progress)
         return run_id
 
+    def page_of(self, dag_id: str, run_id: str) -> str:
+        return f"the page of {run_id}"
+
     def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
         return self.ended[dag_id, run_id].returned[task_id]
 
