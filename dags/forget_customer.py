@@ -67,23 +67,30 @@ from shopstream.tags import Tag
 def forget_customer() -> None:
     reads: dict[str, Any] = {"execution_timeout": timedelta(hours=4), "retries": 2}
     in_parts = reads | {"max_active_tis_per_dagrun": 4}
-    files = list(range(tasks.FILE_PARTS))
     whom: Any = task(multiple_outputs=False)(tasks.read_whom)()
-    found = task(multiple_outputs=False, **in_parts)(tasks.count_part).partial(whom=whom)
-    counted: Any = task(multiple_outputs=False)(tasks.count)(whom, found.expand(part=tasks.PARTS))
+    files: Any = task(tasks.divide_files)()
+
+    def count_everywhere(suffix: str = "") -> tuple[list[Any], Any]:
+        def named(body: Any) -> Any:
+            return task(task_id=body.__name__ + suffix, multiple_outputs=False, **in_parts)(body)
+
+        in_stores = [named(body)(whom) for body in (tasks.count_in_spanner, tasks.count_in_bigquery)]
+        return in_stores, named(tasks.count_in_files).partial(whom=whom).expand(part=files)
+
+    counted: Any = task(multiple_outputs=False)(tasks.count)(whom, *count_everywhere())
     approve = tasks.Approve(task_id="approve", counted=counted)
     landed = task(**in_parts)(tasks.rewrite_landed).partial(counted=counted, approval=approve.output)
     waited = task(tasks.await_loads)(landed.expand(part=files))
     loaded = task(**in_parts)(tasks.rewrite_loaded).partial(counted=counted).expand(part=files)
     deletes = (tasks.delete_in_spanner, tasks.delete_in_bigquery)
     deleted = [task(**reads)(delete)(counted) for delete in deletes]
-    left = task(task_id="count_again", multiple_outputs=False, **in_parts)(tasks.count_part)
-    proofs = left.partial(whom=whom).expand(part=tasks.PARTS)
-    proved: Any = task(tasks.prove)(proofs)
+    left_in_stores, left_in_files = count_everywhere("_again")
+    proved: Any = task(tasks.prove)(left_in_stores, left_in_files)
     made = lineage("shop_ops.forgotten_customers")
     audited = task(multiple_outputs=False, **made)(tasks.write_audit_rows)(counted, approve.output, proved)
+    whom >> files
     counted >> task.short_circuit(tasks.is_real)() >> approve
-    waited >> loaded >> deleted >> task(tasks.await_runs)() >> proofs
+    waited >> loaded >> deleted >> task(tasks.await_runs)() >> [*left_in_stores, left_in_files]
     audited >> task(tasks.delete_list)(counted)
 
 

@@ -47,6 +47,9 @@ hypothesis_settings.register_profile("suite", max_examples=50, derandomize=True,
 hypothesis_settings.register_profile("long", max_examples=500, **ANY_PACE)
 hypothesis_settings.load_profile("suite")
 
+# No test runs for so long that Java's dearer compiler is worth it to the Pub/Sub emulator.
+os.environ["JDK_JAVA_OPTIONS"] = "-XX:TieredStopAtLevel=1"
+
 # Google's clients would otherwise look for a metadata server, for seconds, and Beam for credentials. Only
 # tests/sql/real_bigquery.py needs true ones.
 if "SHOPSTREAM_TEST_BIGQUERY_PROJECT" not in os.environ:

@@ -40,6 +40,8 @@ NEEDED_LAST = {"dataflow", "triggerer"}
 UP_TIMEOUT_SECONDS = 300
 FIRST_SECONDS = 20
 STOP_SECONDS = 1
+FIRST_LOOKS = 50
+KERNEL_PIDS = (0, 2)
 MAX_SOCKET_PATH_BYTES = 107
 
 Progress = Callable[[str], None]
@@ -304,9 +306,23 @@ def _members() -> list[psutil.Process]:
     found = []
     for candidate in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if candidate.environ().get(STACK_ID) == str(STATE) and candidate.pid != os.getpid():
+            if _variables(candidate).get(STACK_ID) == str(STATE) and candidate.pid != os.getpid():
                 found.append(candidate)
     return found
+
+
+def _variables(process: psutil.Process) -> dict[str, str]:
+    """The environment of a process.
+
+    One that has just begun shows neither it nor its command line for a moment, and kernel threads never do.
+    """
+    for _ in range(FIRST_LOOKS):
+        has_begun = bool(process.cmdline()) or process.ppid() in KERNEL_PIDS
+        variables = process.environ()
+        if variables or has_begun:
+            break
+        time.sleep(0.01)
+    return variables
 
 
 def _supervisor_config(wanted: Sequence[Program], later: Collection[str] = ()) -> str:

@@ -157,7 +157,7 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
     late = shop.bucket.blob(f"landing/events/{DAY}/late.csv")
 
     def land_late(task_id: str) -> None:
-        if task_id == "count_again":
+        if task_id == "count_in_files_again":
             late.upload_from_string(line(300, user_id=ID))
 
     again = forget(shop, answer(api, "Forget", asked), land_late, customers=LIST, dry_run=False)

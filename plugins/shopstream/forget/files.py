@@ -40,6 +40,11 @@ LANDED = (EXPORTS, LANDING)
 """What loads are made from."""
 LOADED = (ACCEPTED, REJECTED)
 """What loads have made."""
+PART_BYTES = 256 * 2**20
+"""So much of the objects is a part's, which a task reads in about a minute."""
+MIN_OBJECT_BYTES = 2**20
+"""To open an object takes as long as to read so much of it."""
+MAX_PARTS = 16
 MAX_NAMED = 20
 
 log = logging.getLogger(__name__)
@@ -48,6 +53,14 @@ Ids = Collection[int]
 Part = tuple[int, int]
 """Which of how many parts of the objects, by their names."""
 WHOLE: Part = (0, 1)
+
+
+def parts(client: Client, bucket: str) -> list[Part]:
+    """Return in which parts all objects of LANDED and LOADED are looked at, each of about PART_BYTES."""
+    blobs = (blob for prefix in (*LANDED, *LOADED) for blob in _objects(client, bucket, prefix, WHOLE))
+    size = sum(max(blob.size, MIN_OBJECT_BYTES) for blob in blobs)
+    number = min(max(-(-size // PART_BYTES), 1), MAX_PARTS)
+    return [(part, number) for part in range(number)]
 
 
 class ChangedMeanwhile(RuntimeError):

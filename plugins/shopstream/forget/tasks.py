@@ -10,6 +10,7 @@ import logging
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowRescheduleException
@@ -27,17 +28,20 @@ from shopstream.tables.folder import all_tables
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from shopstream.forget.files import Part
+
 __all__ = [
-    "FILE_PARTS",
-    "PARTS",
     "Approve",
     "await_loads",
     "await_runs",
     "count",
-    "count_part",
+    "count_in_bigquery",
+    "count_in_files",
+    "count_in_spanner",
     "delete_in_bigquery",
     "delete_in_spanner",
     "delete_list",
+    "divide_files",
     "is_real",
     "prove",
     "read_whom",
@@ -46,11 +50,6 @@ __all__ = [
     "write_audit_rows",
 ]
 
-FILE_PARTS = 16
-"""The bucket's objects are looked at in so many parts, each by a task of its own with its own tries."""
-SPANNER, BIGQUERY = "Spanner", "BigQuery"
-PARTS: list[str | int] = [SPANNER, BIGQUERY, *range(FILE_PARTS)]
-"""What is counted, each by a task of its own."""
 CLOCKS_APART = timedelta(minutes=1)
 """By so much the clock of a worker may be behind Dataflow's."""
 BRINGING_BACK = (
@@ -84,36 +83,59 @@ def read_whom(**context: Any) -> dict[str, Any]:
     return {"customers": len(customers.ids), "generation": customers.generation}
 
 
-def count_part(part: str | int, whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
-    """Count in one of PARTS what would be forgotten; changes nothing. Returns rows or lines by store.
+def divide_files() -> list[Part]:
+    """Return the parts in which the bucket's objects are looked at, each by a task with its own tries."""
+    from shopstream.forget.files import parts
+
+    found = parts(storage_client(), settings().bucket)
+    log.info("Parts in which the files are looked at: %d.", len(found))
+    return found
+
+
+def count_in_spanner(whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
+    """Count what would be forgotten in Spanner; changes nothing. Returns rows by table.
 
     Raises:
         Refused: a store is not understood.
     """
-    from shopstream.forget import files, stores
+    from shopstream.forget import stores
 
-    ids = _ids(_customers(whom, context))
-    if part == SPANNER:
-        store, found = SPANNER, stores.count_in_spanner(spanner_database(), ids)
-    elif part == BIGQUERY:
-        store, found = BIGQUERY, stores.count_in_bigquery(bigquery_client(), _datasets(), ids)
-    else:
-        store, prefixes = "Cloud Storage", (*files.LANDED, *files.LOADED)
-        found = files.count(storage_client(), settings().bucket, prefixes, ids, (int(part), FILE_PARTS))
-    log.info("%s, rows or lines of them that were found: %s.", _part(part), f"{sum(found.values()):,}")
-    return {f"{store} {place}": number for place, number in found.items()}
+    found = stores.count_in_spanner(spanner_database(), _ids(_customers(whom, context)))
+    return _counted("Spanner", "Spanner", found)
 
 
-def count(whom: Mapping[str, Any], parts: Iterable[Mapping[str, int]], **context: Any) -> dict[str, Any]:
+def count_in_bigquery(whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
+    """Count what would be forgotten in BigQuery, as count_in_spanner does in Spanner."""
+    from shopstream.forget import stores
+
+    found = stores.count_in_bigquery(bigquery_client(), _datasets(), _ids(_customers(whom, context)))
+    return _counted("BigQuery", "BigQuery", found)
+
+
+def count_in_files(part: Part, whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
+    """Count what would be forgotten in a part of the files, as count_in_spanner does in Spanner."""
+    from shopstream.forget import files
+
+    ids, prefixes = _ids(_customers(whom, context)), (*files.LANDED, *files.LOADED)
+    found = files.count(storage_client(), settings().bucket, prefixes, ids, part)
+    return _counted(_told_part(part), "Cloud Storage", found)
+
+
+def count(
+    whom: Mapping[str, Any],
+    in_stores: Iterable[Mapping[str, int]],
+    in_files: Iterable[Mapping[str, int]],
+    **context: Any,
+) -> dict[str, Any]:
     """Tell what was counted: {**whom, "found": {store: rows or lines}}."""
-    found = _summed(parts)
+    found = _summed(in_stores, in_files)
     log.info("Customers: %d. Found of them:\n%s", whom["customers"], _told(found))
     after = NOTHING_CHANGED if is_dry_run(context) else "Somebody is asked before anything is changed."
     log.info("In all: %s rows or lines. %s", f"{sum(found.values()):,}", after)
     return {**whom, "found": found}
 
 
-def rewrite_landed(part: int, counted: Mapping[str, Any], approval: dict[str, str], **context: Any) -> str:
+def rewrite_landed(part: Part, counted: Mapping[str, Any], approval: dict[str, str], **context: Any) -> str:
     """Write landing files and exports of one part anew without them; returns when it was done."""
     from shopstream.forget.files import LANDED
 
@@ -145,7 +167,7 @@ def await_loads(rewritten_at: Iterable[str]) -> None:
     log.info("Loads under way that may have read landing files as they were before: 0.")
 
 
-def rewrite_loaded(part: int, counted: Mapping[str, Any], **context: Any) -> None:
+def rewrite_loaded(part: Part, counted: Mapping[str, Any], **context: Any) -> None:
     """Write accepted and rejected files of one part anew without them."""
     from shopstream.forget.files import LOADED
 
@@ -187,13 +209,13 @@ def await_runs(**context: Any) -> None:
     log.info("Runs under way that may have read them before: 0.")
 
 
-def prove(parts: Iterable[Mapping[str, int]]) -> str:
+def prove(in_stores: Iterable[Mapping[str, int]], in_files: Iterable[Mapping[str, int]]) -> str:
     """Look at what was counted again in every store; returns when there was nothing left.
 
     Raises:
         Refused: there is something; the message says where, and how much.
     """
-    found = {store: number for store, number in _summed(parts).items() if number}
+    found = {store: number for store, number in _summed(in_stores, in_files).items() if number}
     if found:
         raise Refused(
             f"There is still something of them in\n{_told(found)}\nA load or an export that was under way, "
@@ -263,25 +285,28 @@ def _pseudonyms() -> list[Pseudonyms]:
         raise Refused(f"SHOPSTREAM_PSEUDONYM_KEYS: {error}") from error
 
 
-def _summed(parts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _counted(where: str, store: str, found: Mapping[str, int]) -> dict[str, int]:
+    log.info("%s, rows or lines of them that were found: %s.", where, f"{sum(found.values()):,}")
+    return {f"{store} {place}": number for place, number in found.items()}
+
+
+def _summed(*counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     found = Counter[str]()
-    for part in parts:
+    for part in chain(*counts):
         found.update(part)
     return dict(found)
 
 
-def _rewrite(part: int, prefixes: tuple[str, ...], customers: Customers) -> None:
+def _rewrite(part: Part, prefixes: tuple[str, ...], customers: Customers) -> None:
     from shopstream.forget import files
 
-    removed = files.rewrite(
-        storage_client(), settings().bucket, prefixes, _ids(customers), (part, FILE_PARTS)
-    )
+    removed = files.rewrite(storage_client(), settings().bucket, prefixes, _ids(customers), part)
     log.info("Without them, lines or rows:\n%s", _told(removed))
-    log.info("%s is written anew, lines or rows gone: %s.", _part(part), f"{sum(removed.values()):,}")
+    log.info("%s is written anew, lines or rows gone: %s.", _told_part(part), f"{sum(removed.values()):,}")
 
 
-def _part(part: str | int) -> str:
-    return str(part) if part in (SPANNER, BIGQUERY) else f"Part {int(part) + 1} of {FILE_PARTS} of the files"
+def _told_part(part: Part) -> str:
+    return f"Part {part[0] + 1} of {part[1]} of the files"
 
 
 def _datasets() -> set[str]:

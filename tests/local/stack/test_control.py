@@ -331,6 +331,32 @@ def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
     assert left == []
 
 
+def test_a_process_of_the_stack_is_found_as_soon_as_it_has_begun(tmp_path: Path) -> None:
+    """Its environment can be read somewhat later: on one core who began it mostly looks sooner."""
+    program = """if True:
+        import os, psutil, subprocess
+        from local.stack import control
+
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        for _ in range(20):
+            begun = subprocess.Popen(["sleep", "60"], env={control.STACK_ID: str(control.STATE)})
+            # On a busy machine it may be looked at as soon as this: here, before all others.
+            psutil.process_iter = lambda: [psutil.Process(begun.pid)]
+            found = control._members()
+            begun.kill()
+            begun.wait()
+            assert [member.pid for member in found] == [begun.pid]
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=stack_environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+
+
 def test_a_ctrl_c_that_python_drops_ends_up_too(tmp_path: Path) -> None:
     """As it drops one that comes while it closes a socket: what is raised there is lost."""
     environment = stack_environment(tmp_path)

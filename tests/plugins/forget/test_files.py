@@ -213,10 +213,27 @@ def test_what_is_not_understood_is_refused_by_name_and_all_else_is_done(bucket: 
 
 
 @pytest.mark.integration
-def test_each_object_is_in_one_part_whichever_it_is(bucket: storage.Bucket) -> None:
+def test_there_are_as_many_parts_as_the_objects_are_large_one_at_least_and_not_too_many(
+    bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert files.parts(bucket.client, bucket.name) == [(0, 1)]
+    for number, name in enumerate(("exports/a.csv", f"{DAY}/b.csv")):
+        bucket.blob(name).upload_from_string(bytes(2**20 + number))
+    for part_bytes, number in ((2**21 + 1, 1), (2**21, 2), (1, files.MAX_PARTS)):
+        monkeypatch.setattr(files, "PART_BYTES", part_bytes)
+        assert len(files.parts(bucket.client, bucket.name)) == number
+
+
+@pytest.mark.integration
+def test_each_object_is_in_one_part_whichever_it_is(
+    bucket: storage.Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(20):
         bucket.blob(f"{DAY}/{number}.csv").upload_from_string(lines(OTHER, ID))
-    parts = [(number, 3) for number in range(3)]
+    # However small, each counts as a mebibyte.
+    monkeypatch.setattr(files, "PART_BYTES", 7 * 2**20)
+    parts = files.parts(bucket.client, bucket.name)
+    assert parts == [(0, 3), (1, 3), (2, 3)]
     for work in (files.count, files.rewrite):
         found = [work(bucket.client, bucket.name, [LANDING], {ID}, part)[LANDING] for part in parts]
         assert sum(found) == 20
