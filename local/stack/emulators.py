@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import http.client
 import os
-import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -165,7 +165,8 @@ def free_port() -> int:
     """
     while True:
         with socket.socket() as probe, suppress(OSError):
-            probe.bind((HOST, port := random.randrange(10_000, 32_768)))  # noqa: S311 (no secret)
+            # Not by `random`, which a test may have begun anew in several processes at once.
+            probe.bind((HOST, port := 10_000 + secrets.randbelow(22_768)))
             return port
 
 

@@ -59,11 +59,21 @@ def members(environment: dict[str, str]) -> list[str]:
     return [" ".join(command) for command, _ in processes(environment)]
 
 
+UP = """if True:
+    from local.stack import control
+
+    def tell():
+        print("meanwhile", *(name for name, state in control.status().items() if state == "healthy"))
+
+    print("was down:", control.up(meanwhile=tell))
+"""
+
+
 @pytest.fixture(scope="module")
 def ups(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[dict[str, str], list[str]]]:
     """The environment of a running stack, and what each of the two `up` said that started it at once."""
     environment = stack_environment(tmp_path_factory.mktemp("stack"))
-    up = [sys.executable, "-m", "local.stack", "up"]
+    up = [sys.executable, "-c", UP]
     try:
         both = [subprocess.Popen(up, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         said = [starting.communicate(timeout=UP_TIMEOUT_SECONDS)[0] for starting in both]
@@ -97,6 +107,17 @@ def test_of_two_ups_at_once_one_waits_and_finds_the_stack_up(
     assert "scheduler is ready" in first
     assert second.startswith("Waiting for another")
     assert "is ready" not in second
+    assert [said.splitlines()[-1] for said in (first, second)] == ["was down: True", "was down: False"]
+
+
+def test_what_needs_neither_dataflow_nor_triggerer_is_done_while_these_start(
+    ups: tuple[dict[str, str], list[str]],
+) -> None:
+    [told] = [
+        line.split()[1:] for said in ups[1] for line in said.splitlines() if line.startswith("meanwhile")
+    ]
+    assert {"spanner", "bigquery", "api-server", "scheduler", "dag-processor"} <= set(told)
+    assert not {"dataflow", "triggerer"} & set(told)
 
 
 def test_the_api_server_alone_gives_up_early_on_another_processs_write(environment: dict[str, str]) -> None:
@@ -280,30 +301,6 @@ def test_a_service_that_does_not_stay_up_is_told_with_its_log_and_all_others_are
     assert "spanner does not stay up" in ended.stderr
     assert str(tmp_path / "logs" / "spanner.log") in ended.stderr
     assert members(environment) == []
-
-
-def test_what_needs_neither_dataflow_nor_triggerer_is_done_while_these_start(tmp_path: Path) -> None:
-    environment = stack_environment(tmp_path)
-    program = (
-        "from local.stack import control; "
-        "tell = lambda: print('meanwhile', *(name for name, state in control.status().items() "
-        "if state == 'healthy'), flush=True); "
-        "print('was down:', control.up(meanwhile=tell), control.up(meanwhile=tell))"
-    )
-
-    ended = subprocess.run(
-        [sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False
-    )
-    states = run(environment, "status").stdout.split("\n")
-    run(environment, "down")
-
-    assert ended.returncode == 0, ended.stderr
-    said = ended.stdout.splitlines()
-    [told] = [line.split()[1:] for line in said if line.startswith("meanwhile")]
-    assert {"spanner", "bigquery", "api-server", "scheduler", "dag-processor"} <= set(told)
-    assert not {"dataflow", "triggerer"} & set(told)
-    assert said[-1] == "was down: True False"
-    assert all(state.endswith("healthy") for state in filter(None, states)), states
 
 
 def test_ctrl_c_during_up_leaves_no_process(tmp_path: Path) -> None:
