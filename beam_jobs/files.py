@@ -73,6 +73,14 @@ class ByteRange(NamedTuple):
     end: int | None
 
 
+class LandingFiles(list[LandingFile]):
+    """The files of a landing day, by path. Beam packs a list item by item, and another class at once."""
+
+
+class Work(tuple[ByteRange, ...]):
+    """What is read at a time: one range, or several small ones of the same columns."""
+
+
 class Origin(NamedTuple):
     """Where lines are from: what stands at `start` of a block, as it counts, stands at `offset` of `path`."""
 
@@ -129,7 +137,7 @@ class UnpackedBlock:
         return replace(self.landed, block=block._replace(data=data))
 
 
-def list_files(directory: str) -> list[LandingFile]:
+def list_files(directory: str) -> LandingFiles:
     """List the *.csv and *.csv.gz files in `directory`, local or gs://, by path, with their headers read.
 
     Raises:
@@ -139,7 +147,7 @@ def list_files(directory: str) -> list[LandingFile]:
     found = _match(directory)
     if not found:
         raise ContractError(f"{directory}: there is no file *.csv or *.csv.gz. {DAY_WITHOUT_EVENTS}")
-    return [_describe(item) for item in found]
+    return LandingFiles(map(_describe, found))
 
 
 def check_unchanged(directory: str, files: Iterable[LandingFile]) -> None:
@@ -173,9 +181,7 @@ def plan_ranges(file: LandingFile, range_bytes: int = RANGE_BYTES) -> list[ByteR
     ]
 
 
-def plan_work(
-    files: Iterable[LandingFile], range_bytes: int = RANGE_BYTES
-) -> Iterator[tuple[ByteRange, ...]]:
+def plan_work(files: Iterable[LandingFile], range_bytes: int = RANGE_BYTES) -> Iterator[Work]:
     """Cut files into what is read at a time: a range of `range_bytes`, or small ones that make about a block.
 
     Ranges that are read together have the same columns, and all are compressed or none is, however files of
@@ -193,23 +199,23 @@ def plan_work(
                 or len(together) == MAX_FILES_AT_ONCE
                 or _kind(together[0]) != _kind(part)
             ):
-                yield tuple(together)
+                yield Work(together)
                 together, together_bytes = [], part_bytes
             together.append(part)
     if together:
-        yield tuple(together)
+        yield Work(together)
 
 
 def _kind(part: ByteRange) -> tuple[tuple[str, ...], bool]:
     return part.columns, part.end is None
 
 
-def is_compressed(work: tuple[ByteRange, ...]) -> bool:
+def is_compressed(work: Work) -> bool:
     """Tell whether what is to be read together is compressed."""
     return work[0].end is None
 
 
-def read_work(work: tuple[ByteRange, ...], block_bytes: int = BLOCK_BYTES) -> Iterator[LandedBlock]:
+def read_work(work: Work, block_bytes: int = BLOCK_BYTES) -> Iterator[LandedBlock]:
     """Read the lines of ranges, those of small ones together in blocks of at most `block_bytes`.
 
     Raises:

@@ -36,10 +36,11 @@ from apache_beam.runners.runner import PipelineResult
 
 from beam_jobs.files import (
     RANGE_BYTES,
-    ByteRange,
     LandedBlock,
     LandingFile,
+    LandingFiles,
     UnpackedBlock,
+    Work,
     check_unchanged,
     count_lines,
     is_compressed,
@@ -218,11 +219,11 @@ def read_blocks(files: beam.PCollection, range_bytes: int) -> Any:
     )
 
 
-def _list_files(_: bytes, landing: str) -> list[LandingFile]:
+def _list_files(_: bytes, landing: str) -> LandingFiles:
     return list_files(landing)
 
 
-def _unpack(work: tuple[ByteRange, ...]) -> Iterator[tuple[ByteRange, ...] | UnpackedBlock]:
+def _unpack(work: Work) -> Iterator[Work | UnpackedBlock]:
     if is_compressed(work):
         yield from map(UnpackedBlock.of, read_work(work))
     else:
@@ -230,7 +231,7 @@ def _unpack(work: tuple[ByteRange, ...]) -> Iterator[tuple[ByteRange, ...] | Unp
 
 
 # Blocks and TaggedOutput; Any, since Beam reads this hint and takes no TaggedOutput in it.
-def _read(work: tuple[ByteRange, ...] | UnpackedBlock) -> Iterator[Any]:
+def _read(work: Work | UnpackedBlock) -> Iterator[Any]:
     lines_read = Metrics.counter("load_events", "read")
     for landed in [work.sent()] if isinstance(work, UnpackedBlock) else read_work(work):
         lines = count_lines(landed.block)
@@ -475,7 +476,7 @@ def manifest(load: LoadOptions, files: Iterable[LandingFile], counts: Counts) ->
     )
 
 
-def _write_manifest(files: list[LandingFile], load: LoadOptions, counts: Counts) -> None:
+def _write_manifest(files: LandingFiles, load: LoadOptions, counts: Counts) -> None:
     check_unchanged(load.landing, files)
     content = manifest(load, files, counts)
     _write(load.manifest, content.to_json().encode())

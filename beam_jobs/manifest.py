@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import date, datetime
 from typing import Any
 
@@ -43,8 +43,10 @@ class Manifest:
 
     def to_json(self) -> str:
         """Return it as a JSON object; days and times in ISO form."""
-        dates = {day.isoformat(): rows for day, rows in self.event_dates.items()}
-        return json.dumps(asdict(self) | {"event_dates": dates}, indent=2, default=_as_text) + "\n"
+        value = {one.name: getattr(self, one.name) for one in fields(self)}
+        value["event_dates"] = {day.isoformat(): rows for day, rows in self.event_dates.items()}
+        value["files"] = [{"uri": one.uri, "bytes": one.bytes, "header": one.header} for one in self.files]
+        return json.dumps(value, indent=2, default=_as_text) + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Manifest:

@@ -48,7 +48,6 @@ NUMBERS = ("product_id", "category_id", "user_id")
 PEER_TABLE = "shop_raw.peer"
 EVENTS = 100_000
 INSERT_ROWS = 20_000
-PULLED_EVENTS = 20_000
 MICRO_BATCHES = 5
 BATCH_MESSAGES = 500
 LATENCY_SECONDS = 30
@@ -223,14 +222,17 @@ def appends(bench: Bench) -> float:
 
 
 def pulls(bench: Bench) -> float:
-    """Find how fast the Pub/Sub emulator gives messages to who only acknowledges them; return events/s."""
+    """Find how fast the Pub/Sub emulator gives messages to who only acknowledges them; return events/s.
+
+    They are as many as `backlog` has, since each pull takes the longer the more wait.
+    """
     bench.renew_subscription()
-    bench.publish(list(islice(cycle(bench.lines), PULLED_EVENTS)))
+    bench.publish(bench.lines)
     subscription = Subscription(os.environ["PUBSUB_EMULATOR_HOST"], bench.stream.subscription)
 
     def pull() -> None:
         held: list[str] = []
-        left = PULLED_EVENTS
+        left = len(bench.lines)
         while left > 0:
             if pulled := subscription.pull():
                 held += pulled.ack_ids
@@ -240,7 +242,7 @@ def pulls(bench: Bench) -> float:
                 subscription.acknowledge(held)
                 held = []
 
-    events_s = PULLED_EVENTS / timed(pull)
+    events_s = len(bench.lines) / timed(pull)
     print(f"pulls alone, events/s     {events_s:10,.0f}")
     return events_s
 

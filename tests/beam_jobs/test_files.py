@@ -18,6 +18,7 @@ from beam_jobs.files import (
     ByteRange,
     LandingFile,
     UnpackedBlock,
+    Work,
     check_unchanged,
     count_lines,
     list_files,
@@ -364,7 +365,7 @@ def test_small_files_that_are_read_together_have_the_lines_that_each_has_alone(
 def test_an_overlong_line_that_is_kept_in_part_is_the_last_of_its_block(tmp_path: Path) -> None:
     for name, content in (("a", b"x" * 200_000), ("b", EVENT)):
         (tmp_path / name).write_bytes(content)
-    work = tuple(ByteRange(str(tmp_path / name), COLUMN_NAMES, 0, 10) for name in "ab")
+    work = Work(ByteRange(str(tmp_path / name), COLUMN_NAMES, 0, 10) for name in "ab")
     assert [[Path(origin.path).name for origin in block.origins] for block in read_work(work)] == [
         ["a"],
         ["b"],

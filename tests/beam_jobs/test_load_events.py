@@ -37,10 +37,10 @@ from beam_jobs import load_events
 from beam_jobs.contract import COLUMN_NAMES
 from beam_jobs.files import (
     RANGE_BYTES,
-    ByteRange,
     LandedBlock,
     LandingFile,
     Origin,
+    Work,
     count_lines,
     list_files,
     plan_work,
@@ -685,7 +685,7 @@ def test_small_files_that_are_judged_together_come_out_as_each_does_alone(
         path.write_bytes(content)
         files.append(LandingFile(str(path), len(content), 0.0, COLUMN_NAMES, False, 0, False))
 
-    def outcome(works: list[tuple[ByteRange, ...]]) -> tuple[list[Any], list[Any], int]:
+    def outcome(works: list[Work]) -> tuple[list[Any], list[Any], int]:
         accepted: list[Any] = []
         rejected: list[Any] = []
         read = 0
