@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from apache_beam.coders import FastPrimitivesCoder
 from apache_beam.io.filesystem import FileMetadata
 from google.cloud import storage
 from hypothesis import HealthCheck, assume, given, settings
@@ -17,6 +18,7 @@ from beam_jobs.files import (
     RANGE_BYTES,
     ByteRange,
     LandingFile,
+    LandingFiles,
     UnpackedBlock,
     Work,
     check_unchanged,
@@ -298,6 +300,18 @@ def test_of_ten_thousand_small_files_come_few_pieces_of_work_which_hold_each_fil
     work = list(plan_work(files))
     assert len(work) <= 30
     assert sorted(part.path for parts in work for part in parts) == [file.path for file in files]
+
+
+def test_what_crosses_workers_of_small_files_is_packed_at_once() -> None:
+    coder = FastPrimitivesCoder()
+    files = LandingFiles(small_file(f"{number:05}.csv") for number in range(500))
+    work = next(plan_work(files))
+    for crossing in (files, work):
+        packed = coder.encode(crossing)
+        # Item by item each names its class, its columns and all else anew.
+        assert len(packed) < len(coder.encode([*crossing])) / 2
+        assert coder.decode(packed) == crossing
+        assert type(coder.decode(packed)) is type(crossing)
 
 
 def test_files_are_read_together_that_have_the_same_columns_and_packing_and_make_one_block() -> None:
