@@ -107,8 +107,15 @@ def environment(home: Path, port: int, project: str) -> dict[str, str]:
             "min_file_process_interval": 600,
             "stale_dag_threshold": 660,
         },
-        # A machine under load answers late; asking again would only add to it.
-        "workers": {"execution_api_timeout": 30},
+        "workers": {
+            # A machine under load answers late; asking again would only add to it.
+            "execution_api_timeout": 30,
+            # Whoever runs a task often sees only at its next heartbeat that the task has ended, by default
+            # five seconds later, and keeps its slot until then. As many seconds without an answer as by
+            # default still end a task.
+            "min_heartbeat_interval": 1,
+            "max_failed_heartbeats": 15,
+        },
         "logging": {"base_log_folder": home / "logs", "colored_console_log": False},
     }
     return {
