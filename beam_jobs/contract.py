@@ -172,9 +172,7 @@ def header_columns(line: str, file: str) -> tuple[str, ...] | None:
         problems.append(f"missing columns {', '.join(missing)}")
     if repeated := sorted(name for name in COLUMN_NAMES if names.count(name) > 1):
         problems.append(f"repeated columns {', '.join(repeated)}")
-    if problems:
-        raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
-    return names
+    raise ContractError(f"{file}: the header has {'; '.join(problems)}. {wanted}")
 
 
 def _without_numbers(line: str) -> str:

@@ -306,23 +306,25 @@ def _members() -> list[psutil.Process]:
     found = []
     for candidate in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            if _variables(candidate).get(STACK_ID) == str(STATE) and candidate.pid != os.getpid():
+            if variables_of(candidate).get(STACK_ID) == str(STATE) and candidate.pid != os.getpid():
                 found.append(candidate)
     return found
 
 
-def _variables(process: psutil.Process) -> dict[str, str]:
+def variables_of(process: psutil.Process) -> dict[str, str]:
     """The environment of a process.
 
-    One that has just begun shows neither it nor its command line for a moment, and kernel threads never do.
+    One that has just begun a program shows neither it nor its command line for a moment, and kernel threads
+    never do.
     """
     for _ in range(FIRST_LOOKS):
-        has_begun = bool(process.cmdline()) or process.ppid() in KERNEL_PIDS
-        variables = process.environ()
-        if variables or has_begun:
-            break
+        if variables := process.environ():
+            return variables
+        # What shows its command line has begun, and shows what environment it has.
+        if process.cmdline() or process.ppid() in KERNEL_PIDS:
+            return process.environ()
         time.sleep(0.01)
-    return variables
+    return {}
 
 
 def _supervisor_config(wanted: Sequence[Program], later: Collection[str] = ()) -> str:

@@ -26,7 +26,8 @@ from tests.dags.stream import Stream, write_variable
 from tests.local.dataflow.service import Service, serving, upload_template
 
 
-@pytest.fixture(scope="session")
+# Of a file, since others make Airflow's server anew, with their plugins and secrets.
+@pytest.fixture(scope="module")
 def api(airflow_home: Path) -> Iterator[TestClient]:  # noqa: F811
     """Airflow's API, asked as a user who may clear runs and answer questions."""
     from airflow.api_fastapi.app import create_app, get_auth_manager
@@ -45,8 +46,7 @@ def dataflow(
     """A local Dataflow, whose jobs use the emulators."""
     state_dir: Path = tmp_path_factory.mktemp("dataflow")
     environment = {"SHOPSTREAM_DATAFLOW_PRELOAD": ",".join(PRELOAD)}
-    with serving(state_dir, environment=environment) as service, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", service.url)
+    with serving(state_dir, environment=environment) as service:
         yield service
 
 
@@ -67,8 +67,11 @@ def shop(
     bucket: Bucket,
     spanner_database: Database,
     bigquery_tables: bigquery_api.Client,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Shop]:
     """An empty shop: a bucket with the job's template, and the tables as apply_schemas makes them."""
+    # Each module that imports the fixture of the local Dataflow has one of its own.
+    monkeypatch.setenv("SHOPSTREAM_DATAFLOW_ENDPOINT", dataflow.url)
     _end_runs_that_others_left()
     template = ROOT / "beam_jobs" / "templates" / "load_events.json"
     parameters: list[dict[str, Any]] = json.loads(template.read_text())["parameters"]
@@ -125,7 +128,8 @@ def stream(
     stream.fill()
     bigquery_tables_of_file.query_and_wait("TRUNCATE TABLE shop_ops.stream_checks")
     write_variable(None)
-    for path in stream_folder.iterdir():
+    # What jobs of tests before have told of what they held is asked for until those of this test tell theirs.
+    for path in (*stream_folder.iterdir(), *stream_dataflow.state_dir.glob("*/backlog.json")):
         path.unlink()
     yield stream
     stream_dataflow.cancel_all()

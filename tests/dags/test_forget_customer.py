@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from beam_jobs.pseudonyms import Pseudonyms
 from shopstream.forget.customers import read_key
+from shopstream.forget.files import MIN_OBJECT_BYTES
 from tests.airflow_home import Run, load_dag, run_dag
 from tests.dags.shop import DAY, Shop, line
 from tests.plugins.day_loads import start_run
@@ -87,6 +88,8 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
     shop: Shop, api: TestClient, key: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SHOPSTREAM_JOB_LOOK_SECONDS", "1")
+    # So there are several parts, however small the objects are.
+    monkeypatch.setattr("shopstream.forget.files.PART_BYTES", 2 * MIN_OBJECT_BYTES)
     lines = [line(n, user_id=ID if n % 10 == 0 else OTHER) for n in range(200)]
     lines += [line(200, user_id=ID, price="free"), line(201, user_id=OTHER, product_id=ID)]
     shop.land(lines)
@@ -104,6 +107,7 @@ def test_a_customer_is_forgotten_in_every_store_once_a_person_has_said_so_and_a_
 
     dry = forget(shop, customers=LIST)
     assert (dry.state, dry.states["approve"], dry.states["prove"]) == ("success", "skipped", "skipped")
+    assert len(dry.returned["divide_files"]) == 2
     found = dry.returned["count"]["found"]
     assert found["Spanner loaded_events"] == before["spanner"] == 20
     assert found["BigQuery shop_raw.events_batch"] == 20

@@ -41,7 +41,7 @@ LANDED = (EXPORTS, LANDING)
 LOADED = (ACCEPTED, REJECTED)
 """What loads have made."""
 PART_BYTES = 256 * 2**20
-"""So much of the objects is a part's, which a task reads in about a minute."""
+"""So much of the objects as stored is a part's: a task reads it in about a minute, packed in a few."""
 MIN_OBJECT_BYTES = 2**20
 """To open an object takes as long as to read so much of it."""
 MAX_PARTS = 16

@@ -101,7 +101,7 @@ def count_in_spanner(whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
     from shopstream.forget import stores
 
     found = stores.count_in_spanner(spanner_database(), _ids(_customers(whom, context)))
-    return _counted("Spanner", "Spanner", found)
+    return _counted("Spanner", found)
 
 
 def count_in_bigquery(whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
@@ -109,7 +109,7 @@ def count_in_bigquery(whom: Mapping[str, Any], **context: Any) -> dict[str, int]
     from shopstream.forget import stores
 
     found = stores.count_in_bigquery(bigquery_client(), _datasets(), _ids(_customers(whom, context)))
-    return _counted("BigQuery", "BigQuery", found)
+    return _counted("BigQuery", found)
 
 
 def count_in_files(part: Part, whom: Mapping[str, Any], **context: Any) -> dict[str, int]:
@@ -118,7 +118,7 @@ def count_in_files(part: Part, whom: Mapping[str, Any], **context: Any) -> dict[
 
     ids, prefixes = _ids(_customers(whom, context)), (*files.LANDED, *files.LOADED)
     found = files.count(storage_client(), settings().bucket, prefixes, ids, part)
-    return _counted(_told_part(part), "Cloud Storage", found)
+    return _counted("Cloud Storage", found, _told_part(part))
 
 
 def count(
@@ -285,8 +285,8 @@ def _pseudonyms() -> list[Pseudonyms]:
         raise Refused(f"SHOPSTREAM_PSEUDONYM_KEYS: {error}") from error
 
 
-def _counted(where: str, store: str, found: Mapping[str, int]) -> dict[str, int]:
-    log.info("%s, rows or lines of them that were found: %s.", where, f"{sum(found.values()):,}")
+def _counted(store: str, found: Mapping[str, int], part: str = "") -> dict[str, int]:
+    log.info("%s, rows or lines of them that were found: %s.", part or store, f"{sum(found.values()):,}")
     return {f"{store} {place}": number for place, number in found.items()}
 
 

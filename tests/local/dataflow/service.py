@@ -28,6 +28,7 @@ from shopstream.settings import settings
 from tests.conftest import LOGS
 
 T = TypeVar("T")
+ENDS = tuple(f"JOB_STATE_{end}" for end in ("CANCELLED", "DONE", "DRAINED", "FAILED", "UPDATED"))
 
 
 class _Http(httplib2.Http):
@@ -116,7 +117,7 @@ class Service:
             # It may end by itself just now.
             with suppress(HttpError):
                 self.request_state(job["id"], "JOB_STATE_CANCELLED")
-            self.await_state(job["id"], "JOB_STATE_CANCELLED", "JOB_STATE_DONE", "JOB_STATE_FAILED")
+            self.await_state(job["id"], *ENDS)
 
     def kill(self) -> None:
         """End the service as SIGKILL does, without a chance to say goodbye."""

@@ -426,7 +426,9 @@ def test_an_update_that_cannot_be_built_fails_with_the_reason_and_the_stream_goe
 def test_a_pipeline_that_exits_or_hangs_as_it_is_built_is_told_of_within_seconds_and_leaves_no_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str, names: list[str] | None, told: str | None
 ) -> None:
-    monkeypatch.setattr(job_table, "BUILD_SECONDS", 1)
+    # On a busy machine those that do not hang may take longer.
+    if argument == "--hang=before":
+        monkeypatch.setattr(job_table, "BUILD_SECONDS", 1)
     monkeypatch.setattr(job_table, "STOP_GRACE_SECONDS", 1)
     table = Jobs(tmp_path, 1)
     there = psutil.Process().children(recursive=True)
@@ -620,4 +622,7 @@ def _first_pid(flag: Path) -> int:
 
 def _has_ended(pid: int) -> bool:
     # An orphan that nobody reaps stays a zombie.
-    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True

@@ -508,6 +508,7 @@ def test_what_waits_in_pubsub_is_written_in_large_batches_and_single_events_at_o
     unconnected: StreamDriver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream_driver, "BATCH_SECONDS", 30.0)
+    monkeypatch.setattr(stream_driver, "TICK_SECONDS", 30.0)
     full = [pulled(stream_driver.PULL_MESSAGES) for _ in range(3)]
     last = pulled(stream_driver.PULL_MESSAGES - 1)
 

@@ -48,7 +48,7 @@ def processes(environment: dict[str, str]) -> list[tuple[list[str], dict[str, st
     found = []
     for candidate in psutil.process_iter():
         with suppress(psutil.Error):
-            variables = candidate.environ()
+            variables = stack.variables_of(candidate)
             if variables.get(stack.STACK_ID) == environment["SHOPSTREAM_STACK_DIR"]:
                 found.append((candidate.cmdline(), variables))
     return found
@@ -60,10 +60,17 @@ def members(environment: dict[str, str]) -> list[str]:
 
 
 UP = """if True:
+    import time
     from local.stack import control
 
     def tell():
-        print("meanwhile", *(name for name, state in control.status().items() if state == "healthy"))
+        # On a busy machine one that is healthy may once answer too late.
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            states = control.status()
+            if all(states[name] == "healthy" for name in states.keys() - control.NEEDED_LAST):
+                break
+        print("meanwhile", *(name for name, state in states.items() if state == "healthy"))
 
     print("was down:", control.up(meanwhile=tell))
 """

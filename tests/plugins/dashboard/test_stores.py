@@ -140,11 +140,25 @@ def test_however_many_lines_were_rejected_their_cards_are_shown(
     assert sent.limits == {sql: 3 * 2 * 2**40}
 
 
+class Clock:
+    """Stands at the seconds to which it was put."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    def monotonic(self) -> float:
+        return self.seconds
+
+
 class Slow(AuthorizedSession):
-    """A session whose requests each take half a second."""
+    """A session whose requests each take five seconds, as a clock tells."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(AnonymousCredentials())
+        self._clock = clock
 
     def request(self, *args: Any, **options: Any) -> Any:
-        time.sleep(0.5)
+        self._clock.seconds += 5
         return super().request(*args, **options)
 
 
@@ -152,11 +166,10 @@ class Slow(AuthorizedSession):
 def test_the_time_of_an_answer_is_of_all_that_is_asked_for_it(
     bigquery_tables: bigquery_api.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stores, "QUERY_SECONDS", 2.0)
+    monkeypatch.setattr(stores, "QUERY_SECONDS", 20.0)
+    monkeypatch.setattr(stores, "time", clock := Clock())
     options = ClientOptions(api_endpoint=bigquery_tables._connection.API_BASE_URL)
-    slow = bigquery_api.Client(
-        project=bigquery_tables.project, _http=Slow(AnonymousCredentials()), client_options=options
-    )
+    slow = bigquery_api.Client(project=bigquery_tables.project, _http=Slow(clock), client_options=options)
     store = BigQueryStore(lambda: slow)
     with pytest.raises(StoreFailed, match="try again"):
         store.ask("days", A_NEW_ID, DAY)
