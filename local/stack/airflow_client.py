@@ -20,7 +20,9 @@ POLL_SECONDS = 1.5
 """A wait begins with short pauses between its questions, since what is short is soon over, and goes on with
 these: each question costs Airflow 30 ms of CPU, which its tasks then lack."""
 WAIT_SECONDS = 3600.0
-ANSWER_AFTER_SECONDS = 5.0
+ANSWER_AFTER_SECONDS = 7.0
+"""Longer than the five seconds between a worker's heartbeats on Composer: at the next one it sees that the
+task's first half has ended."""
 ANSWER_HOURS = 24
 """As shopstream.questions has it, which takes seconds to import."""
 PAGE_RUNS = 100

@@ -25,7 +25,7 @@ from tools.screenshots import chromium_program
 
 TOKEN = "of-tests-only-0123456789"
 AXE = ROOT / "tools" / "googlesql" / "node_modules" / "axe-core" / "axe.min.js"
-PATIENCE_MS = 20_000
+PATIENCE_MS = 60_000
 expect.set_options(timeout=PATIENCE_MS)
 
 
