@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -76,9 +76,21 @@ class ByteRange(NamedTuple):
 class LandingFiles(list[LandingFile]):
     """The files of a landing day, by path. Beam packs a list item by item, and another class at once."""
 
+    def __reduce__(self) -> Any:
+        """Pack the files as plain tuples, in a quarter of the time."""
+        return _of_tuples, (LandingFiles, LandingFile, [*map(tuple, self)])
+
 
 class Work(tuple[ByteRange, ...]):
     """What is read at a time: one range, or several small ones of the same columns."""
+
+    def __reduce__(self) -> Any:
+        """Pack the ranges as plain tuples, in a quarter of the time."""
+        return _of_tuples, (Work, ByteRange, [*map(tuple, self)])
+
+
+def _of_tuples(kind: Any, item: Any, rows: list[tuple[Any, ...]]) -> Any:
+    return kind(map(item._make, rows))
 
 
 class Origin(NamedTuple):

@@ -114,7 +114,12 @@ def bigquery(port: int, grpc_port: int, storage_dir: Path, project: str) -> Prog
         *(f"--grpc-host={LISTEN}", f"--grpc-port={grpc_port}"),
     )
     command = _emulator("bigquery_emulator.py", *where, f"--project={project}", "--log-level=warning")
-    environment = {"HOME": str(_duckdb_home()), "BQEMU_GCS_LOCAL_ROOT": str(storage_dir)}
+    environment = {
+        "HOME": str(_duckdb_home()),
+        "BQEMU_GCS_LOCAL_ROOT": str(storage_dir),
+        # Else each start asks the internet for an extension that reads Avro.
+        "BQEMU_ENABLE_FORMAT_EXTENSIONS": "false",
+    }
     # The Storage API is served last.
     return Program(
         "bigquery",

@@ -20,6 +20,7 @@ from google.cloud.storage.exceptions import InvalidResponse
 
 from local.stack import emulators
 from shopstream.settings import settings
+from tests.conftest import LOGS
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +55,12 @@ def test_bigquery_loads_parquet_that_was_uploaded_to_cloud_storage(
 
 def test_a_clean_bigquery_has_no_datasets(bigquery_clean: bigquery_api.Client) -> None:
     assert list(bigquery_clean.list_datasets()) == []
+
+
+@pytest.mark.usefixtures("bigquery")
+def test_the_start_of_bigquery_asks_the_internet_for_nothing() -> None:
+    """Where it cannot be reached, that may take minutes."""
+    assert "duckdb.org" not in (LOGS / "bigquery.log").read_text()
 
 
 def test_an_object_is_served_at_its_own_url(bucket: storage.Bucket, gcs_emulator: str) -> None:
