@@ -31,7 +31,7 @@ LANDING_STANDARD_DAYS, LANDING_KEEP_DAYS, ACCEPTED_KEEP_DAYS = 30, 365, 30
 MESSAGE_BYTES = 360
 """Of an event's message: nine fields as JSON, with their names."""
 
-LOAD_CPU_US, STREAM_CPU_US = 5.8, 21.9
+LOAD_CPU_US, STREAM_CPU_US = 7.2, 16.8
 """Of a row: load_cpu_us_per_row and stream_json_cpu_us_per_event of `make bench`, on 2 cores. The load's is
 with Spanner's emulator, as ADR 22 has it. The stream's is the local driver's, as ADR 17 has it: Dataflow's
 runner is not in it."""
