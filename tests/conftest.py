@@ -257,9 +257,8 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests with an Airflow of their own, which takes seconds to make, and those of promises.
 
-    Of several processes each is given the short files last, so that all end at the same time. The tests of
-    the local stack mostly wait: they are spread evenly, so that not all processes wait together. (xdist keeps
-    this order with --no-loadscope-reorder alone.)
+    Of several processes each is given the short files last, so that all end at the same time; xdist keeps
+    this order with --no-loadscope-reorder alone.
     """
     named = {test for promise in promises(PAGE) for test in promise.tests}
     for item in items:
@@ -269,13 +268,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.integration)
     if "PYTEST_XDIST_WORKER" in os.environ:
         long = {item.path for item in items if item.get_closest_marker("integration")}
-        waiting = {path for path in long if path.is_relative_to(ROOT / "tests" / "local")}
-        place = {
-            path: number / len(group)
-            for group in (waiting, long - waiting)
-            for number, path in enumerate(sorted(group))
-        }
-        items.sort(key=lambda item: (item.path not in long, place.get(item.path, 0)))
+        items.sort(key=lambda item: item.path not in long)
 
 
 def pytest_keyboard_interrupt() -> None:
