@@ -59,7 +59,7 @@ def test_a_clean_bigquery_has_no_datasets(bigquery_clean: bigquery_api.Client) -
 
 @pytest.mark.usefixtures("bigquery")
 def test_the_start_of_bigquery_asks_the_internet_for_nothing() -> None:
-    """Where it cannot be reached, that may take minutes."""
+    """Where nobody answers there, a start would wait for it."""
     assert "duckdb.org" not in (LOGS / "bigquery.log").read_text()
 
 
